@@ -1,0 +1,2 @@
+//! Synod: group communication that anyone can use.
+pub mod types;
