@@ -1,2 +1,3 @@
 //! Synod: group communication that anyone can use.
+pub mod driver;
 pub mod types;

@@ -1,0 +1,3 @@
+//! Floor 2: the one loop.
+pub mod outside;
+pub use outside::{Input, LogFigures, Outside, Serve, ServeSlot};

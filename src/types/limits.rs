@@ -1,0 +1,101 @@
+//! Every bound in one place, related to each other at compile time. Sizes in bytes. Cluster-wide bounds that may differ
+//! between groups stand in [`super::configuration::ClusterLimits`]; these here are the same everywhere.
+
+use std::time::Duration;
+
+/// Version of the peer protocol: another one is refused at the hello.
+pub const PROTOCOL_VERSION: u32 = 1;
+/// Version of the rules that make positions out of decided entries. 0 until the first release.
+pub const RULES_VERSION: u32 = 0;
+
+/// Slots the leader keeps in flight (PROTOCOL §2).
+pub const WINDOW_SLOTS: u64 = 4;
+/// How far above the decided slot entries and votes are kept; a voter further behind catches up instead.
+pub const CANDIDATE_SLOTS: u64 = 64;
+/// Different entries kept for one slot: one per view that proposed one, the oldest dropped.
+pub const CANDIDATES_PER_SLOT: usize = 16;
+/// Batches one entry may order.
+pub const ENTRY_BATCHES_MAX: usize = 256;
+
+/// Largest message body a group may allow.
+pub const MESSAGE_BYTES_CEILING: u64 = 8 << 20;
+/// Largest batch a group may allow, all included.
+pub const BATCH_BYTES_CEILING: u64 = 16 << 20;
+/// Messages in one batch.
+pub const BATCH_MESSAGES_MAX: usize = 16_384;
+/// Topic, content type, attribute name and attribute value of one message.
+pub const TOPIC_BYTES_MAX: usize = 256;
+/// Content type text.
+pub const CONTENT_TYPE_BYTES_MAX: usize = 256;
+/// What a message adds to its body, at most, when it is encoded.
+pub const MESSAGE_OVERHEAD_BYTES: u64 = 1024;
+
+/// A lane seals at most this many bytes that are not yet ordered; beyond it messages wait in the intake.
+pub const LANE_UNORDERED_BYTES: u64 = 64 << 20;
+/// A lane seals at most this many batches that are not yet ordered.
+pub const LANE_UNORDERED_BATCHES: usize = 4096;
+/// Bytes of one lane sent to one peer and not yet reported durable by it (rule N1).
+pub const LANE_CREDIT_BYTES: u64 = 16 << 20;
+/// Pending batches of one lane kept here: what its origin may have unordered, and as much again for a member behind.
+pub const PENDING_BATCHES: usize = 2 * LANE_UNORDERED_BATCHES;
+/// Pending bytes of one lane kept here.
+pub const PENDING_BYTES: u64 = 2 * LANE_UNORDERED_BYTES;
+/// Messages that wait in the intake before publishing is refused.
+pub const INTAKE_MESSAGES: usize = 65_536;
+/// Bytes that wait in the intake before publishing is refused.
+pub const INTAKE_BYTES: u64 = 64 << 20;
+
+/// Inputs one turn takes.
+pub const INPUTS_PER_TURN: usize = 4096;
+/// Bytes of inputs that adapters may have queued before they wait.
+pub const INBOX_BYTES: usize = 64 << 20;
+
+/// Bytes of entries and batches in one answer of a catch-up. A single slot may exceed it: slots are not split.
+pub const CATCHUP_BYTES: u64 = 1 << 20;
+/// Slots in one answer of a catch-up.
+pub const CATCHUP_SLOTS: usize = 256;
+/// Entries in one answer about an undecided chain.
+pub const CHAIN_ENTRIES: usize = 2 * CANDIDATE_SLOTS as usize;
+/// Batches asked for in one request.
+pub const FETCH_BATCHES: usize = 256;
+
+/// Largest message between peers: one slot's entry and payload must fit in an answer.
+pub const PEER_MESSAGE_BYTES: u64 = 64 << 20;
+/// Largest frame on a bulk stream; larger messages are cut, so that nothing waits long behind one.
+pub const BULK_FRAME_BYTES: usize = 64 << 10;
+/// Bulk bytes sent to one peer and not yet acknowledged by it.
+pub const BULK_WINDOW_BYTES: usize = 512 << 10;
+/// Bytes queued for one peer on its urgent stream before frames are dropped (they are repeated as state).
+pub const URGENT_QUEUE_BYTES: usize = 16 << 20;
+/// Bytes queued for one peer on its bulk stream before messages are dropped (they are fetched again).
+pub const BULK_QUEUE_BYTES: usize = 64 << 20;
+
+/// Recently delivered batches kept in memory for subscribers.
+pub const DELIVERY_RING_BYTES: usize = 32 << 20;
+/// One read from the log on behalf of a subscriber.
+pub const READ_PIECE_BYTES: usize = 1 << 20;
+/// Messages in one page.
+pub const PAGE_MESSAGES_MAX: usize = 1000;
+/// Messages in one page when the client does not say.
+pub const PAGE_MESSAGES: usize = 100;
+/// Bytes scanned for one page.
+pub const PAGE_SCAN_BYTES: usize = 8 << 20;
+/// Longest long poll.
+pub const LONG_POLL_MAX: Duration = Duration::from_secs(60);
+/// A reader that takes nothing for this long is closed.
+pub const READER_STALL_MAX: Duration = Duration::from_secs(30);
+
+/// Bytes of the log kept free for the voter's own records when the disk is full.
+pub const LOG_RESERVE_BYTES: u64 = 32 << 10;
+
+/// Voters of a group in the crash model: useful sizes, and 1 for trying out.
+pub const CRASH_GROUP_SIZES: &[usize] = &[1, 3, 5, 7];
+
+const _: () = assert!(BATCH_BYTES_CEILING < PEER_MESSAGE_BYTES);
+const _: () = assert!(MESSAGE_BYTES_CEILING + MESSAGE_OVERHEAD_BYTES < BATCH_BYTES_CEILING);
+const _: () = assert!(WINDOW_SLOTS < CANDIDATE_SLOTS);
+const _: () = assert!(LANE_CREDIT_BYTES <= LANE_UNORDERED_BYTES);
+const _: () = assert!(PENDING_BYTES >= LANE_UNORDERED_BYTES);
+const _: () = assert!(BULK_FRAME_BYTES * 4 <= BULK_WINDOW_BYTES);
+const _: () = assert!(READ_PIECE_BYTES <= PAGE_SCAN_BYTES);
+const _: () = assert!(PAGE_MESSAGES <= PAGE_MESSAGES_MAX);
