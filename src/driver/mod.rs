@@ -1,3 +1,4 @@
 //! Floor 2: the one loop.
+pub mod inbox;
 pub mod outside;
 pub use outside::{Input, LogFigures, Outside, Serve, ServeSlot};
