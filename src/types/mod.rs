@@ -11,6 +11,7 @@ pub mod message;
 pub mod peer;
 pub mod record;
 pub mod rule;
+pub mod settings;
 pub mod statement;
 pub mod time;
 
@@ -26,5 +27,6 @@ pub use message::{Message, MessageKind};
 pub use peer::{Hello, PeerMessage, Refusal};
 pub use record::{Location, Record};
 pub use rule::{Rule, Sabotage};
+pub use settings::Timing;
 pub use statement::{Claim, Round, Tip, Vote};
 pub use time::{Hlc, Instant, Now, WallTime};
