@@ -13,6 +13,7 @@ pub mod record;
 pub mod rule;
 pub mod settings;
 pub mod statement;
+pub mod text;
 pub mod time;
 
 pub use batch::{Batch, BatchHeader, BatchId, BatchRef, LaneHead};
