@@ -4,43 +4,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use crate::types::input::{Input, Serve, ServeSlot};
 use crate::types::peer::{Envelope, Hello, Refusal};
-use crate::types::{Delivered, Instant, Location, MemberId, Now, Outcome, Publish, Snapshot, Ticket, Tip};
-
-/// What the outside tells the driver.
-#[derive(Debug)]
-pub enum Input {
-    /// A host publishes.
-    Publish(Publish),
-    /// A link to a member is up; its hello came with it.
-    LinkUp {
-        /// Who.
-        peer: MemberId,
-        /// What it said first.
-        hello: Hello,
-    },
-    /// The link to a member is down.
-    LinkDown {
-        /// Who.
-        peer: MemberId,
-    },
-    /// A peer refused our hello.
-    Refused {
-        /// Who.
-        peer: MemberId,
-        /// Why.
-        reason: Refusal,
-    },
-    /// A message from a member, admitted.
-    Received {
-        /// Who.
-        peer: MemberId,
-        /// What.
-        envelope: Envelope,
-    },
-    /// Accept no more publishes; resign if leading; say when everything accepted is ordered.
-    Drain,
-}
+use crate::types::{Delivered, Instant, MemberId, Now, Outcome, Snapshot, Ticket};
 
 /// What the driver needs. Every call returns at once but [`Outside::inputs`] with a wait.
 pub trait Outside {
@@ -71,26 +37,6 @@ pub trait Outside {
 
     /// The member's state, after it changed, at bounded intervals.
     fn observe(&mut self, snapshot: Snapshot, log: LogFigures);
-}
-
-/// Decided slots to be read from the log for a member that lacks them.
-#[derive(Clone, Debug)]
-pub struct Serve {
-    /// Who lacks them.
-    pub to: MemberId,
-    /// Everything up to here is decided.
-    pub mark: Tip,
-    /// From low to high: where each slot's entry and batches stand.
-    pub slots: Vec<ServeSlot>,
-}
-
-/// One slot to be read.
-#[derive(Clone, Debug)]
-pub struct ServeSlot {
-    /// The entry record.
-    pub entry: Location,
-    /// The batch records, in the entry's order.
-    pub batches: Vec<Location>,
 }
 
 /// What the log says about itself.

@@ -6,6 +6,7 @@ pub mod configuration;
 pub mod entry;
 pub mod host;
 pub mod ids;
+pub mod input;
 pub mod limits;
 pub mod message;
 pub mod peer;
@@ -24,6 +25,7 @@ pub use ids::{
     BatchNumber, ClusterId, Digest, Epoch, Incarnation, MemberId, MessageId, MessageNumber, Position, Slot, StartNonce,
     View,
 };
+pub use input::{Input, Serve, ServeSlot};
 pub use message::{Message, MessageKind};
 pub use peer::{Hello, PeerMessage, Refusal};
 pub use record::{Location, Record};
