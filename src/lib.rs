@@ -1,4 +1,5 @@
 //! Synod: group communication that anyone can use.
 pub mod driver;
+pub mod protocol;
 pub mod types;
 pub mod wal;

@@ -1,4 +1,328 @@
-//! Floor 2: the one loop.
+//! Floor 2: the one loop. One thread owns the replica and the log; it blocks on exactly two things, the sync and its
+//! inbox. While the disk works, inputs queue, and the next turn takes them all: group commit without a knob.
+
 pub mod inbox;
 pub mod outside;
+
+use std::time::Duration;
+
+use bytes::Bytes;
+
 pub use outside::{Input, LogFigures, Outside, Serve, ServeSlot};
+
+use crate::protocol::{Crash, Halt, Identity, Outgoing, Ready, Replica, Restored};
+use crate::types::peer::Refusal;
+use crate::types::settings::Timing;
+use crate::types::{Genesis, Instant, Location, MemberId, Record, Sabotage, StartNonce, limits};
+use crate::wal::{self, Log, LogError, OpenError, Recovered, Replay, Rot};
+
+/// What a member is started with.
+#[derive(Clone, Debug)]
+pub struct Start {
+    /// The group's first word; checked by the caller.
+    pub genesis: Genesis,
+    /// This member; named by the genesis.
+    pub member: MemberId,
+    /// Drawn at this start.
+    pub nonce: StartNonce,
+    /// Node-local timing.
+    pub timing: Timing,
+    /// Rules switched off; none but in test builds.
+    pub sabotage: Sabotage,
+    /// How the log is kept.
+    pub log: wal::Settings,
+}
+
+/// Why a member could not start. Nothing was sent.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The log could not be opened.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// The log could not be written.
+    #[error(transparent)]
+    Log(#[from] LogError),
+    /// The log says that this member must not take part.
+    #[error(transparent)]
+    Halt(#[from] Halt),
+}
+
+/// Why the loop ended.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum Stop {
+    /// The log failed; never retried on the same file.
+    #[error("{0}")]
+    Log(String),
+    /// Going on could break a promise.
+    #[error(transparent)]
+    Halt(#[from] Halt),
+}
+
+/// What a turn left to be done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Turn {
+    /// When the next turn is wanted at the latest.
+    pub next: Instant,
+    /// Records or early messages are pending: the next turn is wanted at once.
+    pub again: bool,
+    /// Draining, and everything accepted is ordered and durable: the process may end.
+    pub drained: bool,
+}
+
+/// How often the outside is told the state at most, while there is work.
+const OBSERVE_INTERVAL: Duration = Duration::from_millis(20);
+/// How often a full disk is looked at again.
+const DISK_INTERVAL: Duration = Duration::from_millis(100);
+
+/// The loop, with what it owns.
+pub struct Driver<O: Outside, F: wal::Files> {
+    replica: Replica<Crash>,
+    log: Log<F>,
+    outside: O,
+    /// Handed out by the replica and not yet appended.
+    pending: Vec<Record>,
+    next: Option<Instant>,
+    observed: Option<Instant>,
+    disk_looked: Option<Instant>,
+    sync_last: Duration,
+    recovered: Recovered,
+}
+
+impl<O: Outside, F: wal::Files> Driver<O, F> {
+    /// Opens the log, replays it, and raises the incarnation durably (rule L2) before anything is sent. What the log
+    /// holds as decided is delivered to `outside` while it is read.
+    pub fn open(start: Start, files: F, mut outside: O) -> Result<Driver<O, F>, StartError> {
+        let configuration = start.genesis.configuration();
+        let genesis = start.genesis.encode();
+        let owner = wal_owner(&start);
+        let mut replica = Replica::new(Identity {
+            member: start.member,
+            nonce: start.nonce,
+            configuration,
+            timing: start.timing,
+            sabotage: start.sabotage,
+        });
+        let now = outside.now();
+        let mut replayer = Replayer {
+            replica: &mut replica,
+            restored: Restored::default(),
+            genesis: &genesis,
+            outside: &mut outside,
+            halt: None,
+        };
+        let opened = Log::open(files, start.log, owner, &mut replayer);
+        let Replayer { restored, halt, .. } = replayer;
+        if let Some(halt) = halt {
+            return Err(halt.into());
+        }
+        let (log, recovered) = opened?;
+        replica.start(restored, genesis, now)?;
+        let mut driver = Driver {
+            replica,
+            log,
+            outside,
+            pending: Vec::new(),
+            next: None,
+            observed: None,
+            disk_looked: None,
+            sync_last: Duration::ZERO,
+            recovered,
+        };
+        driver.first_turn()?;
+        Ok(driver)
+    }
+
+    /// The incarnation, and at a first start the record of view 0, become durable.
+    fn first_turn(&mut self) -> Result<(), StartError> {
+        let first = self.replica.first_records();
+        let locations = append(&mut self.log, &first)?;
+        self.log.sync()?;
+        let now = self.outside.now();
+        self.replica.handle_durable(&locations, Duration::ZERO, now)?;
+        self.outside.hello(self.replica.hello());
+        self.observe(now, true);
+        Ok(())
+    }
+
+    /// One turn. With `wait`, blocks on the inbox until an input comes or a timer is due.
+    pub fn turn(&mut self, wait: bool) -> Result<Turn, Stop> {
+        let until = if wait && self.pending.is_empty() { self.next } else { None };
+        let inputs = self.outside.inputs(limits::INPUTS_PER_TURN, until);
+        let now = self.outside.now();
+        self.look_at_disk(now);
+        for input in inputs {
+            self.replica.step(input, now)?;
+        }
+        let ready = self.replica.ready(now)?;
+        self.emit(ready);
+        if !self.pending.is_empty() {
+            self.persist()?;
+        }
+        let now = self.outside.now();
+        self.observe(now, self.pending.is_empty());
+        self.next = Some(self.replica.next_timeout());
+        let drained = self.replica.is_drained() && self.pending.is_empty();
+        Ok(Turn { next: self.replica.next_timeout(), again: !self.pending.is_empty(), drained })
+    }
+
+    /// Appends what is pending, syncs once, and hands out what that allows (R7).
+    fn persist(&mut self) -> Result<(), Stop> {
+        let records = std::mem::take(&mut self.pending);
+        let began = self.outside.now().instant;
+        let locations = append(&mut self.log, &records).map_err(log_failed)?;
+        self.log.sync().map_err(log_failed)?;
+        let now = self.outside.now();
+        self.sync_last = now.instant.since(began);
+        self.replica.handle_durable(&locations, self.sync_last, now)?;
+        let ready = self.replica.ready(now)?;
+        self.emit(ready);
+        Ok(())
+    }
+
+    fn emit(&mut self, ready: Ready) {
+        let Ready { early, late, deliver, outcomes, serve, refuse, hello, records } = ready;
+        if let Some(hello) = hello {
+            self.outside.hello(hello);
+        }
+        for Outgoing { to, envelope } in early.into_iter().chain(late) {
+            self.outside.send(to, envelope);
+        }
+        if !deliver.is_empty() {
+            self.outside.deliver(deliver);
+        }
+        if !outcomes.is_empty() {
+            self.outside.answer(outcomes);
+        }
+        for request in serve {
+            self.outside.serve(request);
+        }
+        for (peer, reason) in refuse {
+            self.outside.refuse(peer, reason);
+        }
+        self.pending.extend(records);
+    }
+
+    /// A full disk is told to the replica before it promises anything, and again when there is room.
+    fn look_at_disk(&mut self, now: crate::types::Now) {
+        if self.disk_looked.is_some_and(|last| now.instant < last + DISK_INTERVAL) {
+            return;
+        }
+        self.disk_looked = Some(now.instant);
+        self.replica.handle_disk_full(self.log.disk_full());
+    }
+
+    fn observe(&mut self, now: crate::types::Now, idle: bool) {
+        let due = self.observed.is_none_or(|last| now.instant >= last + OBSERVE_INTERVAL);
+        if !due && !(idle && self.replica.is_drained()) {
+            return;
+        }
+        self.observed = Some(now.instant);
+        let figures = LogFigures {
+            segments: self.log.segments(),
+            bytes: self.log.bytes(),
+            disk_full: self.log.disk_full(),
+            sync_last: self.sync_last,
+        };
+        self.outside.observe(self.replica.snapshot(), figures);
+    }
+
+    /// At an orderly end: the decided mark is written, so that the next start has less to ask for.
+    pub fn close(mut self) -> Result<O, Stop> {
+        let last = self.replica.last_mark();
+        append(&mut self.log, last.as_slice()).map_err(log_failed)?;
+        self.log.sync().map_err(log_failed)?;
+        Ok(self.outside)
+    }
+
+    /// Reads records from other threads.
+    pub fn reader(&self) -> wal::Reader<F> {
+        self.log.reader()
+    }
+
+    /// What recovery found.
+    pub fn recovered(&self) -> &Recovered {
+        &self.recovered
+    }
+
+    /// The replica, for those who look.
+    pub fn replica(&self) -> &Replica<Crash> {
+        &self.replica
+    }
+
+    /// The outside.
+    pub fn outside(&self) -> &O {
+        &self.outside
+    }
+
+    /// The outside.
+    pub fn outside_mut(&mut self) -> &mut O {
+        &mut self.outside
+    }
+}
+
+/// Names cluster and member: a log of another group, or of another member, is refused.
+fn wal_owner(start: &Start) -> crate::types::Digest {
+    let cluster = start.genesis.cluster();
+    let mut bytes = [0; 64];
+    bytes[..32].copy_from_slice(&cluster.0);
+    bytes[32..].copy_from_slice(&start.member.0);
+    crate::types::Digest::of("log owner", &bytes)
+}
+
+fn append<F: wal::Files>(log: &mut Log<F>, records: &[Record]) -> Result<Vec<Location>, LogError> {
+    records.iter().map(|record| log.append(record.kind(), &record.payload())).collect()
+}
+
+fn log_failed(error: LogError) -> Stop {
+    Stop::Log(error.to_string())
+}
+
+/// Whether a peer's refusal of us ends the process (rule I1).
+pub fn is_final(refusal: &Refusal) -> bool {
+    matches!(refusal, Refusal::StaleDisk { .. } | Refusal::TwoProcesses(_))
+}
+
+struct Replayer<'a, O: Outside> {
+    replica: &'a mut Replica<Crash>,
+    restored: Restored,
+    genesis: &'a Bytes,
+    outside: &'a mut O,
+    halt: Option<Halt>,
+}
+
+impl<O: Outside> Replay for Replayer<'_, O> {
+    fn record(&mut self, location: Location, kind: u8, payload: &[u8]) -> Result<(), wal::Refused> {
+        let record = Record::read(kind, payload).map_err(|error| wal::Refused(error.to_string()))?;
+        if let Record::Genesis(theirs) = &record
+            && theirs != self.genesis
+        {
+            return self.halt(Halt::OtherGroup {
+                theirs: crate::types::Digest::of("genesis", theirs).to_string(),
+                ours: crate::types::Digest::of("genesis", self.genesis).to_string(),
+            });
+        }
+        match self.replica.restore(&mut self.restored, location, record) {
+            Ok(()) => {
+                let delivered = self.replica.replayed();
+                if !delivered.is_empty() {
+                    self.outside.deliver(delivered);
+                }
+                Ok(())
+            }
+            Err(halt) => self.halt(halt),
+        }
+    }
+
+    fn rot(&mut self, rot: &Rot) {
+        tracing::error!(%rot, "the log is damaged");
+        self.replica.restore_rot(&mut self.restored);
+    }
+}
+
+impl<O: Outside> Replayer<'_, O> {
+    fn halt(&mut self, halt: Halt) -> Result<(), wal::Refused> {
+        let refused = wal::Refused(halt.to_string());
+        self.halt = Some(halt);
+        Err(refused)
+    }
+}

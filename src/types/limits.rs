@@ -16,6 +16,8 @@ pub const CANDIDATE_SLOTS: u64 = 64;
 pub const CANDIDATES_PER_SLOT: usize = 16;
 /// Batches one entry may order.
 pub const ENTRY_BATCHES_MAX: usize = 256;
+/// Payload that a leader orders with one entry, unless a single batch exceeds it: a slot travels whole in a catch-up.
+pub const ENTRY_PAYLOAD_BYTES: u64 = 32 << 20;
 
 /// Largest message body a group may allow.
 pub const MESSAGE_BYTES_CEILING: u64 = 8 << 20;
@@ -93,6 +95,7 @@ pub const CRASH_GROUP_SIZES: &[usize] = &[1, 3, 5, 7];
 
 const _: () = assert!(BATCH_BYTES_CEILING < PEER_MESSAGE_BYTES);
 const _: () = assert!(MESSAGE_BYTES_CEILING + MESSAGE_OVERHEAD_BYTES < BATCH_BYTES_CEILING);
+const _: () = assert!(ENTRY_PAYLOAD_BYTES + BATCH_BYTES_CEILING < PEER_MESSAGE_BYTES);
 const _: () = assert!(WINDOW_SLOTS < CANDIDATE_SLOTS);
 const _: () = assert!(LANE_CREDIT_BYTES <= LANE_UNORDERED_BYTES);
 const _: () = assert!(PENDING_BYTES >= LANE_UNORDERED_BYTES);

@@ -17,7 +17,7 @@ use super::ids::{Digest, Incarnation, Slot, StartNonce};
 use super::statement::{Claim, Round, Tip};
 
 /// Where a record's payload stands in the log.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Location {
     /// Number of the segment.
     pub segment: u64,

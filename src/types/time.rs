@@ -57,13 +57,13 @@ impl Hlc {
 
     /// This reading moved on by `count` messages.
     pub fn plus(self, count: u64) -> Hlc {
-        Hlc(self.0 + count)
+        Hlc(self.0.saturating_add(count))
     }
 
     /// Nanoseconds since 1970 (rounded down), and the number of readings since that nanosecond began.
     pub fn split(self) -> (WallTime, u16) {
         let time = NTP64(self.0);
-        let nanoseconds = u64::from(time.as_secs()) * NANOSECONDS + (u64::from(self.0 as u32) * NANOSECONDS >> 32);
+        let nanoseconds = u64::from(time.as_secs()) * NANOSECONDS + ((u64::from(self.0 as u32) * NANOSECONDS) >> 32);
         let start = Hlc::from(WallTime(nanoseconds));
         (WallTime(nanoseconds), (self.0 - start.0) as u16)
     }

@@ -121,13 +121,4 @@ pub const RULES_VERSION: u32 = 0;
 const _: () = assert!(SEGMENT_BYTES_MAX <= u32::MAX as u64, "an offset is a u32");
 const _: () = assert!(PAYLOAD_BYTES_MAX as u64 <= SEGMENT_BYTES_MAX / 2);
 
-/// Where the payload of a record is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Location {
-    /// Number of the segment.
-    pub segment: u64,
-    /// Offset of the payload's first byte in the segment's file.
-    pub offset: u32,
-    /// Bytes of the payload.
-    pub length: u32,
-}
+pub use crate::types::Location;

@@ -1,0 +1,323 @@
+//! What is lacking here, and who is asked for it; what others lack, and what they get (rules V5, V7).
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use super::chain::Lack;
+use super::lanes::Held;
+use super::model::FaultModel;
+use super::replica::Replica;
+use crate::types::peer::ChainEntry;
+use crate::types::{BatchRef, Digest, Instant, LaneHead, MemberId, PeerMessage, Serve, ServeSlot, Slot, limits};
+
+/// Payload that its origin is probably sending just now is not asked for before this.
+const GRACE: Duration = Duration::from_millis(20);
+/// Nobody answered: ask somebody else.
+const RETRY: Duration = Duration::from_millis(150);
+/// How often the statuses are searched for lanes held further elsewhere.
+const LANE_CHECK: Duration = Duration::from_millis(100);
+
+/// Something lacking.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Want {
+    Entry(Slot, Digest),
+    Batch(BatchRef),
+    Lane(MemberId),
+    Decided,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Asked {
+    since: Instant,
+    last: Option<Instant>,
+    times: usize,
+    /// Progress so far, to tell a standing gap from one that moves.
+    progress: (u64, u64),
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Fetches {
+    asked: BTreeMap<Want, Asked>,
+    next_due: Option<Instant>,
+    next_lane_check: Instant,
+    lane_wants: BTreeMap<MemberId, (LaneHead, MemberId)>,
+}
+
+impl Fetches {
+    /// Whether this batch was named by something that needs it.
+    pub fn wants(&self, batch: &BatchRef) -> bool {
+        self.asked.contains_key(&Want::Batch(*batch))
+    }
+
+    /// When something is to be asked (again).
+    pub fn next_due(&self) -> Option<Instant> {
+        self.next_due
+    }
+
+    /// Decided slots came: the next ones may be asked for at once.
+    pub fn answered(&mut self, _from: MemberId) {
+        if let Some(asked) = self.asked.get_mut(&Want::Decided) {
+            asked.last = None;
+        }
+    }
+}
+
+impl<M: FaultModel> Replica<M> {
+    /// Asks for what is lacking, each thing of one member at a time.
+    pub(crate) fn fetch(&mut self) {
+        if self.disk_full.is_some() {
+            self.fetches.next_due = None;
+            return; // there is no room for an answer
+        }
+        self.check_lanes();
+        let wants = self.wants();
+        self.fetches.asked.retain(|want, _| wants.contains_key(want));
+        self.fetches.next_due = None;
+        let mut batches: BTreeMap<MemberId, Vec<BatchRef>> = BTreeMap::new();
+        for (want, preferred) in wants {
+            if let Some(to) = self.due(want, &preferred) {
+                match want {
+                    Want::Batch(reference) => batches.entry(to).or_default().push(reference),
+                    Want::Entry(slot, digest) => self.ask_chain(to, slot, digest),
+                    Want::Lane(origin) => self.ask_lane(to, origin),
+                    Want::Decided => self.ask_decided(to),
+                }
+            }
+        }
+        for (to, references) in batches {
+            for piece in references.chunks(limits::FETCH_BATCHES) {
+                self.counters.fetch_batches += 1;
+                let decided = self.chain.decided.slot;
+                self.send_early(to, PeerMessage::FetchBatches { decided, batches: piece.to_vec() });
+            }
+        }
+    }
+
+    /// Everything lacking now, each with the members to be asked first.
+    fn wants(&self) -> BTreeMap<Want, Vec<MemberId>> {
+        let mut wants: BTreeMap<Want, Vec<MemberId>> = BTreeMap::new();
+        for (lack, named_by) in &self.lacks {
+            match lack {
+                // Named by a decided mark only: whole slots are asked for, below.
+                Lack::Entry(..) if named_by.is_none() => {}
+                Lack::Entry(slot, digest) => wants.entry(Want::Entry(*slot, *digest)).or_default().extend(named_by),
+                Lack::Batches(references) => {
+                    for reference in references {
+                        let preferred = wants.entry(Want::Batch(*reference)).or_default();
+                        preferred.push(reference.origin);
+                        preferred.extend(named_by);
+                    }
+                }
+                Lack::Invalid(_) => {}
+            }
+        }
+        if self.known_slot() > self.chain.decided.slot {
+            wants.insert(Want::Decided, Vec::new());
+        }
+        for (origin, (_, holder)) in &self.fetches.lane_wants {
+            wants.insert(Want::Lane(*origin), vec![*holder]);
+        }
+        wants
+    }
+
+    /// Whom to ask for this now; none if it is too early or nobody can be asked.
+    fn due(&mut self, want: Want, preferred: &[MemberId]) -> Option<MemberId> {
+        let now = self.now.instant;
+        let progress = self.progress(want);
+        let fresh = Asked { since: now, last: None, times: 0, progress };
+        let asked = self.fetches.asked.entry(want).or_insert(fresh);
+        if asked.progress != progress && asked.last.is_none() && asked.times == 0 {
+            *asked = fresh; // it moves by itself
+        }
+        let asked = *asked;
+        let due = match asked.last {
+            Some(last) => last + RETRY,
+            None => asked.since + self.grace(want),
+        };
+        if now < due {
+            self.fetches.next_due = Some(self.fetches.next_due.map_or(due, |next| next.min(due)));
+            return None;
+        }
+        let able = self.holders(want, preferred);
+        let retry = now + RETRY;
+        self.fetches.next_due = Some(self.fetches.next_due.map_or(retry, |next| next.min(retry)));
+        let to = *able.get(asked.times % able.len().max(1))?;
+        let asked = self.fetches.asked.get_mut(&want).expect("just looked up");
+        asked.last = Some(now);
+        asked.times += 1;
+        Some(to)
+    }
+
+    fn progress(&self, want: Want) -> (u64, u64) {
+        match want {
+            Want::Decided => (self.chain.decided.slot.0, 0),
+            Want::Lane(origin) => {
+                let head = self.fetches.lane_wants.get(&origin).map_or(LaneHead::START, |(head, _)| *head);
+                (head.batch.incarnation.0, head.batch.number.0)
+            }
+            Want::Entry(..) | Want::Batch(_) => (0, 0),
+        }
+    }
+
+    fn grace(&self, want: Want) -> Duration {
+        match want {
+            // Its origin has no link to us: nobody is sending it.
+            Want::Batch(reference) if !self.linked(&reference.origin) => Duration::ZERO,
+            Want::Entry(..) => GRACE / 4,
+            Want::Decided if self.known_slot().0 > self.chain.decided.slot.0 + 2 * limits::WINDOW_SLOTS => {
+                Duration::ZERO
+            }
+            _ => GRACE,
+        }
+    }
+
+    /// Linked members that may have it, those first that are known to.
+    fn holders(&self, want: Want, preferred: &[MemberId]) -> Vec<MemberId> {
+        let mut seen = BTreeSet::new();
+        let others = self.peers.keys().copied();
+        let all = preferred.iter().copied().chain(others);
+        all.filter(|id| self.linked(id) && seen.insert(*id))
+            .filter(|id| want != Want::Decided || self.peers[id].decided.slot > self.chain.decided.slot)
+            .collect()
+    }
+
+    fn ask_chain(&mut self, to: MemberId, slot: Slot, digest: Digest) {
+        self.counters.fetch_chain += 1;
+        let above = self.chain.decided.slot;
+        self.send_early(to, PeerMessage::FetchChain { slot, digest, above });
+    }
+
+    fn ask_lane(&mut self, to: MemberId, origin: MemberId) {
+        self.counters.fetch_lane += 1;
+        let after = self.lanes.contiguous(&origin, |_| true);
+        self.send_early(to, PeerMessage::FetchLane { origin, after });
+    }
+
+    fn ask_decided(&mut self, to: MemberId) {
+        self.counters.fetch_decided += 1;
+        let after = self.chain.decided.slot;
+        self.send_early(to, PeerMessage::FetchDecided { after });
+    }
+
+    /// V5: lanes that a status shows held further elsewhere.
+    fn check_lanes(&mut self) {
+        let now = self.now.instant;
+        if now < self.fetches.next_lane_check {
+            return;
+        }
+        self.fetches.next_lane_check = now + LANE_CHECK;
+        let mut wants = BTreeMap::new();
+        for origin in &self.configuration.voters {
+            let mine = self.lanes.contiguous(origin, |_| true);
+            let furthest = self
+                .peers
+                .iter()
+                .filter(|(_, peer)| peer.linked)
+                .filter_map(|(id, peer)| Some((peer.lane_head(origin)?.batch, *id)))
+                .max();
+            if let Some((head, holder)) = furthest
+                && head > mine.batch
+            {
+                wants.insert(*origin, (mine, holder));
+            }
+        }
+        // Only a gap that was there at the last check already, and did not move since, is asked for.
+        let before = std::mem::replace(&mut self.fetches.lane_wants, wants);
+        let standing = |origin: &MemberId, mine: &LaneHead| before.get(origin).is_some_and(|(head, _)| head == mine);
+        for (origin, (mine, _)) in &self.fetches.lane_wants {
+            if !standing(origin, mine) {
+                self.fetches.asked.remove(&Want::Lane(*origin));
+            }
+        }
+    }
+
+    /// Answers with the batches that are pending here; of those that are decided, with whole slots.
+    pub(crate) fn serve_batches(&mut self, to: MemberId, decided: Slot, batches: &[BatchRef]) {
+        let mut past = false;
+        for reference in batches.iter().take(limits::FETCH_BATCHES) {
+            match self.lanes.held(reference).and_then(Held::batch) {
+                Some(batch) => self.send_early(to, PeerMessage::Batch(batch)),
+                None => past |= reference.batch <= self.lanes.head(&reference.origin).batch,
+            }
+        }
+        if past {
+            self.serve_decided(to, decided);
+        }
+    }
+
+    pub(crate) fn serve_lane(&mut self, to: MemberId, origin: MemberId, after: LaneHead) {
+        let head = self.lanes.head(&origin);
+        let from = if after.batch < head.batch { head } else { after };
+        let mut bytes = 0;
+        let batches: Vec<_> = self
+            .lanes
+            .following(&origin, from)
+            .take(limits::FETCH_BATCHES)
+            .take_while(|held| {
+                bytes += held.size;
+                bytes <= limits::CATCHUP_BYTES.max(held.size)
+            })
+            .filter_map(Held::batch)
+            .collect();
+        for batch in batches {
+            self.send_early(to, PeerMessage::Batch(batch));
+        }
+    }
+
+    pub(crate) fn serve_chain(&mut self, to: MemberId, slot: Slot, digest: Digest, above: Slot) {
+        let mut entries: Vec<ChainEntry> = Vec::new();
+        let (mut slot, mut digest) = (slot, digest);
+        while slot > above && entries.len() < limits::CHAIN_ENTRIES {
+            let Some(entry) = self.chain.chain_entry(slot, &digest) else { break };
+            (slot, digest) = (Slot(slot.0 - 1), entry.parent);
+            entries.push(entry);
+        }
+        entries.reverse();
+        if !entries.is_empty() {
+            self.send_early(to, PeerMessage::Chain(entries));
+        }
+        if above < self.chain.decided.slot {
+            self.serve_decided(to, above);
+        }
+    }
+
+    /// Entries of a chain somebody named: kept, and voted for only if a vote or proposal of our view names them.
+    pub(crate) fn handle_chain(&mut self, entries: &[ChainEntry]) {
+        for entry in entries.iter().take(limits::CHAIN_ENTRIES) {
+            self.keep_entry(entry);
+        }
+    }
+
+    /// Decided slots above `after`, read from the log away from here.
+    pub(crate) fn serve_decided(&mut self, to: MemberId, after: Slot) {
+        let first = after.0 as usize;
+        if first >= self.chain.rows.len() {
+            return;
+        }
+        let mut bytes = 0;
+        let slots: Vec<ServeSlot> = self.chain.rows[first..]
+            .iter()
+            .take(limits::CATCHUP_SLOTS)
+            .take_while(|row| {
+                let fits = bytes < limits::CATCHUP_BYTES;
+                bytes +=
+                    u64::from(row.entry.length) + row.batches.iter().map(|batch| u64::from(batch.length)).sum::<u64>();
+                fits
+            })
+            .map(|row| ServeSlot { entry: row.entry, batches: row.batches.to_vec() })
+            .collect();
+        self.out.ready.serve.push(Serve { to, mark: self.chain.decided, slots });
+    }
+
+    /// V5: whoever has no link to the leader is fed like a learner, by one of those who have both.
+    pub(crate) fn feed(&mut self, slot: Slot) {
+        let cut_off: Vec<MemberId> =
+            self.peers.keys().copied().filter(|id| self.is_cut_off(id) && self.feeds(id)).collect();
+        for to in cut_off {
+            let row = &self.chain.rows[slot.0 as usize - 1];
+            let slots = vec![ServeSlot { entry: row.entry, batches: row.batches.to_vec() }];
+            self.counters.relayed += 1;
+            self.out.ready.serve.push(Serve { to, mark: self.chain.decided, slots });
+        }
+    }
+}

@@ -1,0 +1,81 @@
+//! What is known of every other voter.
+
+use std::collections::VecDeque;
+
+use crate::types::peer::Status;
+use crate::types::statement::{Claim, Round, Tip};
+use crate::types::{ClusterId, Incarnation, Instant, LaneHead, MemberId, Slot, StartNonce};
+
+/// Clock samples kept of a peer: the one least delayed on its way tells its clock best.
+const CLOCK_SAMPLES: usize = 8;
+
+#[derive(Clone, Debug)]
+pub(crate) struct Peer {
+    pub linked: bool,
+    pub ever_linked: bool,
+    pub incarnation: Option<Incarnation>,
+    pub nonce: Option<StartNonce>,
+    /// Rule I1: the highest vote heard of this identity.
+    pub highest_vote: Claim,
+    /// Its newest status over the present link.
+    pub status: Option<Status>,
+    pub heard: Option<Instant>,
+    /// The highest decided mark it ever told.
+    pub decided: Tip,
+    /// Cumulative bytes of this member's own lane: sent to it, and reported durable by it (rule N1).
+    pub pushed: u64,
+    pub acknowledged: u64,
+    clocks: VecDeque<i64>,
+}
+
+impl Peer {
+    pub fn new(cluster: ClusterId) -> Peer {
+        Peer {
+            linked: false,
+            ever_linked: false,
+            incarnation: None,
+            nonce: None,
+            highest_vote: None,
+            status: None,
+            heard: None,
+            decided: Tip { round: Round::default(), slot: Slot(0), digest: cluster },
+            pushed: 0,
+            acknowledged: 0,
+            clocks: VecDeque::new(),
+        }
+    }
+
+    /// Its complaint about views, if it stands.
+    pub fn complains_about(&self, round: Round) -> bool {
+        self.status.as_ref().is_some_and(|status| {
+            status.round.epoch == round.epoch && status.complaint.is_some_and(|view| view >= round.view)
+        })
+    }
+
+    /// Whether it says to have a link to `other`; unknown counts as yes.
+    pub fn links_to(&self, other: &MemberId) -> bool {
+        self.status.as_ref().is_none_or(|status| status.links.contains(other))
+    }
+
+    /// How far it holds `member`'s lanes, by its status.
+    pub fn lane_head(&self, member: &MemberId) -> Option<LaneHead> {
+        let lanes = &self.status.as_ref()?.lanes;
+        lanes.iter().find(|(origin, _)| origin == member).map(|(_, head)| *head)
+    }
+
+    pub fn sample_clock(&mut self, ahead_nanoseconds: i64) {
+        if self.clocks.len() == CLOCK_SAMPLES {
+            self.clocks.pop_front();
+        }
+        self.clocks.push_back(ahead_nanoseconds);
+    }
+
+    pub fn forget_clock(&mut self) {
+        self.clocks.clear();
+    }
+
+    /// How far its clock is ahead of ours, in nanoseconds: the largest recent sample, since every delay makes one smaller.
+    pub fn clock_ahead(&self) -> Option<i64> {
+        self.clocks.iter().max().copied()
+    }
+}

@@ -1,0 +1,204 @@
+//! Start: what the log holds becomes state again, and this member takes part as far as it may (rules L1, L2, H1, Rot).
+
+use std::time::Duration;
+
+use super::halt::Halt;
+use super::lanes::Logged;
+use super::model::FaultModel;
+use super::ready::Handed;
+use super::replica::Replica;
+use crate::types::peer::ChainEntry;
+use crate::types::record::{EntryRecord, Started, Voted, Voter};
+use crate::types::statement::{Round, Tip};
+use crate::types::{Batch, Entry, Incarnation, Location, Now, Record, Rule, View, limits};
+
+/// How long peers are asked for a hole that rot left in this member's own lanes, before its lane ends there.
+const HOLE_PATIENCE: Duration = Duration::from_secs(3);
+
+/// What replaying gathers beside the replica's state.
+#[derive(Debug, Default)]
+pub struct Restored {
+    incarnation: Incarnation,
+    round: Option<(Round, Incarnation)>,
+    mark: Option<Tip>,
+    rot: bool,
+    /// A voter record or vote was read after the last rot: nothing newer of that kind is lost.
+    voter_after_rot: bool,
+    held_bytes: u64,
+    records: u64,
+}
+
+/// Beyond this, undecided batches of a damaged log stay on the disk while it is replayed.
+const HELD_BYTES: u64 = limits::PENDING_BYTES;
+
+impl<M: FaultModel> Replica<M> {
+    /// Takes the next record of the log.
+    pub fn restore(&mut self, restored: &mut Restored, location: Location, record: Record) -> Result<(), Halt> {
+        restored.records += 1;
+        match record {
+            Record::Genesis(_) => {}
+            Record::Incarnation(started) => restored.incarnation = restored.incarnation.max(started.incarnation),
+            Record::Batch(bytes) => {
+                let batch = Batch::recall(bytes).map_err(|error| Halt::Unreadable(error.to_string()))?;
+                let reference = batch.reference();
+                restored.held_bytes += batch.bytes.len() as u64;
+                self.lanes.admit(batch, Logged::Durable(location), true);
+                if restored.held_bytes > HELD_BYTES && restored.rot {
+                    self.lanes.forget_bytes(&reference);
+                }
+            }
+            Record::Entry(EntryRecord { slot, parent, entry: bytes }) => {
+                let entry = Entry::admit(&bytes).map_err(|error| Halt::Unreadable(error.to_string()))?;
+                if slot > self.chain.decided.slot {
+                    let entry = ChainEntry { slot, parent, entry: (entry, bytes) };
+                    self.chain.keep_any(&entry, Logged::Durable(location), |_, _| true);
+                }
+            }
+            Record::Voter(voter) => self.restore_voter(restored, voter),
+            Record::Vote(voted) => self.restore_vote(restored, voted),
+            Record::Decided(tip) => {
+                restored.mark = Some(tip);
+                restored.held_bytes = 0;
+                self.marks.clear();
+                self.lacks.clear();
+                self.learn_mark(tip, None);
+                self.advance()?;
+                self.deliver();
+            }
+        }
+        Ok(())
+    }
+
+    fn restore_voter(&mut self, restored: &mut Restored, voter: Voter) {
+        restored.incarnation = restored.incarnation.max(voter.incarnation);
+        restored.round = Some((voter.round, voter.incarnation));
+        restored.voter_after_rot = true;
+        self.views.claim = self.views.claim.max(voter.claim);
+    }
+
+    fn restore_vote(&mut self, restored: &mut Restored, voted: Voted) {
+        restored.incarnation = restored.incarnation.max(voted.incarnation);
+        restored.voter_after_rot = true;
+        self.views.claim = Some(voted.tip);
+        self.views.votes.insert(voted.tip.slot, voted.tip);
+    }
+
+    /// Records of at least one synced turn are lost here.
+    pub fn restore_rot(&mut self, restored: &mut Restored) {
+        restored.rot = true;
+        restored.voter_after_rot = false;
+    }
+
+    /// The log is read: raises the incarnation and takes part. The records that this hands out are to be durable before
+    /// anything is sent (L2, L1).
+    pub fn start(&mut self, restored: Restored, genesis: bytes::Bytes, now: Now) -> Result<(), Halt> {
+        self.now = now;
+        self.started = now.instant;
+        self.views.leader_heard = now.instant;
+        self.views.durable_claim = self.views.claim;
+        self.views.votes = self.views.votes.split_off(&self.chain.decided.slot.next());
+        self.marked = self.chain.decided;
+        if restored.rot {
+            self.judge_rot(&restored)?;
+        }
+        // Recounted after every start (V2): a full restart must not leave everybody waiting for votes long given.
+        for tip in self.views.votes.values().copied().collect::<Vec<_>>() {
+            self.handle_own_vote(tip)?;
+        }
+        if restored.records == 0 {
+            self.out.record(Record::Genesis(genesis), Handed::Other);
+        }
+        self.incarnation = match self.sabotage.upholds(Rule::L2) {
+            true => restored.incarnation.next(),
+            false => restored.incarnation.max(Incarnation(1)),
+        };
+        let started = Started { incarnation: self.incarnation, nonce: self.nonce };
+        self.out.record(Record::Incarnation(started), Handed::Other);
+        self.out.ready.hello = Some(self.hello());
+        match restored.round {
+            Some((round, incarnation)) => {
+                self.views.round = round;
+                self.views.recorded = Some(incarnation);
+            }
+            None => self.enter(Round { epoch: self.configuration.epoch, view: View(0) }),
+        }
+        if self.repairing.is_none() {
+            self.take_part();
+        }
+        Ok(())
+    }
+
+    /// Rule Rot: what is lost must be at or below the durable decided mark, and the newest word of this voter must not
+    /// be among it.
+    fn judge_rot(&mut self, restored: &Restored) -> Result<(), Halt> {
+        if !self.sabotage.upholds(Rule::Rot) {
+            return Ok(());
+        }
+        let lost = |reason: String| Err(Halt::RotAboveDecided { reason });
+        if !restored.voter_after_rot {
+            return lost("the newest voter record may be among what is lost".to_owned());
+        }
+        let Some(mark) = restored.mark else { return lost("no decided mark is left".to_owned()) };
+        if let Some(claim) = self.views.claim
+            && claim.slot > mark.slot
+        {
+            self.check_claimed_chain(claim, mark).or_else(lost)?;
+        }
+        if self.chain.decided.slot < mark.slot {
+            self.repairing = Some(mark);
+        }
+        Ok(())
+    }
+
+    /// Every entry and batch of the claimed chain above the mark is here.
+    fn check_claimed_chain(&self, claim: Tip, mark: Tip) -> Result<(), String> {
+        let (mut slot, mut digest) = (claim.slot, claim.digest);
+        while slot > mark.slot {
+            let candidate = self.chain.candidate(slot, &digest).ok_or(format!("the entry of slot {slot} is lost"))?;
+            if let Some(batch) = candidate.entry.batches().iter().find(|batch| self.lanes.held(batch).is_none()) {
+                return Err(format!(
+                    "payload of slot {slot} is lost: batch {} of {}",
+                    batch.batch.number,
+                    batch.origin.short()
+                ));
+            }
+            (slot, digest) = (crate::types::Slot(slot.0 - 1), candidate.parent);
+        }
+        if digest != mark.digest {
+            return Err("the claimed chain does not extend the decided mark".to_owned());
+        }
+        Ok(())
+    }
+
+    /// The log is whole up to its decided mark: find what this member's lane resumes (H1), and offer what it had sealed.
+    pub(crate) fn take_part(&mut self) {
+        let (resumed, hole) = self.find_resumed();
+        self.resumed = resumed;
+        if hole {
+            let until = *self.lane.hole_until.get_or_insert(self.now.instant + HOLE_PATIENCE);
+            if self.now.instant < until {
+                return;
+            }
+            tracing::error!(
+                after = %resumed.batch.number,
+                incarnation = %resumed.batch.incarnation,
+                "batches of this member are damaged and nobody has them: what was accepted in its lane behind this batch is lost"
+            );
+        }
+        self.lane.hole_until = None;
+        let head = self.lanes.head(&self.me);
+        let me = self.me;
+        let mut tail: Vec<_> = self.lanes.following(&me, head).map(|held| (held.reference(), held.size)).collect();
+        tail.truncate(if self.sabotage.upholds(Rule::H1) { tail.len() } else { 0 });
+        for (reference, size) in tail {
+            self.lane.push(reference, size);
+        }
+    }
+
+    /// Looks again whether peers filled the hole.
+    pub(crate) fn look_at_hole(&mut self) {
+        if self.lane.hole_until.is_some() {
+            self.take_part();
+        }
+    }
+}

@@ -1,0 +1,427 @@
+//! The replica: state, inputs (`step`, `handle_*`), and what it hands out (`ready`, `next_timeout`). Sans-IO: no clock,
+//! disk, socket, thread, randomness or map-iteration order inside.
+
+use std::collections::BTreeMap;
+use std::marker::PhantomData;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::ballots::Ballots;
+use super::chain::{Chain, Lack};
+use super::counters::Counters;
+use super::fetching::Fetches;
+use super::halt::Halt;
+use super::lanes::{Admission, Lanes, Logged};
+use super::model::{Crash, FaultModel};
+use super::peers::Peer;
+use super::ready::{Handed, Output, Ready};
+use super::sealing::OwnLane;
+use super::status::Schedule;
+use super::views::Views;
+use crate::types::peer::{Envelope, Hello, Refusal};
+use crate::types::settings::Timing;
+use crate::types::statement::{Round, Tip};
+use crate::types::{
+    Batch, Configuration, Delivered, Digest, Incarnation, Input, Instant, LaneHead, Location, MemberId, Now,
+    PeerMessage, Record, Rule, Sabotage, Slot, StartNonce, limits,
+};
+
+/// Who this replica is and by which rules it runs.
+#[derive(Clone, Debug)]
+pub struct Identity {
+    /// This member.
+    pub member: MemberId,
+    /// Drawn at this start.
+    pub nonce: StartNonce,
+    /// The epoch's configuration.
+    pub configuration: Configuration,
+    /// Node-local timing.
+    pub timing: Timing,
+    /// Rules switched off; none but in test builds.
+    pub sabotage: Sabotage,
+}
+
+/// One member's part in the ordering.
+pub struct Replica<M: FaultModel = Crash> {
+    pub(crate) me: MemberId,
+    pub(crate) nonce: StartNonce,
+    pub(crate) configuration: Configuration,
+    pub(crate) configuration_digest: Digest,
+    pub(crate) quorum: usize,
+    pub(crate) timing: Timing,
+    pub(crate) sabotage: Sabotage,
+    pub(crate) incarnation: Incarnation,
+    pub(crate) started: Instant,
+    pub(crate) now: Now,
+    pub(crate) chain: Chain,
+    pub(crate) lanes: Lanes,
+    pub(crate) ballots: Ballots,
+    pub(crate) views: Views,
+    pub(crate) peers: BTreeMap<MemberId, Peer>,
+    pub(crate) lane: OwnLane,
+    /// What this incarnation's first batch resumes (rule H1).
+    pub(crate) resumed: LaneHead,
+    /// Decided marks above the decided slot, believed.
+    pub(crate) marks: BTreeMap<Slot, Tip>,
+    pub(crate) fetches: Fetches,
+    pub(crate) lacks: Vec<(Lack, Option<MemberId>)>,
+    pub(crate) schedule: Schedule,
+    /// Rule Rot: damage below this mark is repaired before this member takes part.
+    pub(crate) repairing: Option<Tip>,
+    pub(crate) draining: bool,
+    pub(crate) disk_full: Option<String>,
+    pub(crate) marked: Tip,
+    pub(crate) sync_slowest: Duration,
+    pub(crate) counters: Counters,
+    pub(crate) out: Output,
+    model: PhantomData<M>,
+}
+
+impl<M: FaultModel> Replica<M> {
+    /// A replica with nothing in its log yet; [`Replica::restore`] replays what there is.
+    pub fn new(identity: Identity) -> Replica<M> {
+        let Identity { member, nonce, configuration, timing, sabotage } = identity;
+        let voters = configuration.voters.clone();
+        let mut quorum = M::quorums(voters.len()).quorum;
+        if !sabotage.upholds(Rule::Quorum) {
+            quorum = (quorum - 1).max(1);
+        }
+        let peers = voters.iter().filter(|voter| **voter != member);
+        let chain = Chain::new(configuration.cluster, sabotage.clone());
+        Replica {
+            me: member,
+            nonce,
+            configuration_digest: configuration.digest(),
+            quorum,
+            timing,
+            incarnation: Incarnation(0),
+            started: Instant(0),
+            now: Now::default(),
+            lanes: Lanes::new(&voters, sabotage.clone()),
+            ballots: Ballots::new(sabotage.clone()),
+            views: Views::new(configuration.epoch),
+            peers: peers.map(|peer| (*peer, Peer::new(configuration.cluster))).collect(),
+            lane: OwnLane::default(),
+            resumed: LaneHead::START,
+            marks: BTreeMap::new(),
+            fetches: Fetches::default(),
+            lacks: Vec::new(),
+            schedule: Schedule::default(),
+            repairing: None,
+            draining: false,
+            disk_full: None,
+            marked: chain.decided,
+            sync_slowest: Duration::ZERO,
+            counters: Counters::default(),
+            out: Output::default(),
+            model: PhantomData,
+            chain,
+            configuration,
+            sabotage,
+        }
+    }
+
+    /// What happened so far.
+    pub fn counters(&self) -> Counters {
+        self.counters
+    }
+
+    /// The last decided slot, and the round it is known to be decided in.
+    pub fn decided(&self) -> Tip {
+        self.chain.decided
+    }
+
+    /// The round of the durable voter record.
+    pub fn round(&self) -> Round {
+        self.views.round
+    }
+
+    /// This start's number.
+    pub fn incarnation(&self) -> Incarnation {
+        self.incarnation
+    }
+
+    /// Whether this member leads its round: the base is fixed and it may propose.
+    pub fn is_leading(&self) -> bool {
+        self.views.lead.is_some() && self.views.is_settled()
+    }
+
+    /// Draining, and everything accepted is ordered and durable.
+    pub fn is_drained(&self) -> bool {
+        self.draining
+            && self.lane.is_drained()
+            && self.chain.waiting.is_empty()
+            && !self.out.is_pending()
+            && (self.leader() != self.me || self.alone())
+    }
+
+    /// Takes one input. Nothing leaves before [`Replica::ready`].
+    pub fn step(&mut self, input: Input, now: Now) -> Result<(), Halt> {
+        self.now = now;
+        match input {
+            Input::Publish(publish) => self.handle_publish(publish),
+            Input::LinkUp { peer, hello } => self.handle_link_up(peer, hello),
+            Input::LinkDown { peer } => self.handle_link_down(peer),
+            Input::Refused { peer, reason } => return self.handle_refused(peer, reason),
+            Input::Received { peer, envelope } => return self.handle_received(peer, envelope),
+            Input::Drain => self.draining = true,
+        }
+        Ok(())
+    }
+
+    /// The log cannot grow: nothing new is sealed or voted for until it can.
+    pub fn handle_disk_full(&mut self, reason: Option<String>) {
+        self.disk_full = reason;
+    }
+
+    /// The oldest `locations.len()` records handed out are durable, at these places; the sync took so long.
+    pub fn handle_durable(&mut self, locations: &[Location], sync: Duration, now: Now) -> Result<(), Halt> {
+        self.now = now;
+        // The slowest of the recent ones: it fades by an eighth with every sync.
+        self.sync_slowest = sync.max(self.sync_slowest - self.sync_slowest / 8);
+        for location in locations {
+            match self.out.durable().expect("only what was handed out becomes durable") {
+                Handed::Batch(reference) => self.batch_durable(&reference, *location),
+                Handed::Entry(slot, digest) => self.chain.entry_durable(slot, &digest, *location),
+                Handed::Voter(voter) => self.handle_entered(voter),
+                Handed::Vote(tip) => self.handle_own_vote(tip)?,
+                Handed::Other => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Everything to be done now, in the order of [`Ready`]'s fields.
+    pub fn ready(&mut self, now: Now) -> Result<Ready, Halt> {
+        self.now = now;
+        self.lacks.clear();
+        self.notice_pause();
+        self.look_at_hole();
+        self.advance()?;
+        self.judge();
+        self.seal();
+        self.lead()?;
+        self.vote()?;
+        self.advance()?;
+        self.deliver();
+        self.push_own();
+        self.expire();
+        self.exchange();
+        self.fetch();
+        self.hand_mark();
+        self.schedule.promised = Some(self.next_timeout());
+        Ok(std::mem::take(&mut self.out.ready))
+    }
+
+    /// Durable decided marks need no sync of their own: they ride on the next one.
+    fn hand_mark(&mut self) {
+        if !self.out.ready.records.is_empty() && self.chain.decided != self.marked {
+            self.marked = self.chain.decided;
+            self.out.record(Record::Decided(self.marked), Handed::Other);
+        }
+    }
+
+    /// The decided mark, if the log does not hold it yet: written at an orderly end, to save work at the next start.
+    pub fn last_mark(&mut self) -> Option<Record> {
+        let changed = self.chain.decided != self.marked;
+        self.marked = self.chain.decided;
+        changed.then_some(Record::Decided(self.marked))
+    }
+
+    /// What a replayed log holds as decided, to be delivered; the bytes stay in the log.
+    pub fn replayed(&mut self) -> Vec<Delivered> {
+        let mut delivered = std::mem::take(&mut self.out.ready.deliver);
+        delivered.iter_mut().for_each(|batch| batch.bytes = None);
+        delivered
+    }
+
+    /// The records of a start, which must be durable before the first turn (rules L1, L2).
+    pub fn first_records(&mut self) -> Vec<Record> {
+        std::mem::take(&mut self.out.ready.records)
+    }
+
+    fn batch_durable(&mut self, reference: &crate::types::BatchRef, location: Location) {
+        self.lanes.mark(reference, Logged::Durable(location));
+        self.chain.batch_durable(reference, location);
+        if reference.origin == self.me && reference.batch.incarnation == self.incarnation {
+            self.answer_accepted(reference.batch);
+        }
+    }
+
+    fn handle_link_up(&mut self, id: MemberId, hello: Hello) {
+        let lane_head = self.lanes.head(&id);
+        let Some(peer) = self.peers.get_mut(&id) else {
+            self.out.ready.refuse.push((id, Refusal::NotAMember(id)));
+            return;
+        };
+        if let Some(refusal) = judge_hello(&id, &hello, peer, lane_head) {
+            self.counters.refusals += 1;
+            self.out.ready.refuse.push((id, refusal));
+            return;
+        }
+        peer.linked = true;
+        peer.ever_linked = true;
+        peer.incarnation = Some(hello.incarnation);
+        peer.nonce = Some(hello.nonce);
+        peer.highest_vote = peer.highest_vote.max(hello.highest_vote);
+        peer.status = None;
+        peer.heard = Some(self.now.instant);
+        peer.forget_clock();
+        (peer.pushed, peer.acknowledged) = (self.lane.ordered_total, self.lane.ordered_total);
+        if id == self.leader() {
+            self.views.leader_heard = self.now.instant;
+        }
+        self.schedule.changed = true;
+        self.repeat_state(id, true);
+        self.learn_mark(hello.decided, Some(id));
+    }
+
+    fn handle_link_down(&mut self, id: MemberId) {
+        if let Some(peer) = self.peers.get_mut(&id) {
+            peer.linked = false;
+            peer.status = None; // Complaints of one who is not heard count no more.
+            self.schedule.changed = true;
+        }
+    }
+
+    fn handle_refused(&mut self, peer: MemberId, reason: Refusal) -> Result<(), Halt> {
+        self.handle_link_down(peer);
+        match reason {
+            Refusal::StaleDisk { .. } | Refusal::TwoProcesses(_) => Err(Halt::RefusedAsStale { peer, refusal: reason }),
+            _ => Ok(()),
+        }
+    }
+
+    fn handle_received(&mut self, from: MemberId, envelope: Envelope) -> Result<(), Halt> {
+        let Some(peer) = self.peers.get_mut(&from).filter(|peer| peer.linked) else { return Ok(()) };
+        peer.heard = Some(self.now.instant);
+        // E1: a statement counts in its own epoch and configuration only.
+        if envelope.epoch != self.configuration.epoch || envelope.configuration != self.configuration_digest {
+            self.misbehaved(from, "a statement of another epoch or configuration");
+            return Ok(());
+        }
+        match envelope.message {
+            PeerMessage::Batch(batch) => self.handle_batch(from, batch),
+            PeerMessage::Proposal { round, entry } => self.handle_proposal(from, round, &entry),
+            PeerMessage::Vote(vote) => self.handle_vote(from, vote),
+            PeerMessage::Claim { round, claim } => self.handle_claim(from, round, claim),
+            PeerMessage::NewView { round, base } => self.handle_new_view(from, round, base),
+            PeerMessage::Status(status) => self.handle_status(from, status),
+            PeerMessage::Heartbeat { round, decided, sync_micros } => {
+                self.handle_heartbeat(from, round, decided, Duration::from_micros(sync_micros));
+            }
+            PeerMessage::FetchBatches { decided, batches } => self.serve_batches(from, decided, &batches),
+            PeerMessage::FetchLane { origin, after } => self.serve_lane(from, origin, after),
+            PeerMessage::FetchChain { slot, digest, above } => self.serve_chain(from, slot, digest, above),
+            PeerMessage::Chain(entries) => self.handle_chain(&entries),
+            PeerMessage::FetchDecided { after } => self.serve_decided(from, after),
+            PeerMessage::Decided { mark, slots } => return self.handle_decided(from, mark, slots),
+        }
+        Ok(())
+    }
+
+    /// A batch, from its origin or any holder.
+    pub(crate) fn handle_batch(&mut self, from: MemberId, batch: Batch) {
+        let reference = batch.reference();
+        let wanted = self.fetches.wants(&reference);
+        let own = reference.origin == self.me;
+        match self.lanes.admit(batch, Logged::No, wanted) {
+            Admission::Kept => {
+                if own {
+                    self.counters.own_batches_from_others += 1;
+                }
+                if self.disk_full.is_none() {
+                    self.log_batch(&reference);
+                }
+                self.relay(from, &reference);
+            }
+            Admission::OverCredit => self.counters.batches_over_credit += 1,
+            Admission::Stranger => self.misbehaved(from, "a batch whose origin is no member"),
+            Admission::Known | Admission::Past => {}
+        }
+    }
+
+    /// The leader of the round of the durable record.
+    pub(crate) fn leader(&self) -> MemberId {
+        self.configuration.leader(self.views.round.view)
+    }
+
+    /// A group of one.
+    pub(crate) fn alone(&self) -> bool {
+        self.configuration.voters.len() == 1
+    }
+
+    pub(crate) fn linked(&self, member: &MemberId) -> bool {
+        self.peers.get(member).is_some_and(|peer| peer.linked)
+    }
+
+    /// The peer broke a rule; what it said is dropped and counted.
+    pub(crate) fn misbehaved(&mut self, peer: MemberId, what: &'static str) {
+        self.counters.misbehaviour += 1;
+        tracing::debug!(peer = %peer.short(), what, "a peer broke a rule; dropped");
+    }
+
+    pub(crate) fn envelope(&self, message: PeerMessage) -> Arc<Envelope> {
+        Arc::new(Envelope { epoch: self.configuration.epoch, configuration: self.configuration_digest, message })
+    }
+
+    pub(crate) fn send_early(&mut self, to: MemberId, message: PeerMessage) {
+        if self.linked(&to) {
+            let envelope = self.envelope(message);
+            self.out.early(to, envelope);
+        }
+    }
+
+    pub(crate) fn send_late(&mut self, to: MemberId, message: PeerMessage) {
+        if self.linked(&to) {
+            let envelope = self.envelope(message);
+            self.out.late(to, envelope);
+        }
+    }
+
+    /// To every linked voter, one encoding for all.
+    pub(crate) fn broadcast(&mut self, message: PeerMessage, early: bool) {
+        let envelope = self.envelope(message);
+        let linked: Vec<MemberId> = self.peers.iter().filter(|(_, peer)| peer.linked).map(|(id, _)| *id).collect();
+        for to in linked {
+            if early {
+                self.out.early(to, envelope.clone());
+            } else {
+                self.out.late(to, envelope.clone());
+            }
+        }
+    }
+
+    /// What the hello of new links says.
+    pub fn hello(&self) -> Hello {
+        Hello {
+            version: limits::PROTOCOL_VERSION,
+            cluster: self.configuration.cluster,
+            epoch: self.configuration.epoch,
+            configuration: self.configuration_digest,
+            incarnation: self.incarnation,
+            nonce: self.nonce,
+            highest_vote: self.views.durable_claim,
+            decided: self.chain.decided,
+        }
+    }
+}
+
+/// Rule I1: whether a hello is below what this identity has said before.
+fn judge_hello(id: &MemberId, hello: &Hello, peer: &Peer, lane_head: LaneHead) -> Option<Refusal> {
+    let known = peer.incarnation.unwrap_or_default().max(lane_head.batch.incarnation);
+    if hello.incarnation < known {
+        return Some(Refusal::StaleDisk {
+            says: format!("incarnation {}", hello.incarnation),
+            said: format!("incarnation {known}"),
+        });
+    }
+    if peer.incarnation == Some(hello.incarnation) && peer.nonce != Some(hello.nonce) {
+        return Some(Refusal::TwoProcesses(*id));
+    }
+    if hello.highest_vote < peer.highest_vote {
+        let text = |vote: Option<Tip>| vote.map_or("that it never voted".to_owned(), |tip| format!("vote {tip}"));
+        return Some(Refusal::StaleDisk { says: text(hello.highest_vote), said: text(peer.highest_vote) });
+    }
+    None
+}

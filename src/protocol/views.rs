@@ -1,0 +1,483 @@
+//! Views: entering them, complaining about them, leading them (rules L1, V1–V6).
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::chain::Lack;
+use super::halt::Halt;
+use super::model::FaultModel;
+use super::ready::Handed;
+use super::replica::Replica;
+use crate::types::entry::EntryBody;
+use crate::types::peer::ChainEntry;
+use crate::types::record::Voter;
+use crate::types::statement::{Claim, Round, Tip};
+use crate::types::{
+    BatchRef, Digest, Entry, Epoch, Hlc, Incarnation, Instant, MemberId, PeerMessage, Record, Rule, Slot, View, limits,
+};
+
+/// A leader waits this long for the payload of the highest base before it takes a lower one that q claims allow as well
+/// (rule V6: it may change its choice until it sends NewView).
+const BASE_PATIENCE: Duration = Duration::from_millis(200);
+/// A wake-up this much later than asked for means that this process stood still (rule V4).
+const PAUSE: Duration = Duration::from_millis(100);
+/// `T_silence` is at least this many times the slowest recent sync of the leader (rule V4).
+const SYNCS_PER_SILENCE: u32 = 4;
+/// Rounds beyond this are no honest member's: it would have had to change its view every nanosecond.
+const VIEW_MAX: u64 = 1 << 60;
+
+/// The end of the chain that the leader of a round extends.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Lead {
+    pub slot: Slot,
+    pub digest: Digest,
+}
+
+#[derive(Debug)]
+pub(crate) struct Views {
+    /// The round of the durable voter record.
+    pub round: Round,
+    /// A record for a higher round is on its way to the disk.
+    pub entering: Option<Round>,
+    /// The incarnation in the durable record; none before the first.
+    pub recorded: Option<Incarnation>,
+    /// The highest vote handed to the log, and the highest one durable.
+    pub claim: Claim,
+    pub durable_claim: Claim,
+    /// Own votes for slots that are not decided.
+    pub votes: BTreeMap<Slot, Tip>,
+    /// What was proposed in the present round or one being entered, and by whose word.
+    pub proposed: BTreeMap<(Round, Slot), (Digest, MemberId)>,
+    /// Bases of rounds, by their leaders.
+    pub bases: BTreeMap<Round, Claim>,
+    /// Claims for rounds that this member leads.
+    pub claims: BTreeMap<(Round, MemberId), Claim>,
+    pub lead: Option<Lead>,
+    /// Since when the highest base is looked for.
+    base_since: Option<Instant>,
+    pub complaint: Option<View>,
+    /// Views in a row that decided nothing.
+    failures: u32,
+    decided_something: bool,
+    pub leader_heard: Instant,
+    pub leader_sync: Duration,
+    /// Since when an orderable batch waits while nothing is decided.
+    pub waiting_since: Option<Instant>,
+}
+
+impl Views {
+    pub fn new(epoch: Epoch) -> Views {
+        Views {
+            round: Round { epoch, view: View(0) },
+            entering: None,
+            recorded: None,
+            claim: None,
+            durable_claim: None,
+            votes: BTreeMap::new(),
+            proposed: BTreeMap::new(),
+            bases: BTreeMap::new(),
+            claims: BTreeMap::new(),
+            lead: None,
+            base_since: None,
+            complaint: None,
+            failures: 0,
+            decided_something: false,
+            leader_heard: Instant(0),
+            leader_sync: Duration::ZERO,
+            waiting_since: None,
+        }
+    }
+
+    /// The record of the present round is durable, and none of a higher one is on its way.
+    pub fn is_settled(&self) -> bool {
+        self.entering.is_none() && self.recorded.is_some()
+    }
+
+    /// The round this member is in or on its way to.
+    pub fn target(&self) -> Round {
+        self.entering.unwrap_or(self.round)
+    }
+
+    /// Something was decided: the view is of use.
+    pub fn note_decision(&mut self, slot: Slot) {
+        self.failures = 0;
+        self.decided_something = true;
+        self.waiting_since = None;
+        self.votes = self.votes.split_off(&slot.next());
+        self.proposed.retain(|(_, at), _| *at > slot);
+    }
+
+    /// `base`, doubled for every view in a row that decided nothing.
+    fn stretched(&self, base: Duration, most: Duration) -> Duration {
+        base.saturating_mul(1 << self.failures.min(16)).min(most).max(base)
+    }
+}
+
+impl<M: FaultModel> Replica<M> {
+    /// V1: one statement of a higher view by a voter opens it here; only q complaints, or the leader itself, opened it
+    /// there. Returns whether the round is this member's now, or will be once its record is durable.
+    pub(crate) fn observe(&mut self, from: MemberId, round: Round) -> bool {
+        if round.view.0 > VIEW_MAX || round.epoch != self.configuration.epoch {
+            self.misbehaved(from, "a view that nobody can have reached");
+            return false;
+        }
+        if round > self.views.target() {
+            self.enter(round);
+        }
+        round == self.views.target()
+    }
+
+    /// L1: entering a view is one durable record; nothing of that view leaves before it.
+    pub(crate) fn enter(&mut self, round: Round) {
+        if round <= self.views.target() && self.views.recorded.is_some() || self.repairing.is_some() {
+            return;
+        }
+        let claim = if self.sabotage.upholds(Rule::V6Claim) { self.views.claim } else { None };
+        let voter = Voter { round, configuration: self.configuration_digest, claim, incarnation: self.incarnation };
+        self.views.entering = Some(round);
+        self.out.record(Record::Voter(voter), Handed::Voter(voter));
+        if !self.sabotage.upholds(Rule::L1) {
+            self.handle_entered(voter);
+        }
+    }
+
+    /// The record of a round is durable.
+    pub(crate) fn handle_entered(&mut self, voter: Voter) {
+        if self.views.recorded.is_some() && voter.round <= self.views.round {
+            return;
+        }
+        let first = self.views.recorded.is_none();
+        self.views.round = voter.round;
+        self.views.recorded = Some(voter.incarnation);
+        if self.views.entering == Some(voter.round) {
+            self.views.entering = None;
+        }
+        if !first {
+            self.counters.views_entered += 1;
+            self.views.failures = if self.views.decided_something { 0 } else { self.views.failures + 1 };
+        }
+        let views = &mut self.views;
+        views.decided_something = false;
+        views.lead = None;
+        views.base_since = None;
+        views.complaint = None;
+        views.leader_heard = self.now.instant;
+        views.leader_sync = Duration::ZERO;
+        views.waiting_since = None;
+        let oldest = if self.sabotage.upholds(Rule::R6) { voter.round } else { Round::default() };
+        views.proposed.retain(|(round, _), _| *round >= oldest);
+        views.bases.retain(|round, _| *round >= voter.round);
+        views.claims.retain(|(round, _), _| *round >= voter.round);
+        self.schedule.changed = true;
+        tracing::info!(round = %voter.round, leader = %self.leader().short(), "entered a view");
+        if voter.round.view > View(0) {
+            self.claim_to_leader();
+        }
+    }
+
+    /// V2: the claim goes to the view's leader, now and until the view has its base.
+    pub(crate) fn claim_to_leader(&mut self) {
+        let (round, leader) = (self.views.round, self.leader());
+        let claim = if self.sabotage.upholds(Rule::V6Claim) { self.views.claim } else { None };
+        if leader == self.me {
+            self.views.claims.insert((round, self.me), claim);
+        } else {
+            self.send_late(leader, PeerMessage::Claim { round, claim });
+        }
+    }
+
+    pub(crate) fn handle_claim(&mut self, from: MemberId, round: Round, claim: Claim) {
+        if !M::admissible(&claim, &M::Auth::default()) || self.configuration.leader(round.view) != self.me {
+            self.misbehaved(from, "a claim for a view that somebody else leads");
+        } else if self.observe(from, round) {
+            self.views.claims.insert((round, from), claim);
+        }
+    }
+
+    pub(crate) fn handle_new_view(&mut self, from: MemberId, round: Round, base: Claim) {
+        if self.configuration.leader(round.view) != from {
+            self.misbehaved(from, "a base of a view that somebody else leads");
+        } else if self.observe(from, round) {
+            self.views.bases.entry(round).or_insert(base);
+            self.heard_leader(from, round);
+        }
+    }
+
+    pub(crate) fn handle_heartbeat(&mut self, from: MemberId, round: Round, decided: Tip, sync: Duration) {
+        self.observe(from, round);
+        if self.configuration.leader(round.view) == from && round == self.views.round {
+            self.heard_leader(from, round);
+            self.views.leader_sync = sync;
+        }
+        self.learn_mark(decided, Some(from));
+    }
+
+    pub(crate) fn heard_leader(&mut self, from: MemberId, round: Round) {
+        if round == self.views.round && from == self.leader() {
+            self.views.leader_heard = self.now.instant;
+        }
+    }
+
+    /// V4: a member that stood still takes its queued inputs first and starts its timers anew.
+    pub(crate) fn notice_pause(&mut self) {
+        let Some(promised) = self.schedule.promised else { return };
+        if self.now.instant.since(promised) < PAUSE {
+            return;
+        }
+        self.counters.pauses_noticed += 1;
+        self.views.leader_heard = self.now.instant;
+        if self.views.waiting_since.is_some() {
+            self.views.waiting_since = Some(self.now.instant);
+        }
+    }
+
+    /// V1, V3, V4: complain or resign where there is reason; enter the next view on q complaints.
+    pub(crate) fn judge(&mut self) {
+        if !self.views.is_settled() || self.repairing.is_some() {
+            return;
+        }
+        self.note_waiting();
+        if self.leader() == self.me {
+            if let Some(reason) = self.reason_to_resign() {
+                self.resign(reason);
+            }
+            return;
+        }
+        let complaint = self.reason_to_complain().map(|_| self.views.round.view);
+        if complaint != self.views.complaint {
+            match complaint {
+                Some(_) => self.counters.complaints += 1,
+                None => self.counters.complaints_withdrawn += 1,
+            }
+            self.views.complaint = complaint;
+            self.schedule.changed = true;
+        }
+        let round = self.views.round;
+        let others = self.peers.values().filter(|peer| peer.complains_about(round)).count();
+        let all = others + usize::from(self.views.complaint.is_some());
+        if all >= self.quorum || (all > 0 && !self.sabotage.upholds(Rule::V1)) {
+            self.enter(round.next_view());
+        }
+    }
+
+    /// V4: since when a batch waits that could be ordered now, is durable here, and whose existence the leader was told.
+    fn note_waiting(&mut self) {
+        let waits = self.configuration.voters.iter().any(|member| {
+            let next = self.lanes.next_after(member, &self.lanes.head(member));
+            next.is_some_and(|held| held.logged.is_durable())
+        });
+        if !waits {
+            self.views.waiting_since = None;
+        } else if self.views.waiting_since.is_none() {
+            self.views.waiting_since = Some(self.now.instant);
+        }
+    }
+
+    fn stands_still(&self) -> bool {
+        let patience = self.views.stretched(self.timing.order_timeout, self.timing.timeout_max);
+        let offered =
+            |since: Instant| self.leader() == self.me || self.schedule.told_leader.is_some_and(|told| told >= since);
+        self.views.waiting_since.is_some_and(|since| self.now.instant.since(since) >= patience && offered(since))
+    }
+
+    fn silence_allowed(&self) -> Duration {
+        let silence = self.views.stretched(self.timing.leader_timeout, self.timing.timeout_max);
+        silence.max(self.views.leader_sync.saturating_mul(SYNCS_PER_SILENCE))
+    }
+
+    /// V4, for a voter.
+    fn reason_to_complain(&self) -> Option<&'static str> {
+        let peer = &self.peers[&self.leader()];
+        let fresh = self.now.instant < self.started + self.timing.start_grace;
+        if !peer.linked && (peer.ever_linked || !fresh) {
+            return Some("there is no link to the leader");
+        }
+        if !fresh && self.now.instant.since(self.views.leader_heard) >= self.silence_allowed() {
+            return Some("the leader is silent");
+        }
+        self.stands_still().then_some("nothing is decided although a batch waits")
+    }
+
+    /// V3, and V4 for the leader itself.
+    fn reason_to_resign(&mut self) -> Option<&'static str> {
+        if self.views.recorded != Some(self.incarnation) && self.sabotage.upholds(Rule::L1) {
+            self.counters.barred += 1;
+            return Some("the view was entered before this start");
+        }
+        if self.alone() {
+            return None;
+        }
+        if self.draining && self.lane.is_drained() {
+            return Some("it is draining");
+        }
+        if self.disk_full.is_some() {
+            return Some("its disk is full");
+        }
+        let ahead = -self.clock_offset_nanoseconds();
+        if ahead < 0 && ahead.unsigned_abs() > self.timing.clock_drift_max.as_nanos() as u64 {
+            return Some("its clock is ahead of the voters' median");
+        }
+        self.stands_still().then_some("nothing is decided although a batch waits")
+    }
+
+    /// V3: the leader opens the next view itself; its statement of that view is the resignation.
+    fn resign(&mut self, reason: &'static str) {
+        self.counters.resignations += 1;
+        tracing::info!(round = %self.views.round, reason, "resigned");
+        self.enter(self.views.round.next_view());
+    }
+
+    /// The leader's part: fix the base, then propose.
+    pub(crate) fn lead(&mut self) -> Result<(), Halt> {
+        let may = self.views.is_settled()
+            && self.leader() == self.me
+            && (self.views.recorded == Some(self.incarnation) || !self.sabotage.upholds(Rule::L1))
+            && self.repairing.is_none()
+            && self.disk_full.is_none();
+        if !may {
+            return Ok(());
+        }
+        if self.views.lead.is_none() {
+            self.fix_base()?;
+        }
+        while let Some(lead) = self.views.lead
+            && self.propose(lead)
+        {}
+        Ok(())
+    }
+
+    /// V6: q claims, the highest of them held whole, then NewView.
+    fn fix_base(&mut self) -> Result<(), Halt> {
+        let round = self.views.round;
+        if round.view == View(0) {
+            // The epoch's own base: genesis. Nothing can be decided in this epoch yet.
+            let (slot, digest) = (self.chain.decided.slot, self.chain.decided.digest);
+            self.views.lead = Some(Lead { slot, digest });
+            return Ok(());
+        }
+        let mut claims: Vec<(Claim, MemberId)> = self
+            .views
+            .claims
+            .range((round, MemberId([0; 32]))..=(round, MemberId([255; 32])))
+            .map(|(key, claim)| (*claim, key.1))
+            .collect();
+        if claims.len() < self.quorum {
+            return Ok(());
+        }
+        claims.sort_unstable();
+        check_claims(&claims)?;
+        if !self.sabotage.upholds(Rule::V6Base) {
+            claims.reverse();
+        }
+        // Any claim with q − 1 others at or below it is the maximum of some q claims.
+        let usable: Vec<(Claim, MemberId)> = claims.split_off(self.quorum - 1).into_iter().rev().collect();
+        let since = *self.views.base_since.get_or_insert(self.now.instant);
+        let patient = self.now.instant.since(since) < BASE_PATIENCE;
+        for (base, claimant) in usable {
+            match self.base_held(base)? {
+                None => return self.send_new_view(base),
+                Some(lack) => {
+                    let reachable = claimant == self.me || self.linked(&claimant);
+                    self.lacks.push((lack, Some(claimant)));
+                    if patient && reachable {
+                        return Ok(());
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// What is missing of a base; none if it is held whole.
+    fn base_held(&mut self, base: Claim) -> Result<Option<Lack>, Halt> {
+        let Some(tip) = base else { return Ok(None) };
+        if tip.slot <= self.chain.decided.slot {
+            return Ok(None);
+        }
+        match self.chain.whole(tip.slot, &tip.digest, &self.lanes) {
+            Ok(_) => Ok(None),
+            Err(Lack::Invalid(_)) if self.sabotage.upholds(Rule::V6Base) => {
+                Err(Halt::Diverged { said: tip, here: self.chain.decided })
+            }
+            Err(lack) => Ok(Some(lack)),
+        }
+    }
+
+    fn send_new_view(&mut self, base: Claim) -> Result<(), Halt> {
+        let round = self.views.round;
+        let (slot, digest) = match base {
+            Some(tip) if tip.slot >= self.chain.decided.slot => (tip.slot, tip.digest),
+            _ => (self.chain.decided.slot, self.chain.decided.digest),
+        };
+        if self.chain.digest_at(slot).is_some_and(|decided| decided != digest) {
+            return Err(Halt::Diverged { said: Tip { round, slot, digest }, here: self.chain.decided });
+        }
+        self.counters.new_views += 1;
+        self.views.bases.insert(round, base);
+        self.views.lead = Some(Lead { slot, digest });
+        self.broadcast(PeerMessage::NewView { round, base }, false);
+        Ok(())
+    }
+
+    /// Proposes the next slot, if the window is open and something can be ordered.
+    fn propose(&mut self, lead: Lead) -> bool {
+        if lead.slot < self.chain.decided.slot || lead.slot.0 >= self.chain.decided.slot.0 + limits::WINDOW_SLOTS {
+            return false;
+        }
+        let Ok(path) = self.chain.path(lead.slot, &lead.digest) else { return false };
+        let Ok(mut derived) = self.chain.derived(&path, &self.lanes) else { return false };
+        let batches = self.orderable(&mut derived.heads);
+        if batches.is_empty() {
+            return false;
+        }
+        let hlc = Hlc::after(derived.last_hlc, self.now.wall);
+        let entry = Entry { hlc, body: EntryBody::Batches(batches) };
+        let bytes = entry.encode();
+        let entry = ChainEntry { slot: lead.slot.next(), parent: lead.digest, entry: (entry, bytes) };
+        let round = self.views.round;
+        let Some(digest) = self.keep_entry(&entry) else { return false };
+        self.views.proposed.insert((round, entry.slot), (digest, self.me));
+        self.views.lead = Some(Lead { slot: entry.slot, digest });
+        self.counters.proposals += 1;
+        self.schedule.proposed.insert(entry.slot, self.now.instant);
+        self.broadcast(PeerMessage::Proposal { round, entry }, true); // L1 lets it leave early
+        true
+    }
+
+    /// Batches that may follow these heads: one of each member in turn, so that no lane waits behind another.
+    fn orderable(&self, heads: &mut BTreeMap<MemberId, crate::types::LaneHead>) -> Vec<BatchRef> {
+        let mut batches = Vec::new();
+        let mut bytes = 0;
+        loop {
+            let before = batches.len();
+            for member in &self.configuration.voters {
+                let head = heads.get_mut(member).expect("every voter has a lane");
+                let Some(next) = self.lanes.next_after(member, head) else { continue };
+                let full =
+                    batches.len() == limits::ENTRY_BATCHES_MAX || bytes + next.size > limits::ENTRY_PAYLOAD_BYTES;
+                if full && !batches.is_empty() {
+                    return batches;
+                }
+                bytes += next.size;
+                *head = next.head();
+                batches.push(next.reference());
+            }
+            if batches.len() == before {
+                return batches;
+            }
+        }
+    }
+}
+
+/// L1: two claims equal in round and slot name one chain.
+fn check_claims(claims: &[(Claim, MemberId)]) -> Result<(), Halt> {
+    for pair in claims.windows(2) {
+        if let (Some(first), Some(second)) = (pair[0].0, pair[1].0)
+            && (first.round, first.slot) == (second.round, second.slot)
+            && first.digest != second.digest
+        {
+            return Err(Halt::TwoDigests { first, second });
+        }
+    }
+    Ok(())
+}

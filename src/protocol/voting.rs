@@ -1,0 +1,425 @@
+//! Voting and deciding (rules R1–R7, R10, V6, V7).
+
+use super::chain::Lack;
+use super::halt::Halt;
+use super::lanes::Logged;
+use super::model::FaultModel;
+use super::ready::Handed;
+use super::replica::Replica;
+use crate::types::peer::{ChainEntry, DecidedSlot};
+use crate::types::record::{EntryRecord, Voted};
+use crate::types::statement::{Round, Tip, Vote};
+use crate::types::{Delivered, Digest, MemberId, PeerMessage, Record, Rule, Slot, View, limits};
+
+impl<M: FaultModel> Replica<M> {
+    pub(crate) fn handle_proposal(&mut self, from: MemberId, round: Round, entry: &ChainEntry) {
+        if self.configuration.leader(round.view) != from {
+            self.misbehaved(from, "a proposal in a view that somebody else leads");
+            return;
+        }
+        // R1 and R6 switched off: proposals of other rounds are taken without entering them.
+        let above = round > self.views.target() && !self.sabotage.upholds(Rule::R1);
+        let below = round < self.views.target() && !self.sabotage.upholds(Rule::R6);
+        if !above && !below && !self.observe(from, round) {
+            return;
+        }
+        self.heard_leader(from, round);
+        if let Some(digest) = self.keep_entry(entry) {
+            self.note_proposed(from, round, entry.slot, digest);
+        }
+    }
+
+    /// R4: the first entry named for a slot of a round stands; an honest leader names no second.
+    fn note_proposed(&mut self, from: MemberId, round: Round, slot: Slot, digest: Digest) {
+        let known = *self.views.proposed.entry((round, slot)).or_insert((digest, from));
+        if known.0 != digest {
+            self.misbehaved(from, "a second entry for one slot of one view");
+            if !self.sabotage.upholds(Rule::R4) {
+                self.views.proposed.insert((round, slot), (digest, from));
+                self.vote_again(Tip { round, slot, digest });
+            }
+        }
+    }
+
+    /// Rule R4 switched off: a second vote for one slot of one view.
+    fn vote_again(&mut self, tip: Tip) {
+        if self.chain.whole(tip.slot, &tip.digest, &self.lanes).is_ok() {
+            self.vote_for(tip);
+        }
+    }
+
+    /// Keeps an entry that may become decided; what is voted for, proposed or adopted is never dropped for it.
+    pub(crate) fn keep_entry(&mut self, entry: &ChainEntry) -> Option<Digest> {
+        let views = &self.views;
+        let in_use = |slot: Slot, digest: &Digest| {
+            views.votes.get(&slot).is_some_and(|tip| tip.digest == *digest)
+                || views.proposed.iter().any(|((_, at), (named, _))| *at == slot && named == digest)
+        };
+        self.chain.keep(entry, Logged::No, in_use)
+    }
+
+    /// R10: counted plainly, whatever view we are in. An entry named by a vote of a view is a proposal of that view (V7).
+    pub(crate) fn handle_vote(&mut self, from: MemberId, vote: Vote) {
+        if vote.phase >= M::PHASES {
+            self.misbehaved(from, "a vote of a phase that this model does not have");
+            return;
+        }
+        let tip = vote.tip;
+        let present = self.observe(from, tip.round);
+        if let Some(peer) = self.peers.get_mut(&from) {
+            peer.highest_vote = peer.highest_vote.max(Some(tip));
+        }
+        self.heard_leader(from, tip.round);
+        if present && tip.slot > self.chain.decided.slot && self.in_reach(tip.slot) {
+            self.views.proposed.entry((tip.round, tip.slot)).or_insert((tip.digest, from));
+        }
+        self.count(from, tip);
+    }
+
+    pub(crate) fn in_reach(&self, slot: Slot) -> bool {
+        slot.0 <= self.chain.decided.slot.0 + limits::CANDIDATE_SLOTS
+    }
+
+    fn count(&mut self, voter: MemberId, tip: Tip) {
+        let equal = self.ballots.count(voter, tip, self.chain.decided.slot);
+        if equal >= self.quorum {
+            self.believe(tip);
+        }
+    }
+
+    /// An own vote is durable: it counts, and hellos tell of it.
+    pub(crate) fn handle_own_vote(&mut self, tip: Tip) -> Result<(), Halt> {
+        self.views.durable_claim = self.views.durable_claim.max(Some(tip));
+        self.out.ready.hello = Some(self.hello());
+        self.count(self.me, tip);
+        Ok(())
+    }
+
+    /// A decided mark from a peer: the crash model believes one authenticated voter.
+    pub(crate) fn learn_mark(&mut self, tip: Tip, from: Option<MemberId>) {
+        if let Some(from) = from {
+            if tip.round.epoch != self.configuration.epoch {
+                return;
+            }
+            self.observe(from, tip.round); // V6: a decided slot of a higher view opens that view
+            if let Some(peer) = self.peers.get_mut(&from)
+                && (tip.slot, tip.round) > (peer.decided.slot, peer.decided.round)
+            {
+                peer.decided = tip;
+            }
+        }
+        self.believe(tip);
+    }
+
+    fn believe(&mut self, tip: Tip) {
+        if tip.slot < self.chain.decided.slot || tip.slot == Slot(0) {
+            return;
+        }
+        let known = self.marks.entry(tip.slot).or_insert(tip);
+        if tip.round > known.round && tip.digest == known.digest {
+            known.round = tip.round;
+        }
+        while self.marks.len() > limits::CANDIDATE_SLOTS as usize {
+            self.marks.pop_first();
+        }
+    }
+
+    /// Decides whatever the believed marks and the held entries and payload allow.
+    pub(crate) fn advance(&mut self) -> Result<(), Halt> {
+        if self.disk_full.is_some() {
+            return Ok(()); // what is decided could not be made durable here
+        }
+        while let Some(tip) = self.marks.first_key_value().map(|(_, tip)| *tip) {
+            if tip.slot > self.chain.decided.slot {
+                break;
+            }
+            self.marks.pop_first();
+            self.confirm(tip)?;
+        }
+        if !self.sabotage.upholds(Rule::V7) {
+            self.advance_blindly();
+        }
+        let marks: Vec<Tip> = self.marks.values().rev().copied().collect();
+        for (index, tip) in marks.into_iter().enumerate() {
+            match self.chain.path(tip.slot, &tip.digest) {
+                Ok(path) => {
+                    let lack = self.decide_path(&path, tip.round)?;
+                    if let Some(lack) = lack {
+                        self.lacks.push((lack, None));
+                    }
+                    break;
+                }
+                Err(Lack::Invalid(_)) => return Err(Halt::Diverged { said: tip, here: self.chain.decided }),
+                Err(lack) if index == 0 => self.lacks.push((lack, None)),
+                Err(_) => {}
+            }
+        }
+        self.marks = self.marks.split_off(&self.chain.decided.slot.next());
+        Ok(())
+    }
+
+    /// A mark at or below the decided slot must agree with it; one of a higher round raises what is known of it.
+    fn confirm(&mut self, tip: Tip) -> Result<(), Halt> {
+        if self.chain.digest_at(tip.slot) != Some(tip.digest) {
+            return Err(Halt::Diverged { said: tip, here: self.chain.decided });
+        }
+        if tip.slot == self.chain.decided.slot && tip.round > self.chain.decided.round {
+            self.chain.decided.round = tip.round;
+        }
+        Ok(())
+    }
+
+    /// Rule V7 switched off: whatever chain is here counts as decided up to the mark.
+    fn advance_blindly(&mut self) {
+        while let Some(tip) = self.marks.last_key_value().map(|(_, tip)| *tip)
+            && tip.slot > self.chain.decided.slot
+            && let Some(digest) = self.chain.any_successor()
+            && self.chain.derived(&[(self.chain.decided.slot.next(), digest)], &self.lanes).is_ok()
+        {
+            self.decide_next(tip.round, digest);
+            let slot = self.chain.decided.slot;
+            if self.marks.get(&slot).is_some_and(|mark| mark.digest != digest) {
+                self.marks.remove(&slot);
+            }
+        }
+    }
+
+    fn decide_path(&mut self, path: &[(Slot, Digest)], round: Round) -> Result<Option<Lack>, Halt> {
+        for (slot, digest) in path {
+            match self.chain.derived(&[(*slot, *digest)], &self.lanes) {
+                Ok(_) => self.decide_next(round, *digest),
+                Err(Lack::Invalid(reason)) => {
+                    return Err(Halt::InvalidDecision { at: Tip { round, slot: *slot, digest: *digest }, reason });
+                }
+                Err(lack) => return Ok(Some(lack)),
+            }
+        }
+        Ok(None)
+    }
+
+    fn decide_next(&mut self, round: Round, digest: Digest) {
+        let slot = self.chain.decided.slot.next();
+        self.log_slot(slot, &digest);
+        self.counters.lanes_closed += self.chain.decide(round, digest, &mut self.lanes);
+        let head = self.lanes.head(&self.me);
+        self.lane.ordered(&head);
+        self.ballots.decided(slot);
+        self.views.note_decision(slot);
+        self.schedule.proposed = self.schedule.proposed.split_off(&slot.next());
+        if self.repairing.is_some_and(|mark| slot >= mark.slot) {
+            self.repairing = None;
+            self.counters.repairs += 1;
+            tracing::info!(%slot, "the damaged part of the log is repaired");
+            self.take_part();
+        }
+    }
+
+    /// Hands a slot's payload and entry to the log, in this order, as far as they are not there.
+    fn log_slot(&mut self, slot: Slot, digest: &Digest) {
+        let Some(candidate) = self.chain.candidate(slot, digest) else { return };
+        let (logged, parent, entry) = (candidate.logged, candidate.parent, candidate.bytes.clone());
+        for reference in candidate.entry.batches().to_vec() {
+            self.log_batch(&reference);
+        }
+        if logged == Logged::No {
+            self.chain.mark(slot, digest, Logged::Handed);
+            self.out.record(Record::Entry(EntryRecord { slot, parent, entry }), Handed::Entry(slot, *digest));
+        }
+    }
+
+    /// Votes for what may be voted for (R1, R2, R3, R4, R6, R9).
+    pub(crate) fn vote(&mut self) -> Result<(), Halt> {
+        // While the disk is full nothing new is voted for: it could not be made durable.
+        if !self.views.is_settled() || self.repairing.is_some() || self.disk_full.is_some() {
+            return Ok(());
+        }
+        let present = self.views.round;
+        for round in self.rounds_to_vote_in(present) {
+            while let Some(tip) = self.next_vote(round)? {
+                self.vote_for(tip);
+            }
+        }
+        Ok(())
+    }
+
+    /// R1, R6: the round of the durable record and no other.
+    fn rounds_to_vote_in(&self, present: Round) -> Vec<Round> {
+        let mut rounds = vec![present];
+        if !self.sabotage.upholds(Rule::R1) || !self.sabotage.upholds(Rule::R6) {
+            rounds.extend(self.views.proposed.keys().map(|(round, _)| *round).filter(|round| *round != present));
+            rounds.dedup();
+        }
+        rounds
+    }
+
+    /// The next tip to vote for in this round, its whole chain held.
+    fn next_vote(&mut self, round: Round) -> Result<Option<Tip>, Halt> {
+        let voted = self.views.claim.filter(|tip| tip.round == round);
+        if voted.is_none()
+            && round.view > View(0)
+            && let Some(first) = self.first_vote(round)?
+        {
+            return Ok(first);
+        }
+        let (slot, digest) = match voted {
+            // R2: extend what was voted in this round.
+            Some(tip) if tip.slot > self.chain.decided.slot => (tip.slot, tip.digest),
+            Some(tip) if self.chain.digest_at(tip.slot) != Some(tip.digest) => {
+                return Err(Halt::Diverged { said: tip, here: self.chain.decided });
+            }
+            _ => (self.chain.decided.slot, self.chain.decided.digest),
+        };
+        let next = slot.next();
+        let Some((proposed, named_by)) = self.views.proposed.get(&(round, next)).copied() else { return Ok(None) };
+        if let Some(candidate) = self.chain.candidate(next, &proposed)
+            && candidate.parent != digest
+            && self.sabotage.upholds(Rule::R2)
+        {
+            return Ok(None);
+        }
+        Ok(self.votable(round, next, proposed, named_by))
+    }
+
+    /// The first vote in a view above 0. `Some(None)`: nothing to vote for yet; `None`: go on from what is decided.
+    fn first_vote(&mut self, round: Round) -> Result<Option<Option<Tip>>, Halt> {
+        if let Some(base) = self.views.bases.get(&round).copied() {
+            let leader = self.configuration.leader(round.view);
+            match base {
+                Some(tip) if tip.slot > self.chain.decided.slot => {
+                    let mut vote = self.votable(round, tip.slot, tip.digest, leader);
+                    if vote.is_none() && !self.sabotage.upholds(Rule::V6Adoption) {
+                        vote = Some(Tip { round, slot: tip.slot, digest: tip.digest }); // the flip before the chain
+                    }
+                    if vote.is_some() {
+                        let undecided = tip.slot.0 - self.chain.decided.slot.0;
+                        self.counters.adoptions += 1;
+                        self.counters.adoptions_of_several += u64::from(undecided > 1);
+                    }
+                    return Ok(Some(vote));
+                }
+                Some(tip) if tip.slot == self.chain.decided.slot && tip.digest == self.chain.decided.digest => {
+                    self.counters.adoptions += 1;
+                    return Ok(Some(Some(Tip { round, slot: tip.slot, digest: tip.digest })));
+                }
+                // Already overtaken in its own view: ignored.
+                _ if self.chain.decided.round == round || self.chain.decided.slot == Slot(0) => return Ok(None),
+                _ => {
+                    let said = base.unwrap_or(Tip { round, slot: Slot(0), digest: self.configuration.cluster });
+                    return Err(Halt::Diverged { said, here: self.chain.decided });
+                }
+            }
+        }
+        // Without NewView: any proposal of this view whose whole chain is held.
+        let proposed: Vec<(Slot, (Digest, MemberId))> = self
+            .views
+            .proposed
+            .range((round, Slot(0))..=(round, Slot(u64::MAX)))
+            .map(|((_, slot), named)| (*slot, *named))
+            .filter(|(slot, _)| *slot > self.chain.decided.slot)
+            .collect();
+        for (slot, (digest, named_by)) in proposed {
+            if let Some(tip) = self.votable(round, slot, digest, named_by) {
+                self.counters.votes_without_new_view += 1;
+                return Ok(Some(Some(tip)));
+            }
+        }
+        Ok(Some(None))
+    }
+
+    /// R3, R9: the tip, if its whole chain is valid and held; else what is lacking is noted.
+    fn votable(&mut self, round: Round, slot: Slot, digest: Digest, named_by: MemberId) -> Option<Tip> {
+        let tip = Tip { round, slot, digest };
+        match self.chain.whole(slot, &digest, &self.lanes) {
+            Ok(_) => Some(tip),
+            Err(Lack::Batches(missing)) => {
+                self.lacks.push((Lack::Batches(missing), Some(named_by)));
+                (!self.sabotage.upholds(Rule::R3)).then_some(tip)
+            }
+            Err(Lack::Invalid(what)) => {
+                self.misbehaved(named_by, what);
+                self.views.proposed.remove(&(round, slot));
+                None
+            }
+            Err(lack) => {
+                self.lacks.push((lack, Some(named_by)));
+                None
+            }
+        }
+    }
+
+    /// Hands the chain and then the vote to the log; the vote leaves when all of it is durable (R3, R7).
+    fn vote_for(&mut self, tip: Tip) {
+        if let Ok(path) = self.chain.path(tip.slot, &tip.digest) {
+            for (slot, digest) in path {
+                self.log_slot(slot, &digest);
+            }
+        }
+        self.counters.votes += 1;
+        self.views.claim = Some(tip);
+        self.views.votes.insert(tip.slot, tip);
+        self.schedule.voted.insert(tip.slot, self.now.instant);
+        let voted = Voted { tip, incarnation: self.incarnation };
+        self.out.record(Record::Vote(voted), Handed::Vote(tip));
+        let early = !self.sabotage.upholds(Rule::R7);
+        self.broadcast(PeerMessage::Vote(Vote { phase: 0, tip }), early);
+        if early {
+            self.count(self.me, tip);
+        }
+    }
+
+    /// Hands over what is decided and durable here.
+    pub(crate) fn deliver(&mut self) {
+        while let Some(slot) = self.chain.next_delivery() {
+            for placed in slot.batches {
+                let epoch = slot.round.epoch;
+                if placed.held.header.origin == self.me && placed.held.header.incarnation == self.incarnation {
+                    self.answer_ordered(&placed.held.header, placed.first, epoch, placed.hlc);
+                }
+                let (count, location) = (placed.held.header.count, placed.held.logged.location());
+                if count > 0 {
+                    self.out.ready.deliver.push(Delivered {
+                        first: placed.first,
+                        count,
+                        slot: slot.slot,
+                        epoch,
+                        hlc: placed.hlc,
+                        header: placed.held.header,
+                        location: location.unwrap_or_default(),
+                        bytes: placed.held.bytes,
+                    });
+                }
+            }
+            self.feed(slot.slot);
+        }
+    }
+
+    /// Decided slots from a peer's log, from low to high (V7): they count once they link to our own decided chain, replace
+    /// an undecided chain that differs, count as no vote and change no claim.
+    pub(crate) fn handle_decided(&mut self, from: MemberId, mark: Tip, slots: Vec<DecidedSlot>) -> Result<(), Halt> {
+        self.fetches.answered(from);
+        let believed = M::believes(&PeerMessage::Decided { mark, slots: Vec::new() }, 1);
+        if !believed || self.disk_full.is_some() {
+            return Ok(());
+        }
+        self.learn_mark(mark, Some(from));
+        for DecidedSlot { entry, batches } in slots {
+            let due = entry.slot == self.chain.decided.slot.next() && entry.slot <= mark.slot;
+            if !due || entry.parent != self.chain.decided.digest {
+                if entry.slot > self.chain.decided.slot {
+                    break; // does not link: a gap, or another chain; the next request tells which
+                }
+                continue;
+            }
+            for batch in batches {
+                self.lanes.admit(batch, Logged::No, true);
+            }
+            let Some(digest) = self.keep_entry(&entry) else { break };
+            if let Some(lack) = self.decide_path(&[(entry.slot, digest)], mark.round)? {
+                self.lacks.push((lack, Some(from)));
+                break;
+            }
+            self.counters.slots_by_catchup += 1;
+        }
+        Ok(())
+    }
+}
