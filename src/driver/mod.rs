@@ -326,3 +326,6 @@ impl<O: Outside> Replayer<'_, O> {
         Err(refused)
     }
 }
+
+#[cfg(test)]
+mod tests;
