@@ -1,4 +1,116 @@
-//! The ordering core.
+//! The ordering core: one sans-IO replica. [`Replica::step`] takes inputs any number of times, then one
+//! [`Replica::ready`] hands out everything to be done, each field saying what must be durable before it. No clock, disk,
+//! socket, thread, randomness or map-iteration order inside.
+//!
+//! The lineage is Multi-Paxos and Viewstamped Replication. The collection of claims is the scout of "Clustering by
+//! Consensus", the count of one slot's votes the commander, the voter record the acceptor, delivery the replica, the
+//! lane the requester.
+//!
+//! # The rules
+//!
+//! Code cites them by these names. What is not built yet (epochs, dedup, checkpoints, the Byzantine model) has no rule
+//! here yet; the names skipped below belong to it.
+//!
+//! **Setting.** A [`Configuration`](crate::types::Configuration) names cluster, epoch, fault model, rules version, voters
+//! in leader order, and limits; its digest is in every [`Envelope`](crate::types::peer::Envelope). In the crash model
+//! f = (n−1)/2 and q = n/2+1, with one vote phase. The [`FaultModel`] is a type with five members and nothing else. The
+//! leader of view v is `voters[v mod n]`; (epoch, view), a [`Round`](crate::types::Round), is compared as a pair.
+//! n = 1 works: its own complaint would be a quorum, and L1 bars a view after each start.
+//!
+//! **Chain** (`chain.rs`). Slot s holds an entry; h_s = H(h_{s−1}, cluster, s, H(entry)). The view is not in h, so
+//! proposing again keeps the digest; a vote binds epoch, configuration, view, phase, slot and h. Up to four slots are in
+//! flight. There are no holes and no no-ops; a claim is one tip; a decided slot decides its ancestors. Genesis is slot 0
+//! and h_0 the cluster id. View 0 needs no claims: its leader proposes on genesis once its record is durable.
+//!
+//! - **R9** Validity is a function of the chain up to the entry, its payload and the configuration, and of nothing else: no
+//!   clock, suspicion, load or local setting makes a voter refuse or delay.
+//! - **R11** A linked batch stays orderable as long as its lane is open. What is wrong with a message is settled at
+//!   delivery. Limits bind the sealing origin only.
+//! - **D1** Derived state is a function of the decided chain and the configuration alone.
+//! - **D3** Only decided entries make positions.
+//!
+//! **Lanes** (`lanes.rs`, `sealing.rs`).
+//!
+//! - **L2** A lane never uses one (incarnation, number) for two batches: every start raises the incarnation durably before
+//!   anything is sealed. Hence a batch may leave before its origin's own disk has it.
+//! - **H1** A batch (k, s) is valid on a chain iff its lane is open there and either it continues the lane's head
+//!   (k the same, s the next number, linked to its digest), or k is higher, s = 1 and what it *resumes* is at or below the
+//!   head, compared as pairs. It resumes the last batch of any lower incarnation that the origin finds readable at its
+//!   start. Ordering (k, 1) closes every lower incarnation. Each start seals a first batch at once, empty if need be,
+//!   and offers, ahead of it, everything durable and not known to be ordered, bytes unchanged. An origin treats its old
+//!   lanes like anyone's.
+//! - **V5** The status carries durable lane heads; whoever lacks a batch takes it from any holder. Who sees in the
+//!   statuses that the leader and another voter have no link passes that voter's batches on to the leader at once and
+//!   feeds that voter decided slots.
+//! - **N1** Backpressure is a credit per lane; votes, proposals, fetches and their answers always pass. Payload named by a
+//!   proposal or a base is kept outside the pending bound; a batch behind a hole is dropped first. Own unordered batches
+//!   are bounded too; beyond the bound messages wait in the intake, and beyond its bound they are rejected.
+//!
+//! **Normal case** (`views.rs` proposes, `voting.rs` votes and decides, `ballots.rs` counts). The leader, holding the
+//! payload, proposes the next slot; a voter in that view whose chain it extends makes payload and entry durable and
+//! votes, to all voters; q equal votes decide the slot and its ancestors.
+//!
+//! - **R1** Vote only in the view of the durable voter record.
+//! - **R2** The votes of one view form one chain.
+//! - **R3** Vote only for a slot whose whole chain, entries and payload, is held durably.
+//! - **R4** One vote per view and slot.
+//! - **R6** After a claim for view v, no vote below v.
+//! - **R7** Durable before sent.
+//! - **R10** Votes are counted plainly, whatever view the counter is in: per slot, equal votes only.
+//! - **Delivery** and the answer `ordered` are only for what is decided *and* durable on this member's own disk.
+//!
+//! **Views** (`views.rs`, `status.rs`).
+//!
+//! - **L1** Entering a round, also view 0, is one durable record {round, configuration digest, claim, incarnation};
+//!   nothing of that view leaves before it. A member leads only if that record carries its *present* incarnation and was
+//!   durable before; hence a proposal may leave before the leader's own disk has it. Two claims equal in round and slot
+//!   with different digests stop the process.
+//! - **V1** A voter in view v enters v+1 when q voters complain about views ≥ v; it enters w > v on one statement of view
+//!   w by a voter. Only q complaints, or the leader itself, ever open a view: a half-connected member deposes nobody.
+//! - **V2** Complaint, claim, NewView, the leader's undecided proposals, the votes of every undecided slot, the decided
+//!   mark and the durable lane heads are *state*: sent when they change, right after the hello, and repeated until
+//!   overtaken. After a start a member sends and counts its own recorded claim and votes again.
+//! - **V3** A leader that L1 bars, that drains, whose disk is full, whose clock runs ahead, or that has itself a reason of
+//!   V4, resigns. *A resignation is the leader's own entry into the next view*: its claim and status of view v+1 are
+//!   statements of a higher view, and V1 lets everybody follow. No message of its own is needed, and it cannot be lost
+//!   while the view it opened is remembered.
+//! - **V4** Reasons to complain: no link to the leader; its silence for T_silence; nothing decided for T_progress although
+//!   an orderable batch is durable here and the leader was told. Time spent queueing is no reason. A complaint is
+//!   withdrawn when its reason is gone. T doubles with each view that decided nothing. A voter that stood still itself
+//!   takes its queued inputs first and starts its timers anew. T_silence is at least four times the slowest recent sync
+//!   that the leader's heartbeats report, and those come from the leader's own loop.
+//! - **V6** The leader may use any q claims and change its choice until it sends NewView; the base is the maximum by
+//!   (epoch, view, slot). It sends NewView only when it holds the whole base chain with payload. Adoption is atomic: hold
+//!   the whole chain durably, then flip one record, the vote on the base tip. A claim never goes down. A voter that missed
+//!   NewView may vote for any proposal of its view whose whole chain it holds. Who learns a decided slot of a higher view
+//!   enters that view. A base that contradicts what is decided below its view stops the process; one already overtaken in
+//!   its own view is ignored.
+//! - **V7** (`fetching.rs`) Whoever lacks an entry or batch that was named takes it by digest from any holder. An entry
+//!   named by a vote of a view is a proposal of that view. Decided slots fetched from a peer count once they link to
+//!   one's own decided chain: they replace an undecided chain that differs, count as no vote and change no claim.
+//!
+//! **Clock.** entry.hlc = max(parent's last + 1, the leader's clock); message i of the slot has entry.hlc + i; *last* counts
+//! all messages of the slot. Nobody compares an hlc with a local clock, except the readiness check and a leader that
+//! resigns because its clock is ahead of the voters' median.
+//!
+//! **Disk** (`replay.rs`; W1 and W2 are the log's, see [`crate::wal`]).
+//!
+//! - **Rot** at or below the durable decided mark is repaired from peers before the member takes part. Rot above it, or
+//!   where the newest voter record may be lost, means that the member no longer knows what it promised: under this
+//!   identity it never votes, claims or leads again. A hole in its own unordered batches is looked for at peers; if nobody
+//!   fills it, the lane ends before it, and the loss is logged.
+//! - **I1** The hello carries incarnation, start nonce and highest durable vote. Whoever has recorded something higher of
+//!   that identity refuses it as `stale_disk`, and it stops; one incarnation with two nonces is refused on both.
+//!
+//! | before this leaves | this is on disk |
+//! |---|---|
+//! | anything of an incarnation | the incarnation record |
+//! | `accepted` | the batch, in the origin's log |
+//! | a vote | the whole chain up to its slot, entries and payload |
+//! | claim, NewView, first proposal of a view | the record of that view (L1) |
+//! | the first vote after NewView | the whole base chain, then the flip |
+//! | delivery to the host, `ordered` | decided by q durable votes, and durable here |
+
 mod ballots;
 mod chain;
 mod counters;
