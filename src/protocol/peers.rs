@@ -15,6 +15,8 @@ pub(crate) struct Peer {
     pub ever_linked: bool,
     pub incarnation: Option<Incarnation>,
     pub nonce: Option<StartNonce>,
+    /// Two processes said to be this incarnation: neither is believed.
+    pub disputed: Option<Incarnation>,
     /// Rule I1: the highest vote heard of this identity.
     pub highest_vote: Claim,
     /// Its newest status over the present link.
@@ -35,6 +37,7 @@ impl Peer {
             ever_linked: false,
             incarnation: None,
             nonce: None,
+            disputed: None,
             highest_vote: None,
             status: None,
             heard: None,

@@ -79,6 +79,10 @@ impl<M: FaultModel> Replica<M> {
     fn restore_vote(&mut self, restored: &mut Restored, voted: Voted) {
         restored.incarnation = restored.incarnation.max(voted.incarnation);
         restored.voter_after_rot = true;
+        // A vote tells the round it was given in, also where rot took the record of entering it.
+        if restored.round.is_none_or(|(round, _)| round < voted.tip.round) {
+            restored.round = Some((voted.tip.round, voted.incarnation));
+        }
         self.views.claim = Some(voted.tip);
         self.views.votes.insert(voted.tip.slot, voted.tip);
     }

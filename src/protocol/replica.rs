@@ -255,6 +255,11 @@ impl<M: FaultModel> Replica<M> {
             return;
         };
         if let Some(refusal) = judge_hello(&id, &hello, peer, lane_head) {
+            if matches!(refusal, Refusal::TwoProcesses(_)) {
+                peer.disputed = Some(hello.incarnation); // refused on both
+                peer.linked = false;
+                peer.status = None;
+            }
             self.counters.refusals += 1;
             self.out.ready.refuse.push((id, refusal));
             return;
@@ -409,6 +414,12 @@ impl<M: FaultModel> Replica<M> {
 
 /// Rule I1: whether a hello is below what this identity has said before.
 fn judge_hello(id: &MemberId, hello: &Hello, peer: &Peer, lane_head: LaneHead) -> Option<Refusal> {
+    if peer.disputed == Some(hello.incarnation) {
+        return Some(Refusal::TwoProcesses(*id));
+    }
+    if peer.incarnation == Some(hello.incarnation) && peer.nonce == Some(hello.nonce) {
+        return None; // the process we know; votes may have overtaken this hello on another link
+    }
     let known = peer.incarnation.unwrap_or_default().max(lane_head.batch.incarnation);
     if hello.incarnation < known {
         return Some(Refusal::StaleDisk {
@@ -416,7 +427,7 @@ fn judge_hello(id: &MemberId, hello: &Hello, peer: &Peer, lane_head: LaneHead) -
             said: format!("incarnation {known}"),
         });
     }
-    if peer.incarnation == Some(hello.incarnation) && peer.nonce != Some(hello.nonce) {
+    if peer.incarnation == Some(hello.incarnation) {
         return Some(Refusal::TwoProcesses(*id));
     }
     if hello.highest_vote < peer.highest_vote {
