@@ -19,6 +19,8 @@
 mod frame;
 mod piece;
 
-pub use frame::{BadFrame, Frame, FrameReader, StreamClass, consumed_frame, hello_frame, message_header, refusal_frame};
+pub use frame::{
+    BadFrame, Frame, FrameReader, StreamClass, consumed_frame, hello_frame, message_header, refusal_frame,
+};
 pub use frame::{HEADER_BYTES, ready_frame};
 pub use piece::{Assembler, Piece, pieces};
