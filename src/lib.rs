@@ -1,5 +1,8 @@
 //! Synod: group communication that anyone can use.
+pub mod codec;
 pub mod driver;
+#[cfg(feature = "node")]
+pub mod net;
 pub mod protocol;
 pub mod types;
 pub mod wal;

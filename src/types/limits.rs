@@ -72,6 +72,35 @@ pub const URGENT_QUEUE_BYTES: usize = 16 << 20;
 /// Bytes queued for one peer on its bulk stream before messages are dropped (they are fetched again).
 pub const BULK_QUEUE_BYTES: usize = 64 << 20;
 
+/// Largest message on an urgent stream; what is larger travels in pieces on the bulk stream.
+pub const URGENT_FRAME_BYTES: usize = 1 << 20;
+/// Largest hello or refusal. Until a peer has said hello nothing longer is read from it.
+pub const HELLO_FRAME_BYTES: usize = 4 << 10;
+/// What the text of a refusal quotes of a peer's mistake.
+pub const REFUSAL_TEXT_BYTES: usize = 512;
+/// From a new connection to an agreed link; a peer that takes longer is dropped.
+pub const HELLO_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a connection stays open for the peer to read why it is refused, or for the last frames at a stop.
+pub const FAREWELL_TIMEOUT: Duration = Duration::from_secs(1);
+/// Connections of keys that are no members, at a time: each is told why it is refused.
+pub const STRANGERS_MAX: usize = 16;
+/// Connections of one member at a time: one link, and what has not been sorted out yet.
+pub const MEMBER_CONNECTIONS_MAX: usize = 8;
+/// Incoming connections that have not shown their key yet.
+pub const PENDING_CONNECTIONS_MAX: u32 = 64;
+/// Streams of one connection, in both directions, pings and what is being negotiated included.
+pub const CONNECTION_STREAMS_MAX: usize = 32;
+/// Pause after the first failed dial; doubles with every further one.
+pub const DIAL_PAUSE_MIN: Duration = Duration::from_millis(50);
+/// Longest pause between dials to a member that cannot be reached.
+pub const DIAL_PAUSE_MAX: Duration = Duration::from_secs(2);
+/// Pause after a refusal: until somebody mends a configuration, haste is of no use.
+pub const REFUSED_PAUSE: Duration = Duration::from_secs(5);
+/// A link is pinged this often.
+pub const PING_INTERVAL: Duration = Duration::from_secs(1);
+/// A link whose pings are not answered for this long is closed.
+pub const LINK_SILENCE_MAX: Duration = Duration::from_secs(4);
+
 /// Recently delivered batches kept in memory for subscribers.
 pub const DELIVERY_RING_BYTES: usize = 32 << 20;
 /// One read from the log on behalf of a subscriber.
@@ -100,5 +129,12 @@ const _: () = assert!(WINDOW_SLOTS < CANDIDATE_SLOTS);
 const _: () = assert!(LANE_CREDIT_BYTES <= LANE_UNORDERED_BYTES);
 const _: () = assert!(PENDING_BYTES >= LANE_UNORDERED_BYTES);
 const _: () = assert!(BULK_FRAME_BYTES * 4 <= BULK_WINDOW_BYTES);
+// A proposal of the most batches (a reference takes fewer than 100 bytes) fits on the urgent stream.
+const _: () = assert!(ENTRY_BATCHES_MAX * 128 < URGENT_FRAME_BYTES);
+const _: () = assert!(URGENT_FRAME_BYTES < URGENT_QUEUE_BYTES);
+const _: () = assert!(PEER_MESSAGE_BYTES as usize <= BULK_QUEUE_BYTES);
+const _: () = assert!(PEER_MESSAGE_BYTES as usize <= INBOX_BYTES && INBOX_BYTES <= u32::MAX as usize);
+const _: () = assert!(REFUSAL_TEXT_BYTES * 2 < HELLO_FRAME_BYTES);
+const _: () = assert!(LINK_SILENCE_MAX.as_secs() >= 3 * PING_INTERVAL.as_secs());
 const _: () = assert!(READ_PIECE_BYTES <= PAGE_SCAN_BYTES);
 const _: () = assert!(PAGE_MESSAGES <= PAGE_MESSAGES_MAX);

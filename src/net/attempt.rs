@@ -1,0 +1,210 @@
+//! One connection from its first stream to its end: hellos, checks, the agreement to use it, then the link.
+//!
+//! ```text
+//! both:    hello on both streams ─▶        what the other says is checked; a refusal ends it
+//! larger:  ready ─▶                        the member with the larger id offers the connection
+//! smaller: ready ─▶                        the one with the smaller id chooses it: the link is up
+//! ```
+//!
+//! The smaller member id alone decides which of several connections a pair uses, so both always agree.
+
+use std::sync::Arc;
+
+use futures::io::AsyncWriteExt;
+use libp2p::Stream;
+use libp2p::swarm::ConnectionId;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::timeout;
+
+use super::link::{self, Intake, Link};
+use super::pair::{End, FrameError, FrameSource, Pair};
+use super::peer::Peer;
+use super::streams::StreamOutcome;
+use super::switchboard::Event;
+use crate::codec::{Frame, StreamClass, hello_frame, ready_frame, refusal_frame};
+use crate::types::peer::{Hello, Refusal};
+use crate::types::{MemberId, limits};
+
+/// What a connection's task needs.
+pub(super) struct Attempt {
+    pub connection: ConnectionId,
+    /// Who is on the other side, by its key.
+    pub member: MemberId,
+    /// None if that is no member.
+    pub peer: Option<Arc<Peer>>,
+    /// Whether our id is the smaller one.
+    pub chooses: bool,
+    pub hello: watch::Receiver<Hello>,
+    pub intake: Intake,
+    pub events: mpsc::UnboundedSender<Event>,
+}
+
+/// What the switchboard says to a greeted connection.
+#[derive(Debug)]
+pub(super) enum Verdict {
+    /// It is the link now.
+    Take,
+    /// Another connection is the link.
+    Leave,
+    /// Not with this peer.
+    Refuse(Refusal),
+}
+
+impl Attempt {
+    /// Runs the connection, and tells the switchboard when it is over. `streams` gives both streams, in any order.
+    pub async fn run(self, streams: mpsc::Receiver<StreamOutcome>) {
+        let end = match timeout(limits::HELLO_TIMEOUT, self.agree(streams)).await {
+            Ok(Ok((link, pair))) => link::run(link, pair).await,
+            Ok(Err(end)) => end,
+            Err(_) => End::Lost(format!("no agreement within {:?}", limits::HELLO_TIMEOUT)),
+        };
+        // The switchboard ends before its tasks only when the mesh is gone.
+        let _ = self.events.send(Event::Ended { connection: self.connection, end });
+    }
+
+    async fn agree(&self, streams: mpsc::Receiver<StreamOutcome>) -> Result<(Arc<Link>, Pair), End> {
+        let mut pair = both(streams).await?;
+        let theirs = match self.greet(&mut pair).await {
+            Ok(hello) => hello,
+            Err(Discord::End(End::Malformed(text))) => {
+                refuse(&mut pair, Refusal::Malformed(text.clone())).await;
+                return Err(End::Malformed(text));
+            }
+            Err(Discord::End(end)) => return Err(end),
+            Err(Discord::Refuse(refusal)) => return Err(refuse(&mut pair, refusal).await),
+        };
+        let Some(peer) = self.peer.clone() else {
+            return Err(refuse(&mut pair, Refusal::NotAMember(self.member)).await);
+        };
+        if !self.chooses {
+            pair.urgent.1.write_all(&ready_frame()).await?;
+            pair.urgent.1.flush().await?;
+        }
+        ready(&mut pair.urgent.0).await?;
+        let link = Arc::new(Link::new(peer, self.connection, theirs, self.intake.clone()));
+        match self.claim(link.clone()).await {
+            Verdict::Take => {}
+            Verdict::Leave => return Err(End::Left),
+            Verdict::Refuse(refusal) => return Err(refuse(&mut pair, refusal).await),
+        }
+        if self.chooses {
+            pair.urgent.1.write_all(&ready_frame()).await?;
+            pair.urgent.1.flush().await?;
+        }
+        Ok((link, pair))
+    }
+
+    /// Hellos on both streams, both ways, and everything that can be judged without having heard of the peer before.
+    async fn greet(&self, pair: &mut Pair) -> Result<Hello, Discord> {
+        let ours = self.hello.borrow().clone();
+        for stream in [&mut pair.urgent.1, &mut pair.bulk.1] {
+            stream.write_all(&hello_frame(&ours)).await.map_err(End::from)?;
+            stream.flush().await.map_err(End::from)?;
+        }
+        let theirs = hello(&mut pair.urgent.0, &ours).await?;
+        check(&ours, &theirs).map_err(Discord::Refuse)?;
+        if hello(&mut pair.bulk.0, &ours).await? != theirs {
+            return Err(Discord::End(End::Malformed("two hellos on one connection".to_owned())));
+        }
+        Ok(theirs)
+    }
+
+    async fn claim(&self, link: Arc<Link>) -> Verdict {
+        let (reply, verdict) = oneshot::channel();
+        let _ = self.events.send(Event::Claimed { link, reply });
+        verdict.await.unwrap_or(Verdict::Leave)
+    }
+}
+
+enum Discord {
+    End(End),
+    Refuse(Refusal),
+}
+
+impl From<End> for Discord {
+    fn from(end: End) -> Discord {
+        Discord::End(end)
+    }
+}
+
+/// Version, cluster, configuration, in this order; the version was checked when the hello was read.
+fn check(ours: &Hello, theirs: &Hello) -> Result<(), Refusal> {
+    if theirs.cluster != ours.cluster {
+        return Err(Refusal::Cluster { theirs: theirs.cluster, ours: ours.cluster });
+    }
+    // Another epoch is no reason: who is behind learns what it missed.
+    if theirs.epoch == ours.epoch && theirs.configuration != ours.configuration {
+        return Err(Refusal::Configuration { epoch: ours.epoch });
+    }
+    Ok(())
+}
+
+async fn both(mut streams: mpsc::Receiver<StreamOutcome>) -> Result<Pair, End> {
+    let (mut urgent, mut bulk): (Option<Stream>, Option<Stream>) = (None, None);
+    loop {
+        if let (Some(_), Some(_)) = (&urgent, &bulk) {
+            break;
+        }
+        match streams.recv().await {
+            Some(Ok((StreamClass::Urgent, stream))) => urgent = Some(stream),
+            Some(Ok((StreamClass::Bulk, stream))) => bulk = Some(stream),
+            Some(Err(reason)) => return Err(End::Lost(format!("no stream: {reason}"))),
+            None => return Err(End::Lost("the connection closed".to_owned())),
+        }
+    }
+    Ok(Pair::new(urgent.expect("both are there"), bulk.expect("both are there")))
+}
+
+async fn hello(source: &mut FrameSource, ours: &Hello) -> Result<Hello, Discord> {
+    match source.next().await {
+        Ok(Frame::Hello(hello)) => Ok(hello),
+        Ok(Frame::Refusal(refusal)) => Err(End::refused_by_them(refusal).into()),
+        Ok(frame) => Err(End::Malformed(format!("unexpected {frame:?}")).into()),
+        Err(FrameError::OtherVersion(theirs)) => Err(Discord::Refuse(Refusal::Version { theirs, ours: ours.version })),
+        Err(FrameError::End(end)) => Err(end.into()),
+    }
+}
+
+async fn ready(source: &mut FrameSource) -> Result<(), End> {
+    match source.next().await {
+        Ok(Frame::Ready) => Ok(()),
+        Ok(Frame::Refusal(refusal)) => Err(End::refused_by_them(refusal)),
+        Ok(frame) => Err(End::Malformed(format!("unexpected {frame:?}"))),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Says why, and waits until the peer has read it, or has said why it refuses us.
+async fn refuse(pair: &mut Pair, refusal: Refusal) -> End {
+    let said = async {
+        pair.urgent.1.write_all(&refusal_frame(&refusal)).await?;
+        pair.urgent.1.close().await?;
+        pair.bulk.1.close().await?;
+        loop {
+            match pair.urgent.0.next().await {
+                Ok(Frame::Refusal(theirs)) => return Ok::<_, End>(Some(theirs)),
+                Ok(_) => {}
+                Err(_) => return Ok(None),
+            }
+        }
+    };
+    let by_them = timeout(limits::FAREWELL_TIMEOUT, said).await.ok().and_then(Result::ok).flatten();
+    End::Refused { by_us: Some(refusal), by_them }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::types::{Digest, Epoch};
+
+    #[test]
+    fn checks_come_in_their_order() {
+        let ours = super::super::tests::hello(1);
+        assert_eq!(check(&ours, &ours), Ok(()));
+        let configured = Hello { configuration: Digest([9; 32]), ..ours.clone() };
+        assert_eq!(check(&ours, &configured), Err(Refusal::Configuration { epoch: ours.epoch }));
+        assert_eq!(check(&ours, &Hello { epoch: Epoch(1), ..configured.clone() }), Ok(()));
+        let elsewhere = Hello { cluster: Digest([8; 32]), ..configured };
+        assert!(matches!(check(&ours, &elsewhere), Err(Refusal::Cluster { .. })));
+    }
+}

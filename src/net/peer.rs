@@ -1,0 +1,90 @@
+//! The other members, as the mesh knows them: one [`Peer`] each for the life of the process, and in it the link, if any.
+
+use std::sync::{Arc, Mutex, RwLock};
+use std::time::Duration;
+
+use bytes::Bytes;
+use libp2p::swarm::ConnectionId;
+use libp2p::{Multiaddr, PeerId};
+
+use super::figures::{Counters, PeerFigures};
+use super::link::Link;
+use crate::types::MemberId;
+
+/// One other member.
+pub(super) struct Peer {
+    pub member: MemberId,
+    pub name: String,
+    pub peer_id: PeerId,
+    pub counters: Counters,
+    addresses: Mutex<Vec<Multiaddr>>,
+    link: RwLock<Option<Arc<Link>>>,
+}
+
+impl Peer {
+    pub fn new(member: MemberId, name: String, peer_id: PeerId, addresses: Vec<Multiaddr>) -> Peer {
+        let (counters, link) = (Counters::default(), RwLock::new(None));
+        Peer { member, name, peer_id, counters, addresses: Mutex::new(addresses), link }
+    }
+
+    /// For logs: name and the beginning of the key.
+    pub fn label(&self) -> String {
+        format!("{} ({})", self.name, self.member.short())
+    }
+
+    /// The link, if it is up.
+    pub fn link(&self) -> Option<Arc<Link>> {
+        let link = self.link.read().expect("nobody panics with the link in hand");
+        link.as_ref().filter(|link| link.is_up()).cloned()
+    }
+
+    pub fn set_link(&self, link: Arc<Link>) {
+        *self.link.write().expect("nobody panics with the link in hand") = Some(link);
+    }
+
+    /// Forgets the link, and what is queued on it, if it is the one on this connection.
+    pub fn clear_link(&self, connection: ConnectionId) {
+        let mut link = self.link.write().expect("nobody panics with the link in hand");
+        link.take_if(|link| link.connection == connection);
+    }
+
+    pub fn addresses(&self) -> Vec<Multiaddr> {
+        self.addresses.lock().expect("nobody panics with addresses in hand").clone()
+    }
+
+    pub fn set_addresses(&self, addresses: Vec<Multiaddr>) {
+        *self.addresses.lock().expect("nobody panics with addresses in hand") = addresses;
+    }
+
+    /// Queues a message, if there is a link and room.
+    pub fn send(&self, bulk: bool, message: Bytes) {
+        if let Some(link) = self.link()
+            && !link.send(bulk, message)
+        {
+            self.counters.dropped.add(1);
+        }
+    }
+
+    pub fn figures(&self) -> PeerFigures {
+        let link = self.link();
+        let (urgent_queue_bytes, bulk_queue_bytes) = link.as_ref().map_or((0, 0), |link| link.queue_bytes());
+        let counters = &self.counters;
+        PeerFigures {
+            peer: self.member,
+            name: self.name.clone(),
+            addresses: self.addresses(),
+            linked: link.is_some(),
+            round_trip: Some(counters.round_trip_micros.value())
+                .filter(|&micros| micros > 0)
+                .map(Duration::from_micros),
+            links: counters.links.value(),
+            frames_in: counters.frames_in.value(),
+            frames_out: counters.frames_out.value(),
+            bytes_in: counters.bytes_in.value(),
+            bytes_out: counters.bytes_out.value(),
+            dropped: counters.dropped.value(),
+            urgent_queue_bytes,
+            bulk_queue_bytes,
+        }
+    }
+}

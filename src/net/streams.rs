@@ -1,0 +1,238 @@
+//! The streams of a connection, by connection: who dialled opens both, the other side takes one of each.
+//!
+//! `libp2p-stream` would open them on any of several connections, does not say which connection an incoming one is on,
+//! drops incoming ones beyond the first that waits, and keeps an entry for every connection there ever was. Here a link
+//! stands or falls with its connection, so both sides always mean the same two streams.
+//!
+//! Connections are bounded here as well: of every member, and of all keys that are no members together.
+
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::convert::Infallible;
+use std::future::{Ready, ready};
+use std::task::{Context, Poll};
+
+use libp2p::core::transport::PortUse;
+use libp2p::core::upgrade::{InboundUpgrade, OutboundUpgrade, UpgradeInfo};
+use libp2p::core::{Endpoint, Multiaddr};
+use libp2p::swarm::handler::{ConnectionEvent, DialUpgradeError, FullyNegotiatedInbound, FullyNegotiatedOutbound};
+use libp2p::swarm::{
+    ConnectionDenied, ConnectionHandler, ConnectionHandlerEvent, ConnectionId, FromSwarm, NetworkBehaviour,
+    NotifyHandler, StreamUpgradeError, SubstreamProtocol, ToSwarm,
+};
+use libp2p::{PeerId, Stream, StreamProtocol};
+
+use super::identity::member_of_peer;
+use crate::codec::StreamClass;
+use crate::types::limits;
+
+const URGENT: StreamProtocol = StreamProtocol::new("/synod/urgent/1");
+const BULK: StreamProtocol = StreamProtocol::new("/synod/bulk/1");
+
+/// What became of a stream.
+#[derive(Debug)]
+pub(super) struct StreamEvent {
+    pub connection: ConnectionId,
+    pub outcome: StreamOutcome,
+}
+
+/// A stream, or why there is none.
+pub(super) type StreamOutcome = Result<(StreamClass, Stream), String>;
+
+/// Opens and takes streams, and admits connections.
+pub(super) struct Streams {
+    members: HashSet<PeerId>,
+    connections: HashMap<ConnectionId, PeerId>,
+    actions: VecDeque<ToSwarm<StreamEvent, StreamClass>>,
+}
+
+impl Streams {
+    pub fn new(members: HashSet<PeerId>) -> Streams {
+        Streams { members, connections: HashMap::new(), actions: VecDeque::new() }
+    }
+
+    /// Opens both streams on a connection that we dialled.
+    pub fn open(&mut self, peer: PeerId, connection: ConnectionId) {
+        for class in [StreamClass::Urgent, StreamClass::Bulk] {
+            let handler = NotifyHandler::One(connection);
+            self.actions.push_back(ToSwarm::NotifyHandler { peer_id: peer, handler, event: class });
+        }
+    }
+
+    fn admit(&self, peer: &PeerId) -> Result<(), ConnectionDenied> {
+        let member = self.members.contains(peer);
+        let (count, most) = if member {
+            (self.connections.values().filter(|other| *other == peer).count(), limits::MEMBER_CONNECTIONS_MAX)
+        } else {
+            (self.connections.values().filter(|other| !self.members.contains(*other)).count(), limits::STRANGERS_MAX)
+        };
+        if count >= most {
+            return Err(ConnectionDenied::new(TooManyConnections));
+        }
+        if member_of_peer(peer).is_none() {
+            return Err(ConnectionDenied::new(NotAnEd25519Key));
+        }
+        Ok(())
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("too many connections")]
+struct TooManyConnections;
+
+#[derive(Debug, thiserror::Error)]
+#[error("members have ed25519 keys")]
+struct NotAnEd25519Key;
+
+impl NetworkBehaviour for Streams {
+    type ConnectionHandler = Handler;
+    type ToSwarm = StreamEvent;
+
+    fn handle_established_inbound_connection(
+        &mut self,
+        _: ConnectionId,
+        peer: PeerId,
+        _: &Multiaddr,
+        _: &Multiaddr,
+    ) -> Result<Handler, ConnectionDenied> {
+        self.admit(&peer)?;
+        Ok(Handler::new(vec![URGENT, BULK]))
+    }
+
+    fn handle_established_outbound_connection(
+        &mut self,
+        _: ConnectionId,
+        peer: PeerId,
+        _: &Multiaddr,
+        _: Endpoint,
+        _: PortUse,
+    ) -> Result<Handler, ConnectionDenied> {
+        self.admit(&peer)?;
+        Ok(Handler::new(Vec::new()))
+    }
+
+    fn on_swarm_event(&mut self, event: FromSwarm) {
+        match event {
+            FromSwarm::ConnectionEstablished(established) => {
+                self.connections.insert(established.connection_id, established.peer_id);
+            }
+            FromSwarm::ConnectionClosed(closed) => {
+                self.connections.remove(&closed.connection_id);
+            }
+            _ => {}
+        }
+    }
+
+    fn on_connection_handler_event(&mut self, _: PeerId, connection: ConnectionId, outcome: StreamOutcome) {
+        self.actions.push_back(ToSwarm::GenerateEvent(StreamEvent { connection, outcome }));
+    }
+
+    fn poll(&mut self, _: &mut Context<'_>) -> Poll<ToSwarm<StreamEvent, StreamClass>> {
+        self.actions.pop_front().map_or(Poll::Pending, Poll::Ready)
+    }
+}
+
+/// One connection's side of [`Streams`].
+pub(super) struct Handler {
+    /// What the other side may still open: each once.
+    takes: Vec<StreamProtocol>,
+    events: VecDeque<ConnectionHandlerEvent<Upgrade, (), StreamOutcome>>,
+}
+
+impl Handler {
+    fn new(takes: Vec<StreamProtocol>) -> Handler {
+        Handler { takes, events: VecDeque::new() }
+    }
+
+    fn take(&mut self, stream: Stream, protocol: StreamProtocol) {
+        // A second stream of a class, negotiated at the same time as the first, is dropped.
+        if let Some(place) = self.takes.iter().position(|taken| *taken == protocol) {
+            self.takes.remove(place);
+            self.opened(stream, protocol);
+        }
+    }
+
+    fn opened(&mut self, stream: Stream, protocol: StreamProtocol) {
+        let class = if protocol == URGENT { StreamClass::Urgent } else { StreamClass::Bulk };
+        self.events.push_back(ConnectionHandlerEvent::NotifyBehaviour(Ok((class, stream))));
+    }
+
+    fn failed(&mut self, error: StreamUpgradeError<Infallible>) {
+        self.events.push_back(ConnectionHandlerEvent::NotifyBehaviour(Err(error.to_string())));
+    }
+}
+
+impl ConnectionHandler for Handler {
+    type FromBehaviour = StreamClass;
+    type ToBehaviour = StreamOutcome;
+    type InboundProtocol = Upgrade;
+    type OutboundProtocol = Upgrade;
+    type InboundOpenInfo = ();
+    type OutboundOpenInfo = ();
+
+    fn listen_protocol(&self) -> SubstreamProtocol<Upgrade> {
+        SubstreamProtocol::new(Upgrade(self.takes.clone()), ()).with_timeout(limits::HELLO_TIMEOUT)
+    }
+
+    fn poll(&mut self, _: &mut Context<'_>) -> Poll<ConnectionHandlerEvent<Upgrade, (), StreamOutcome>> {
+        self.events.pop_front().map_or(Poll::Pending, Poll::Ready)
+    }
+
+    fn on_behaviour_event(&mut self, class: StreamClass) {
+        let protocol = match class {
+            StreamClass::Urgent => URGENT,
+            StreamClass::Bulk => BULK,
+        };
+        self.events.push_back(ConnectionHandlerEvent::OutboundSubstreamRequest {
+            protocol: SubstreamProtocol::new(Upgrade(vec![protocol]), ()).with_timeout(limits::HELLO_TIMEOUT),
+        });
+    }
+
+    fn on_connection_event(&mut self, event: ConnectionEvent<Upgrade, Upgrade>) {
+        match event {
+            ConnectionEvent::FullyNegotiatedInbound(FullyNegotiatedInbound {
+                protocol: (stream, protocol), ..
+            }) => {
+                self.take(stream, protocol);
+            }
+            ConnectionEvent::FullyNegotiatedOutbound(FullyNegotiatedOutbound {
+                protocol: (stream, protocol), ..
+            }) => {
+                self.opened(stream, protocol);
+            }
+            ConnectionEvent::DialUpgradeError(DialUpgradeError { error, .. }) => self.failed(error),
+            _ => {}
+        }
+    }
+}
+
+/// Agrees on one of these names; the stream itself is used as it is.
+pub(super) struct Upgrade(Vec<StreamProtocol>);
+
+impl UpgradeInfo for Upgrade {
+    type Info = StreamProtocol;
+    type InfoIter = std::vec::IntoIter<StreamProtocol>;
+
+    fn protocol_info(&self) -> Self::InfoIter {
+        self.0.clone().into_iter()
+    }
+}
+
+impl InboundUpgrade<Stream> for Upgrade {
+    type Output = (Stream, StreamProtocol);
+    type Error = Infallible;
+    type Future = Ready<Result<Self::Output, Infallible>>;
+
+    fn upgrade_inbound(self, stream: Stream, protocol: StreamProtocol) -> Self::Future {
+        ready(Ok((stream, protocol)))
+    }
+}
+
+impl OutboundUpgrade<Stream> for Upgrade {
+    type Output = (Stream, StreamProtocol);
+    type Error = Infallible;
+    type Future = Ready<Result<Self::Output, Infallible>>;
+
+    fn upgrade_outbound(self, stream: Stream, protocol: StreamProtocol) -> Self::Future {
+        ready(Ok((stream, protocol)))
+    }
+}
