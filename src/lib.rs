@@ -3,6 +3,8 @@ pub mod codec;
 pub mod driver;
 #[cfg(feature = "node")]
 pub mod net;
+#[cfg(feature = "node")]
+pub mod node;
 pub mod protocol;
 pub mod types;
 pub mod wal;
