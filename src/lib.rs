@@ -1,4 +1,6 @@
 //! Synod: group communication that anyone can use.
+#[cfg(feature = "node")]
+pub mod cmd;
 pub mod codec;
 pub mod driver;
 #[cfg(feature = "node")]

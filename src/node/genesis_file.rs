@@ -47,7 +47,6 @@ pub fn write(genesis: &Genesis) -> String {
     let mut text = format!(
         "# The group's genesis: the same file on all members. Its digest is the group's name, so any change makes\n\
          # another group, and members of the two refuse each other. It never changes while the group lives.\n\
-         # Group: {cluster}\n\
          name = {name}\n\
          # Random, so that two geneses alike in all else are still two groups. 16 bytes.\n\
          nonce = \"{nonce}\"\n\
@@ -60,7 +59,6 @@ pub fn write(genesis: &Genesis) -> String {
          # Largest body of a message, and largest batch with all its messages.\n\
          message_bytes_max = \"{message_bytes_max}\"\n\
          batch_bytes_max = \"{batch_bytes_max}\"\n",
-        cluster = genesis.cluster(),
         name = Value::from(genesis.name.as_str()),
         model = model_text(genesis.model),
         rules_version = genesis.rules_version,

@@ -122,6 +122,11 @@ impl Settings {
         })
     }
 
+    /// Where the genesis file is, even if other settings cannot be used.
+    pub fn genesis_path(layers: &Layers, folder: &Path) -> Option<PathBuf> {
+        Reader { layers, folder, mistakes: Vec::new() }.path("genesis")
+    }
+
     /// Mistakes that show only beside the group's genesis.
     pub fn mistakes_beside(&self, genesis: &Genesis) -> Vec<String> {
         let least = genesis.limits.batch_bytes_max.saturating_mul(2);

@@ -131,7 +131,7 @@ impl Setting {
 /// How every variable begins.
 pub const VARIABLE_PREFIX: &str = "SYNOD_";
 /// Variables that are not settings of a member: they tell a command which configuration or which sidecar to use.
-pub const OTHER_VARIABLES: &[&str] = &["SYNOD_CONFIG", "SYNOD_API", "SYNOD_TOKEN"];
+pub const OTHER_VARIABLES: &[&str] = &["SYNOD_CONFIG", "SYNOD_API"];
 /// Kubernetes sets such variables by itself when a service is called `synod`.
 pub const FOREIGN_PREFIXES: &[&str] = &["SYNOD_SERVICE_", "SYNOD_PORT"];
 
