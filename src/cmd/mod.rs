@@ -5,6 +5,7 @@ pub mod exit;
 pub mod init;
 pub mod output;
 pub mod settings_arguments;
+pub mod verify;
 pub mod version;
 
 use std::ffi::OsString;
@@ -34,6 +35,8 @@ enum Command {
     /// Check, print or explain the configuration
     #[command(subcommand)]
     Config(config::ConfigCommand),
+    /// Read a log offline: what it holds and whether it is whole
+    Verify(verify::VerifyArguments),
     /// Print the versions this binary speaks
     Version,
     #[command(flatten)]
@@ -121,6 +124,7 @@ fn run(command: Command, output: Output) -> Result<(), Failure> {
     match command {
         Command::Init(arguments) => init::run(&arguments, output),
         Command::Config(command) => config::run(command, output),
+        Command::Verify(arguments) => verify::run(&arguments, output),
         Command::Version => {
             version::run(output);
             Ok(())

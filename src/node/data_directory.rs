@@ -1,11 +1,16 @@
 //! The data directory: one process at a time, with an identity.
 
 use std::fs::{self, File, TryLockError};
-use std::io::{self, Read, Seek, Write};
+use std::io::{self, Seek, Write};
 use std::path::{Path, PathBuf};
 
 /// Name of the lock file.
 const LOCK_FILE: &str = "lock";
+
+/// Where a member's log is in its data directory.
+pub fn log_folder(data_dir: &Path) -> PathBuf {
+    data_dir.join("wal")
+}
 
 /// A data directory that is ours until this is dropped, or the process ends in whatever way.
 #[derive(Debug)]
@@ -73,12 +78,7 @@ impl DataDirectory {
             .map_err(sorted)?;
         match lock.try_lock() {
             Ok(()) => {}
-            Err(TryLockError::WouldBlock) => {
-                let mut text = String::new();
-                let read = lock.read_to_string(&mut text);
-                let holder = read.ok().and_then(|_| text.trim().parse().ok());
-                return Err(DataDirectoryError::Locked { path: path.to_owned(), holder });
-            }
+            Err(TryLockError::WouldBlock) => return Err(DataDirectoryError::locked(path)),
             Err(TryLockError::Error(error)) => return Err(sorted(error)),
         }
         // Also shows that the volume takes bytes at all.
@@ -90,6 +90,22 @@ impl DataDirectory {
         Ok(DataDirectory { path: path.to_owned(), _lock: lock })
     }
 
+    /// Fails if a process has the directory just now. Changes nothing.
+    pub fn check_unused(path: &Path) -> Result<(), DataDirectoryError> {
+        fs::read_dir(path).map_err(|error| DataDirectoryError::sorted(path, error))?;
+        // Without a lock file nobody ever had it.
+        let Ok(lock) = File::open(path.join(LOCK_FILE)) else { return Ok(()) };
+        match lock.try_lock_shared() {
+            Err(TryLockError::WouldBlock) => Err(DataDirectoryError::locked(path)),
+            _ => Ok(()),
+        }
+    }
+
+    /// The process that last locked the directory, if that is known.
+    pub fn holder(path: &Path) -> Option<u32> {
+        fs::read_to_string(path.join(LOCK_FILE)).ok()?.trim().parse().ok()
+    }
+
     /// Where it is.
     pub fn path(&self) -> &Path {
         &self.path
@@ -97,6 +113,10 @@ impl DataDirectory {
 }
 
 impl DataDirectoryError {
+    fn locked(path: &Path) -> DataDirectoryError {
+        DataDirectoryError::Locked { path: path.to_owned(), holder: DataDirectory::holder(path) }
+    }
+
     fn sorted(path: &Path, error: io::Error) -> DataDirectoryError {
         let path = path.to_owned();
         match error.kind() {
@@ -121,7 +141,9 @@ mod tests {
         let held = DataDirectory::lock(directory.path()).unwrap();
         let refused = DataDirectory::lock(directory.path()).unwrap_err().to_string();
         assert!(refused.contains(&format!("process {}", std::process::id())), "{refused}");
+        assert!(matches!(DataDirectory::check_unused(directory.path()), Err(DataDirectoryError::Locked { .. })));
         drop(held);
+        DataDirectory::check_unused(directory.path()).unwrap();
         DataDirectory::lock(directory.path()).unwrap();
     }
 

@@ -10,3 +10,4 @@ pub mod logging;
 pub mod random;
 pub mod real_time;
 pub mod settings;
+pub mod verification;
