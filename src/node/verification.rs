@@ -60,9 +60,10 @@ impl Report {
     /// The report for scripts.
     pub fn document(&self) -> Value {
         let tip = |tip: &Tip| json!({ "slot": tip.slot.0, "round": tip.round.to_string(), "digest": tip.digest });
-        let torn = self.recovered.torn.map(
-            |torn| json!({ "segment": torn.segment, "offset": torn.offset, "bytes_dropped": torn.bytes_dropped }),
-        );
+        let torn = self
+            .recovered
+            .torn
+            .map(|torn| json!({ "segment": torn.segment, "offset": torn.offset, "bytes_dropped": torn.bytes_dropped }));
         json!({
             "whole": self.is_whole(),
             "cluster": self.cluster(),
@@ -238,7 +239,9 @@ impl Scan {
                     && !genesis.members.iter().any(|named| named.id == member)
                 {
                     let name = genesis.name.clone();
-                    self.tell(format!("the genesis of group `{name}` does not name member {member}, whose key is here"));
+                    self.tell(format!(
+                        "the genesis of group `{name}` does not name member {member}, whose key is here"
+                    ));
                 }
             }
             None => {}
@@ -286,5 +289,133 @@ impl Scan {
                 reference.origin.short()
             )),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::types::record::Started;
+    use crate::types::{
+        BatchHeader, BatchNumber, ClusterLimits, EntryBody, FaultModelKind, GenesisMember, Hlc, Message, MessageNumber,
+        StartNonce,
+    };
+    use crate::wal::{Log, MemoryFiles, Settings};
+
+    struct Nothing;
+
+    impl Replay for Nothing {
+        fn record(&mut self, _: Location, _: u8, _: &[u8]) -> Result<(), Refused> {
+            Ok(())
+        }
+
+        fn rot(&mut self, _: &Rot) {}
+    }
+
+    const OWN: MemberId = MemberId([1; 32]);
+
+    fn genesis() -> Genesis {
+        Genesis {
+            name: "trial".to_owned(),
+            nonce: [3; 16],
+            model: FaultModelKind::Crash,
+            rules_version: 0,
+            members: vec![GenesisMember { name: "n1".to_owned(), id: OWN, addresses: Vec::new() }],
+            limits: ClusterLimits::default(),
+        }
+    }
+
+    fn batch(number: u64, parent: Digest) -> Batch {
+        let header = BatchHeader {
+            origin: OWN,
+            incarnation: Incarnation(1),
+            number: BatchNumber(number),
+            first: MessageNumber(number * 2 - 1),
+            count: 2,
+            parent,
+            resumes: (number == 1).then(BatchId::default),
+        };
+        let message = Message {
+            kind: MessageKind::Application,
+            topic: "t".to_owned(),
+            content_type: None,
+            body: Bytes::from_static(b"hello"),
+        };
+        Batch::seal(header, vec![message.clone(), message])
+    }
+
+    /// Genesis, a start, and three decided slots of one batch each; a turn for each slot.
+    fn records() -> Vec<Vec<Record>> {
+        let cluster = genesis().cluster();
+        let started = Started { incarnation: Incarnation(1), nonce: StartNonce(1) };
+        let mut turns = vec![vec![Record::Genesis(genesis().encode()), Record::Incarnation(started)]];
+        let (mut parent, mut last) = (cluster, Digest::ZERO);
+        for number in 1..=3 {
+            let batch = batch(number, last);
+            let body = EntryBody::Batches(vec![batch.reference()]);
+            let entry = Entry { hlc: Hlc(number * 10), body }.encode();
+            let digest = chain_digest(&cluster, &parent, Slot(number), &entry);
+            let tip = Tip { round: Round::default(), slot: Slot(number), digest };
+            turns.push(vec![
+                Record::Batch(batch.bytes.clone()),
+                Record::Entry(EntryRecord { slot: Slot(number), parent, entry }),
+                Record::Vote(Voted { tip, incarnation: Incarnation(1) }),
+                Record::Decided(tip),
+            ]);
+            (parent, last) = (digest, batch.digest);
+        }
+        turns
+    }
+
+    fn written(turns: &[Vec<Record>]) -> MemoryFiles {
+        let files = MemoryFiles::new();
+        let settings = Settings { segment_bytes: 64 << 10, ..Settings::default() };
+        let (mut log, _) = Log::open(files.clone(), settings, Digest([9; 32]), &mut Nothing).unwrap();
+        for turn in turns {
+            for record in turn {
+                log.append(record.kind(), &record.payload()).unwrap();
+            }
+            log.sync().unwrap();
+        }
+        files
+    }
+
+    #[test]
+    fn a_whole_log_is_told_with_its_figures() {
+        let report = verify(written(&records()), Some(OWN)).unwrap();
+        assert!(report.is_whole(), "{:?}", report.mistakes);
+        assert_eq!((report.positions, report.decided_batches, report.unordered_batches), (6, 3, 0));
+        assert_eq!(report.records["vote"], 3);
+        assert_eq!(report.decided.unwrap().slot, Slot(3));
+        assert_eq!(report.document()["whole"], true);
+    }
+
+    #[test]
+    fn a_lost_batch_and_a_lost_entry_are_named() {
+        let mut turns = records();
+        turns[2].remove(0);
+        let report = verify(written(&turns), Some(OWN)).unwrap();
+        assert!(report.mistakes[0].contains("slot 2 is decided and batch 1/2"), "{:?}", report.mistakes);
+        turns[1].remove(1);
+        let report = verify(written(&turns), Some(OWN)).unwrap();
+        assert!(report.mistakes[1].contains("slot 1 is decided and its entry"), "{:?}", report.mistakes);
+    }
+
+    #[test]
+    fn a_flipped_bit_below_the_last_turn_is_rot() {
+        let files = written(&records());
+        let name = files.names().into_iter().find(|name| name.ends_with("1.wal")).unwrap();
+        files.flip_bit(&name, 600);
+        let report = verify(files, Some(OWN)).unwrap();
+        assert!(!report.is_whole());
+        assert_eq!(report.recovered.rots.len(), 1);
+    }
+
+    #[test]
+    fn a_key_that_genesis_does_not_name_is_told() {
+        let report = verify(written(&records()), Some(MemberId([2; 32]))).unwrap();
+        assert!(report.mistakes[0].contains("does not name member"), "{:?}", report.mistakes);
     }
 }
