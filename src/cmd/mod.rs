@@ -2,6 +2,7 @@
 
 pub mod config;
 pub mod exit;
+pub mod group;
 pub mod init;
 pub mod output;
 pub mod settings_arguments;
