@@ -71,6 +71,13 @@ mod tests {
     }
 
     #[test]
+    fn the_file_in_the_repository_is_the_default() {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("config/synod.toml");
+        let stored = std::fs::read_to_string(path).unwrap();
+        assert_eq!(stored, write(&[]), "renew it: synod config default > config/synod.toml");
+    }
+
+    #[test]
     fn every_line_can_be_uncommented() {
         let listens = "/ip4/127.0.0.1/tcp/7271,/ip4/10.0.0.1/tcp/7271".to_owned();
         let written = write(&[("mesh.listen", listens), ("data_dir", "d\"q".to_owned())]);
