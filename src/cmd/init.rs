@@ -31,6 +31,7 @@ pub fn run(arguments: &InitArguments, output: Output) -> Result<(), Failure> {
         directory: arguments.dir.clone(),
         name: arguments.name.clone(),
         members: ports(arguments.base_port, arguments.members)?,
+        settings: Vec::new(),
     };
     let places = founding::found(&plan).map_err(failure)?;
     let genesis = founding::genesis_path(&arguments.dir);

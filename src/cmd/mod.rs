@@ -1,6 +1,7 @@
 //! Floor 6: the command line. Chooses and starts; each command is a file of its own.
 
 pub mod config;
+pub mod demo;
 pub mod exit;
 pub mod group;
 pub mod init;

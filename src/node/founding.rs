@@ -19,6 +19,8 @@ pub struct Plan {
     pub name: String,
     /// What each member listens on, in leader order.
     pub members: Vec<Ports>,
+    /// Further settings of every member: (key, text).
+    pub settings: Vec<(&'static str, String)>,
 }
 
 /// Ports of one member on 127.0.0.1.
@@ -102,7 +104,7 @@ pub fn found(plan: &Plan) -> Result<Vec<Place>, FoundingError> {
     }
     let mut members = Vec::new();
     for (name, ports) in names.iter().zip(&plan.members) {
-        let member = make_member(&plan.directory, name, *ports)?;
+        let member = make_member(plan, name, *ports)?;
         let addresses = vec![mesh_address(ports.mesh)];
         members.push(GenesisMember { name: name.clone(), id: member, addresses });
     }
@@ -136,17 +138,19 @@ fn mesh_address(port: u16) -> String {
     format!("/ip4/127.0.0.1/tcp/{port}")
 }
 
-fn make_member(directory: &Path, name: &str, ports: Ports) -> Result<MemberId, FoundingError> {
-    let data_dir = directory.join(name).join("data");
+fn make_member(plan: &Plan, name: &str, ports: Ports) -> Result<MemberId, FoundingError> {
+    let data_dir = plan.directory.join(name).join("data");
     fs::create_dir_all(&data_dir).map_err(|error| FoundingError::Io { path: data_dir.clone(), error })?;
     let identity = Identity::draw().map_err(|error| FoundingError::Io { path: "/dev/urandom".into(), error })?;
     identity.store(&data_dir)?;
-    let text = configuration_file::write(&[
+    let mut values = vec![
         ("data_dir", "data".to_owned()),
         ("genesis", "../genesis.toml".to_owned()),
         ("api.listen", format!("127.0.0.1:{}", ports.api)),
-    ]);
-    write_new(&config_path(directory, name), &format!("# Member {name}: {}\n{text}", identity.member()))?;
+    ];
+    values.extend(plan.settings.iter().cloned());
+    let text = configuration_file::write(&values);
+    write_new(&config_path(&plan.directory, name), &format!("# Member {name}: {}\n{text}", identity.member()))?;
     Ok(identity.member())
 }
 
@@ -168,7 +172,7 @@ mod tests {
 
     fn plan(directory: &Path, members: u16) -> Plan {
         let members = (0..members).map(|index| Ports::from_base(7171, index).unwrap()).collect();
-        Plan { directory: directory.to_owned(), name: "trial".to_owned(), members }
+        Plan { directory: directory.to_owned(), name: "trial".to_owned(), members, settings: Vec::new() }
     }
 
     #[test]

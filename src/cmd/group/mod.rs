@@ -12,9 +12,13 @@ use crate::node::founding::{self, Plan, Ports};
 use crate::node::genesis_file;
 use member_process::MemberProcess;
 
+/// Size of a segment: a group for trying out should not write more zeros ahead than it needs.
+const SEGMENT_BYTES: &str = "16MiB";
+
 /// Founds a new group and prepares its members; none is started.
 pub fn found(directory: &Path, name: &str, members: Vec<Ports>) -> Result<Vec<MemberProcess>, Failure> {
-    let plan = Plan { directory: directory.to_owned(), name: name.to_owned(), members };
+    let settings = vec![("wal.segment_bytes", SEGMENT_BYTES.to_owned())];
+    let plan = Plan { directory: directory.to_owned(), name: name.to_owned(), members, settings };
     founding::found(&plan).map_err(super::init::failure)?.into_iter().map(MemberProcess::of).collect()
 }
 
