@@ -1,5 +1,6 @@
 //! Floor 5: a real member. Settings, identity, data directory, real time, and the wiring of the adapters to the driver.
 
+pub mod catch_up;
 pub mod configuration;
 pub mod configuration_file;
 pub mod data_directory;
