@@ -1,8 +1,12 @@
 //! Synod: group communication that anyone can use.
+#[cfg(feature = "node")]
+pub mod cmd;
 pub mod codec;
 pub mod driver;
 #[cfg(feature = "node")]
 pub mod net;
+#[cfg(feature = "node")]
+pub mod node;
 pub mod protocol;
 pub mod types;
 pub mod wal;

@@ -1,1 +1,7 @@
-fn main() {}
+//! The `synod` binary.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    synod::cmd::main()
+}

@@ -3,6 +3,8 @@
 
 use std::time::Duration;
 
+use super::text::duration_text;
+
 /// When a member acts on silence, on a standstill and on a clock that is off. The fields are named as in `synod.toml`
 /// under `[timing]`; [`Timing::mistakes`] relates them to each other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,14 +61,19 @@ impl Timing {
         let mut mistakes = Vec::new();
         for (name, value) in self.fields() {
             if !(Duration::from_millis(1)..=TIMING_MAX).contains(&value) {
-                mistakes.push(format!("timing.{name} = {value:?} must be between 1ms and {TIMING_MAX:?}"));
+                mistakes.push(format!(
+                    "timing.{name} = \"{}\" must be between \"1ms\" and \"{}\"",
+                    duration_text(value),
+                    duration_text(TIMING_MAX)
+                ));
             }
         }
         if self.heartbeat.saturating_mul(HEARTBEATS_PER_LEADER_TIMEOUT) > self.leader_timeout {
             mistakes.push(format!(
-                "timing.heartbeat = {:?} must be at most a quarter of timing.leader_timeout = {:?}; lower the first or \
+                "timing.heartbeat = \"{}\" must be at most a quarter of timing.leader_timeout = \"{}\"; lower the first or \
                  raise the second",
-                self.heartbeat, self.leader_timeout
+                duration_text(self.heartbeat),
+                duration_text(self.leader_timeout)
             ));
         }
         let rising = [
@@ -77,8 +84,10 @@ impl Timing {
         for (lower_name, lower, upper_name, upper) in rising {
             if lower > upper {
                 mistakes.push(format!(
-                    "timing.{lower_name} = {lower:?} must be at most timing.{upper_name} = {upper:?}; lower the first \
-                     or raise the second"
+                    "timing.{lower_name} = \"{}\" must be at most timing.{upper_name} = \"{}\"; lower the first or raise \
+                     the second",
+                    duration_text(lower),
+                    duration_text(upper)
                 ));
             }
         }

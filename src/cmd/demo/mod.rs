@@ -1,0 +1,3 @@
+//! `synod demo`: a story told by a real group.
+
+pub mod comparison;

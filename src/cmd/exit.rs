@@ -1,0 +1,100 @@
+//! Exit codes, in one table.
+
+use std::fmt;
+use std::process::ExitCode;
+
+/// How a command ends. The numbers are part of what scripts rely on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Exit {
+    /// Done, and the answer is yes.
+    Success = 0,
+    /// Failed, or the answer is no.
+    Failure = 1,
+    /// The command line or the configuration cannot be used; nothing was started.
+    Usage = 2,
+    /// The command is planned and not there yet.
+    NotThereYet = 3,
+    /// Simulation: members disagree, or a promise was broken.
+    Diverged = 10,
+    /// Simulation: after the faults stopped there was no progress.
+    Stalled = 11,
+    /// Simulation: a member stopped by itself.
+    Crashed = 12,
+    /// No sidecar answers.
+    Unreachable = 69,
+    /// A bug: something that must hold did not.
+    Bug = 70,
+    /// The member cannot come back under this identity.
+    IdentityLost = 73,
+    /// A write or a sync of the log failed.
+    DiskFailed = 74,
+    /// A publish was sent and its answer did not come: it is perhaps ordered.
+    OutcomeUnknown = 75,
+}
+
+impl Exit {
+    /// Every code with its meaning, for the help.
+    pub const TABLE: &[(Exit, &str)] = &[
+        (Exit::Success, "done"),
+        (Exit::Failure, "failed, or the answer is no (verify: not whole; demo: the members differ)"),
+        (Exit::Usage, "the command line or the configuration cannot be used; nothing was started"),
+        (Exit::NotThereYet, "the command is not there yet"),
+        (Exit::Diverged, "sim: a promise was broken"),
+        (Exit::Stalled, "sim: no progress after the faults stopped"),
+        (Exit::Crashed, "sim: a member stopped by itself"),
+        (Exit::Unreachable, "no sidecar answers"),
+        (Exit::Bug, "a bug: something that must hold did not; please report it"),
+        (Exit::IdentityLost, "this member cannot come back under its identity (damaged, old or copied log)"),
+        (Exit::DiskFailed, "a write or a sync of the log failed; what was promised stands on the disk"),
+        (Exit::OutcomeUnknown, "publish: no answer came, the message is perhaps ordered; it was not repeated"),
+    ];
+
+    /// The table as it stands in the help.
+    pub fn help() -> String {
+        let lines = Exit::TABLE.iter().map(|(exit, meaning)| format!("  {:>2}  {meaning}\n", *exit as u8));
+        format!("Exit codes:\n{}", lines.collect::<String>())
+    }
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> ExitCode {
+        ExitCode::from(exit as u8)
+    }
+}
+
+/// A command that did not succeed: how it ends, and what to tell.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failure {
+    /// How it ends.
+    pub exit: Exit,
+    /// For people: what, which limit, what to do.
+    pub message: String,
+}
+
+impl Failure {
+    /// A failure with its message.
+    pub fn new(exit: Exit, message: impl fmt::Display) -> Failure {
+        Failure { exit, message: message.to_string() }
+    }
+
+    /// The command did not do what it was asked.
+    pub fn failed(message: impl fmt::Display) -> Failure {
+        Failure::new(Exit::Failure, message)
+    }
+
+    /// The command line or the configuration cannot be used.
+    pub fn usage(message: impl fmt::Display) -> Failure {
+        Failure::new(Exit::Usage, message)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_code_is_told_once_and_in_order() {
+        let codes: Vec<u8> = Exit::TABLE.iter().map(|(exit, _)| *exit as u8).collect();
+        assert!(codes.windows(2).all(|pair| pair[0] < pair[1]), "{codes:?}");
+    }
+}

@@ -1,0 +1,77 @@
+//! Ports of a group on this machine.
+
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+
+use libp2p::multiaddr::{Multiaddr, Protocol};
+
+use super::member_process::MemberProcess;
+use crate::cmd::exit::Failure;
+use crate::node::founding::Ports;
+use crate::node::genesis_file;
+
+/// Free ports for so many members. They are free now; somebody else may still take one before its member does.
+pub fn free(members: usize) -> Result<Vec<Ports>, Failure> {
+    let listen = || TcpListener::bind((Ipv4Addr::LOCALHOST, 0));
+    let listeners: io::Result<Vec<(TcpListener, TcpListener)>> =
+        (0..members).map(|_| Ok((listen()?, listen()?))).collect();
+    let port = |listener: &TcpListener| listener.local_addr().map(|address| address.port());
+    listeners
+        .and_then(|pairs| pairs.iter().map(|(api, mesh)| Ok(Ports { api: port(api)?, mesh: port(mesh)? })).collect())
+        .map_err(|error| Failure::failed(format!("no free port on 127.0.0.1: {error}")))
+}
+
+/// Fails if any port of these members is in use, and names them all.
+pub fn check_free(members: &[MemberProcess]) -> Result<(), Failure> {
+    let mut taken = Vec::new();
+    for member in members {
+        let settings = member.settings();
+        let genesis = genesis_file::read(&settings.genesis).map_err(Failure::usage)?;
+        let named = genesis.members.iter().find(|named| named.id == member.member());
+        let addresses = named.into_iter().flat_map(|named| &named.addresses).filter_map(|text| text.parse().ok());
+        let mesh: Vec<Multiaddr> =
+            if settings.mesh_listen.is_empty() { addresses.collect() } else { settings.mesh_listen.clone() };
+        let api = Some((settings.api.listen, "host API"));
+        let mesh = mesh.iter().filter_map(socket_address).map(|address| (address, "mesh"));
+        for (address, purpose) in api.into_iter().chain(mesh) {
+            if let Err(error) = TcpListener::bind(address) {
+                taken.push(format!("{address} ({purpose} of {}): {error}", member.name()));
+            }
+        }
+    }
+    if taken.is_empty() {
+        return Ok(());
+    }
+    Err(Failure::usage(format!(
+        "these addresses cannot be used; stop what uses them, or choose another --base-port for a new group:\n  {}",
+        taken.join("\n  ")
+    )))
+}
+
+/// The IP address and TCP port a multiaddress begins with.
+fn socket_address(address: &Multiaddr) -> Option<SocketAddr> {
+    let mut parts = address.iter();
+    match (parts.next()?, parts.next()?) {
+        (Protocol::Ip4(ip), Protocol::Tcp(port)) => Some((ip, port).into()),
+        (Protocol::Ip6(ip), Protocol::Tcp(port)) => Some((ip, port).into()),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cmd::group;
+
+    #[test]
+    fn all_ports_in_use_are_named_at_once() {
+        let directory = tempfile::tempdir().unwrap();
+        let ports = free(3).unwrap();
+        let held = [ports[0].api, ports[2].mesh].map(|port| TcpListener::bind((Ipv4Addr::LOCALHOST, port)).unwrap());
+        let members = group::found(directory.path(), "trial", ports.clone()).unwrap();
+        let message = check_free(&members).unwrap_err().message;
+        assert!(message.contains(&format!("127.0.0.1:{} (host API of n1)", ports[0].api)), "{message}");
+        assert!(message.contains(&format!("127.0.0.1:{} (mesh of n3)", ports[2].mesh)), "{message}");
+        drop(held);
+    }
+}

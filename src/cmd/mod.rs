@@ -1,0 +1,156 @@
+//! Floor 6: the command line. Chooses and starts; each command is a file of its own.
+
+pub mod config;
+pub mod demo;
+pub mod exit;
+pub mod group;
+pub mod init;
+pub mod output;
+pub mod settings_arguments;
+pub mod verify;
+pub mod version;
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use clap::Parser;
+use serde_json::json;
+
+use exit::{Exit, Failure};
+use output::Output;
+
+/// The same messages, in the same order, at every instance of a service.
+#[derive(Debug, Parser)]
+#[command(name = "synod", version, after_long_help = Exit::help(), after_help = "`--help` also lists the exit codes.")]
+struct CommandLine {
+    /// How results are printed
+    #[arg(long, global = true, value_enum, default_value = "text")]
+    output: Output,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Command {
+    /// Make a group: keys, genesis and one commented configuration per member
+    Init(init::InitArguments),
+    /// Check, print or explain the configuration
+    #[command(subcommand)]
+    Config(config::ConfigCommand),
+    /// Read a log offline: what it holds and whether it is whole
+    Verify(verify::VerifyArguments),
+    /// Print the versions this binary speaks
+    Version,
+    #[command(flatten)]
+    NotThereYet(NotThereYet),
+}
+
+/// Commands that are planned. They say so, and take any argument, so that nobody mistakes them for a success.
+#[derive(Debug, clap::Subcommand)]
+enum NotThereYet {
+    /// Not there yet: make a join code
+    #[command(hide = true)]
+    Invite(AnyArguments),
+    /// Not there yet: join a group
+    #[command(hide = true)]
+    Join(AnyArguments),
+    /// Not there yet: leave the group
+    #[command(hide = true)]
+    Leave(AnyArguments),
+    /// Not there yet: remove another member
+    #[command(hide = true)]
+    Remove(AnyArguments),
+    /// Not there yet: choose how many members vote
+    #[command(hide = true)]
+    Voters(AnyArguments),
+    /// Not there yet: list the epochs
+    #[command(hide = true)]
+    Epochs(AnyArguments),
+    /// Not there yet: cursors
+    #[command(hide = true)]
+    Cursor(AnyArguments),
+    /// Not there yet: replay a log into a state machine
+    #[command(hide = true)]
+    Replay(AnyArguments),
+    /// Not there yet: take a snapshot
+    #[command(hide = true)]
+    Snapshot(AnyArguments),
+    /// Not there yet: restore from a snapshot
+    #[command(hide = true)]
+    Restore(AnyArguments),
+    /// Not there yet: examine the surroundings
+    #[command(hide = true)]
+    Doctor(AnyArguments),
+}
+
+#[derive(Debug, clap::Args)]
+struct AnyArguments {
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true, hide = true)]
+    _arguments: Vec<OsString>,
+}
+
+impl NotThereYet {
+    fn name(&self) -> &'static str {
+        match self {
+            NotThereYet::Invite(_) => "invite",
+            NotThereYet::Join(_) => "join",
+            NotThereYet::Leave(_) => "leave",
+            NotThereYet::Remove(_) => "remove",
+            NotThereYet::Voters(_) => "voters",
+            NotThereYet::Epochs(_) => "epochs",
+            NotThereYet::Cursor(_) => "cursor",
+            NotThereYet::Replay(_) => "replay",
+            NotThereYet::Snapshot(_) => "snapshot",
+            NotThereYet::Restore(_) => "restore",
+            NotThereYet::Doctor(_) => "doctor",
+        }
+    }
+}
+
+/// Reads the command line, runs the command, and tells how it ended.
+pub fn main() -> ExitCode {
+    let CommandLine { output, command } = CommandLine::parse();
+    match run(command, output) {
+        Ok(()) => Exit::Success.into(),
+        Err(failure) => {
+            match output {
+                Output::Text => eprintln!("synod: {}", failure.message),
+                Output::Json => eprintln!("{}", json!({ "error": failure.message, "exit": failure.exit as u8 })),
+            }
+            failure.exit.into()
+        }
+    }
+}
+
+fn run(command: Command, output: Output) -> Result<(), Failure> {
+    match command {
+        Command::Init(arguments) => init::run(&arguments, output),
+        Command::Config(command) => config::run(command, output),
+        Command::Verify(arguments) => verify::run(&arguments, output),
+        Command::Version => {
+            version::run(output);
+            Ok(())
+        }
+        Command::NotThereYet(command) => {
+            Err(Failure::new(Exit::NotThereYet, format!("not there yet: {}", command.name())))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        CommandLine::command().debug_assert();
+    }
+
+    #[test]
+    fn what_is_planned_takes_any_argument() {
+        let parsed = CommandLine::try_parse_from(["synod", "join", "--code", "x", "y"]).unwrap();
+        assert!(matches!(parsed.command, Command::NotThereYet(command) if command.name() == "join"));
+    }
+}

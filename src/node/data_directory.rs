@@ -1,0 +1,158 @@
+//! The data directory: one process at a time, with an identity.
+
+use std::fs::{self, File, TryLockError};
+use std::io::{self, Seek, Write};
+use std::path::{Path, PathBuf};
+
+/// Name of the lock file.
+const LOCK_FILE: &str = "lock";
+
+/// Where a member's log is in its data directory.
+pub fn log_folder(data_dir: &Path) -> PathBuf {
+    data_dir.join("wal")
+}
+
+/// A data directory that is ours until this is dropped, or the process ends in whatever way.
+#[derive(Debug)]
+pub struct DataDirectory {
+    path: PathBuf,
+    _lock: File,
+}
+
+/// Why a data directory cannot be used. Nothing was changed in it.
+#[derive(Debug, thiserror::Error)]
+pub enum DataDirectoryError {
+    /// It is not there.
+    #[error(
+        "data_dir = \"{}\" does not exist: check data_dir, or make new members with `synod init`; a lost directory is a \
+         lost identity",
+        .0.display()
+    )]
+    Missing(PathBuf),
+    /// It is something else.
+    #[error("data_dir = \"{}\" is not a directory", .0.display())]
+    NotADirectory(PathBuf),
+    /// Another process has it.
+    #[error(
+        "data_dir = \"{}\" is in use by {}: one process per data directory; stop that one first", path.display(),
+        holder.map_or("another process".to_owned(), |holder| format!("process {holder}"))
+    )]
+    Locked {
+        /// The directory.
+        path: PathBuf,
+        /// The process that wrote its number into the lock file.
+        holder: Option<u32>,
+    },
+    /// The volume has no room.
+    #[error("data_dir = \"{}\": its volume is full; free space on it and start again, nothing is lost", .0.display())]
+    Full(PathBuf),
+    /// Permissions do not suffice.
+    #[error(
+        "data_dir = \"{}\" cannot be read and written by this user: run as its owner, or `chown -R` it", .0.display()
+    )]
+    NotPermitted(PathBuf),
+    /// The system says no.
+    #[error("data_dir = \"{}\": {error}", path.display())]
+    Io {
+        /// The directory.
+        path: PathBuf,
+        /// Why.
+        error: io::Error,
+    },
+}
+
+impl DataDirectory {
+    /// Locks the directory for this process.
+    pub fn lock(path: &Path) -> Result<DataDirectory, DataDirectoryError> {
+        let sorted = |error| DataDirectoryError::sorted(path, error);
+        if !fs::metadata(path).map_err(sorted)?.is_dir() {
+            return Err(DataDirectoryError::NotADirectory(path.to_owned()));
+        }
+        fs::read_dir(path).map_err(sorted)?;
+        let mut lock = File::options()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(path.join(LOCK_FILE))
+            .map_err(sorted)?;
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Err(DataDirectoryError::locked(path)),
+            Err(TryLockError::Error(error)) => return Err(sorted(error)),
+        }
+        // Also shows that the volume takes bytes at all.
+        lock.set_len(0)
+            .and_then(|()| lock.rewind())
+            .and_then(|()| writeln!(lock, "{}", std::process::id()))
+            .and_then(|()| lock.sync_all())
+            .map_err(sorted)?;
+        Ok(DataDirectory { path: path.to_owned(), _lock: lock })
+    }
+
+    /// Fails if a process has the directory just now. Changes nothing.
+    pub fn check_unused(path: &Path) -> Result<(), DataDirectoryError> {
+        fs::read_dir(path).map_err(|error| DataDirectoryError::sorted(path, error))?;
+        // Without a lock file nobody ever had it.
+        let Ok(lock) = File::open(path.join(LOCK_FILE)) else { return Ok(()) };
+        match lock.try_lock_shared() {
+            Err(TryLockError::WouldBlock) => Err(DataDirectoryError::locked(path)),
+            _ => Ok(()),
+        }
+    }
+
+    /// The process that last locked the directory, if that is known.
+    pub fn holder(path: &Path) -> Option<u32> {
+        fs::read_to_string(path.join(LOCK_FILE)).ok()?.trim().parse().ok()
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+impl DataDirectoryError {
+    fn locked(path: &Path) -> DataDirectoryError {
+        DataDirectoryError::Locked { path: path.to_owned(), holder: DataDirectory::holder(path) }
+    }
+
+    fn sorted(path: &Path, error: io::Error) -> DataDirectoryError {
+        let path = path.to_owned();
+        match error.kind() {
+            io::ErrorKind::NotFound => DataDirectoryError::Missing(path),
+            io::ErrorKind::NotADirectory => DataDirectoryError::NotADirectory(path),
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => DataDirectoryError::Full(path),
+            io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
+                DataDirectoryError::NotPermitted(path)
+            }
+            _ => DataDirectoryError::Io { path, error },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_second_lock_names_the_holder() {
+        let directory = tempfile::tempdir().unwrap();
+        let held = DataDirectory::lock(directory.path()).unwrap();
+        let refused = DataDirectory::lock(directory.path()).unwrap_err().to_string();
+        assert!(refused.contains(&format!("process {}", std::process::id())), "{refused}");
+        assert!(matches!(DataDirectory::check_unused(directory.path()), Err(DataDirectoryError::Locked { .. })));
+        drop(held);
+        DataDirectory::check_unused(directory.path()).unwrap();
+        DataDirectory::lock(directory.path()).unwrap();
+    }
+
+    #[test]
+    fn what_is_no_directory_is_told() {
+        let directory = tempfile::tempdir().unwrap();
+        let missing = directory.path().join("nothing");
+        assert!(matches!(DataDirectory::lock(&missing), Err(DataDirectoryError::Missing(_))));
+        std::fs::write(&missing, "file").unwrap();
+        assert!(matches!(DataDirectory::lock(&missing), Err(DataDirectoryError::NotADirectory(_))));
+    }
+}

@@ -1,0 +1,200 @@
+//! Founding a group: keys, genesis and one configuration per member, in one directory. Nothing is ever overwritten.
+
+use std::fs::{self, OpenOptions};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use super::identity::{Identity, IdentityError};
+use super::settings::Mistakes;
+use super::{configuration_file, genesis_file, random};
+use crate::types::limits::{CRASH_GROUP_SIZES, RULES_VERSION};
+use crate::types::{ClusterLimits, FaultModelKind, Genesis, GenesisMember, MemberId};
+
+/// What to found.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    /// Where: made if it does not exist.
+    pub directory: PathBuf,
+    /// The group's name.
+    pub name: String,
+    /// What each member listens on, in leader order.
+    pub members: Vec<Ports>,
+    /// Further settings of every member: (key, text).
+    pub settings: Vec<(&'static str, String)>,
+}
+
+/// Ports of one member on 127.0.0.1.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ports {
+    /// The host API.
+    pub api: u16,
+    /// The mesh.
+    pub mesh: u16,
+}
+
+/// How far the mesh's ports are from the API's when both follow from one base port.
+pub const MESH_PORT_OFFSET: u16 = 100;
+
+impl Ports {
+    /// The API of member `index` (from 0) at `base + index`, its mesh 100 above. None if they exceed 65535.
+    pub fn from_base(base: u16, index: u16) -> Option<Ports> {
+        let api = base.checked_add(index)?;
+        Some(Ports { api, mesh: api.checked_add(MESH_PORT_OFFSET)? })
+    }
+}
+
+/// A member of a group that lives in one directory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Place {
+    /// Its name in genesis.
+    pub name: String,
+    /// Its id.
+    pub member: MemberId,
+    /// Its configuration file.
+    pub config: PathBuf,
+}
+
+/// Why nothing, or not everything, was made.
+#[derive(Debug, thiserror::Error)]
+pub enum FoundingError {
+    /// There is something already.
+    #[error("{} exists already and is never overwritten: name another directory, or remove it", .0.display())]
+    Exists(PathBuf),
+    /// The plan makes no usable group.
+    #[error(transparent)]
+    Mistakes(#[from] Mistakes),
+    /// No key could be written.
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
+    /// The system says no.
+    #[error("{}: {error}", path.display())]
+    Io {
+        /// What was to be read or written.
+        path: PathBuf,
+        /// Why.
+        error: io::Error,
+    },
+}
+
+/// The genesis of a group in one directory.
+pub fn genesis_path(directory: &Path) -> PathBuf {
+    directory.join("genesis.toml")
+}
+
+/// The configuration of a member of a group in one directory.
+pub fn config_path(directory: &Path, name: &str) -> PathBuf {
+    directory.join(name).join("synod.toml")
+}
+
+/// Makes the group: `genesis.toml`, and per member `n1/synod.toml` and `n1/data/member.key`.
+pub fn found(plan: &Plan) -> Result<Vec<Place>, FoundingError> {
+    if !CRASH_GROUP_SIZES.contains(&plan.members.len()) {
+        let count = plan.members.len();
+        return Err(Mistakes(vec![format!(
+            "members = {count}: a group has 3, 5 or 7 members (an even number tolerates no more than the odd one below \
+             it), or 1 for trying out"
+        )])
+        .into());
+    }
+    let names: Vec<String> = (1..=plan.members.len()).map(|number| format!("n{number}")).collect();
+    for path in names.iter().map(|name| plan.directory.join(name)).chain([genesis_path(&plan.directory)]) {
+        if path.exists() {
+            return Err(FoundingError::Exists(path));
+        }
+    }
+    let mut members = Vec::new();
+    for (name, ports) in names.iter().zip(&plan.members) {
+        let member = make_member(plan, name, *ports)?;
+        let addresses = vec![mesh_address(ports.mesh)];
+        members.push(GenesisMember { name: name.clone(), id: member, addresses });
+    }
+    let nonce = random::bytes().map_err(|error| FoundingError::Io { path: "/dev/urandom".into(), error })?;
+    let genesis = Genesis {
+        name: plan.name.clone(),
+        nonce,
+        model: FaultModelKind::Crash,
+        rules_version: RULES_VERSION,
+        members,
+        limits: ClusterLimits::default(),
+    };
+    let text = genesis_file::write(&genesis);
+    // What is written must be what everybody reads.
+    assert_eq!(genesis_file::parse(&text)?, genesis, "a genesis reads as it was written");
+    write_new(&genesis_path(&plan.directory), &text)?;
+    Ok(places(&plan.directory, &genesis))
+}
+
+/// The members of a group that was founded in a directory.
+pub fn places(directory: &Path, genesis: &Genesis) -> Vec<Place> {
+    let place = |member: &GenesisMember| Place {
+        name: member.name.clone(),
+        member: member.id,
+        config: config_path(directory, &member.name),
+    };
+    genesis.members.iter().map(place).collect()
+}
+
+fn mesh_address(port: u16) -> String {
+    format!("/ip4/127.0.0.1/tcp/{port}")
+}
+
+fn make_member(plan: &Plan, name: &str, ports: Ports) -> Result<MemberId, FoundingError> {
+    let data_dir = plan.directory.join(name).join("data");
+    fs::create_dir_all(&data_dir).map_err(|error| FoundingError::Io { path: data_dir.clone(), error })?;
+    let identity = Identity::draw().map_err(|error| FoundingError::Io { path: "/dev/urandom".into(), error })?;
+    identity.store(&data_dir)?;
+    let mut values = vec![
+        ("data_dir", "data".to_owned()),
+        ("genesis", "../genesis.toml".to_owned()),
+        ("api.listen", format!("127.0.0.1:{}", ports.api)),
+    ];
+    values.extend(plan.settings.iter().cloned());
+    let text = configuration_file::write(&values);
+    write_new(&config_path(&plan.directory, name), &format!("# Member {name}: {}\n{text}", identity.member()))?;
+    Ok(identity.member())
+}
+
+fn write_new(path: &Path, text: &str) -> Result<(), FoundingError> {
+    let mut file = OpenOptions::new().write(true).create_new(true).open(path).map_err(|error| match error.kind() {
+        io::ErrorKind::AlreadyExists => FoundingError::Exists(path.to_owned()),
+        _ => FoundingError::Io { path: path.to_owned(), error },
+    })?;
+    file.write_all(text.as_bytes())
+        .and_then(|()| file.sync_all())
+        .map_err(|error| FoundingError::Io { path: path.to_owned(), error })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::node::settings::Settings;
+    use crate::node::settings::layers::Layers;
+
+    fn plan(directory: &Path, members: u16) -> Plan {
+        let members = (0..members).map(|index| Ports::from_base(7171, index).unwrap()).collect();
+        Plan { directory: directory.to_owned(), name: "trial".to_owned(), members, settings: Vec::new() }
+    }
+
+    #[test]
+    fn a_founded_group_can_be_read_and_is_never_overwritten() {
+        let directory = tempfile::tempdir().unwrap();
+        let places = found(&plan(directory.path(), 3)).unwrap();
+        let genesis = genesis_file::read(&genesis_path(directory.path())).unwrap();
+        for (place, member) in places.iter().zip(&genesis.members) {
+            let content = fs::read_to_string(&place.config).unwrap();
+            let folder = place.config.parent().unwrap();
+            let layers = Layers::gather(Some((&place.config, &content)), [], []);
+            let settings = Settings::from_layers(&layers, folder).unwrap();
+            assert_eq!(Identity::load(&settings.data_dir).unwrap().member(), member.id);
+            assert_eq!(genesis_file::read(&settings.genesis).unwrap(), genesis);
+        }
+        assert!(matches!(found(&plan(directory.path(), 3)), Err(FoundingError::Exists(_))));
+    }
+
+    #[test]
+    fn an_even_group_is_refused_before_anything_is_made() {
+        let directory = tempfile::tempdir().unwrap();
+        assert!(matches!(found(&plan(directory.path(), 4)), Err(FoundingError::Mistakes(_))));
+        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 0);
+    }
+}

@@ -1,0 +1,333 @@
+//! Node-local settings: `synod.toml`, above it `SYNOD_*` variables, above them flags. Every setting stands once, in
+//! [`table`]; [`layers`] gathers what was given; here it becomes [`Settings`], or every mistake at once.
+
+pub mod layers;
+pub mod table;
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use libp2p::Multiaddr;
+use libp2p::multiaddr::Protocol;
+
+use crate::types::text;
+use crate::types::{Genesis, Timing};
+use layers::{Given, Layers, Origin};
+
+/// What one member chooses for itself. Made by [`Settings::from_layers`]; [`table::SETTINGS`] has meaning and range of
+/// each.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settings {
+    /// Directory of the member's key and log.
+    pub data_dir: PathBuf,
+    /// The genesis file.
+    pub genesis: PathBuf,
+    /// The host API over HTTP.
+    pub api: Api,
+    /// Where the mesh listens; empty means what genesis says.
+    pub mesh_listen: Vec<Multiaddr>,
+    /// When the ordering core acts on silence and standstill.
+    pub timing: Timing,
+    /// Size of one file of the log.
+    pub segment_bytes: u64,
+    /// What is logged, and how.
+    pub log: Log,
+}
+
+/// Settings of the host API.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Api {
+    /// Address of the HTTP listener.
+    pub listen: SocketAddr,
+    /// Path of the Unix socket.
+    pub socket: PathBuf,
+    /// File with the token that requests over TCP must carry.
+    pub token_file: Option<PathBuf>,
+    /// How long a publish waits for its place.
+    pub publish_timeout: Duration,
+}
+
+/// Settings of the log of events (not of the write-ahead log).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Log {
+    /// The least grave events logged.
+    pub level: tracing::Level,
+    /// How they are written.
+    pub format: LogFormat,
+}
+
+/// How events are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// For collectors.
+    Json,
+}
+
+/// Everything that is wrong with a configuration, each with field, value, limit and what to do. Nothing was started.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub struct Mistakes(pub Vec<String>);
+
+impl fmt::Display for Mistakes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let count = self.0.len();
+        write!(f, "the configuration has {count} mistake{}:", if count == 1 { "" } else { "s" })?;
+        self.0.iter().try_for_each(|mistake| write!(f, "\n  - {mistake}"))
+    }
+}
+
+impl Mistakes {
+    /// `value` if there is no mistake, else the mistakes.
+    pub fn unless<T>(mistakes: Vec<String>, value: impl FnOnce() -> T) -> Result<T, Mistakes> {
+        if mistakes.is_empty() { Ok(value()) } else { Err(Mistakes(mistakes)) }
+    }
+}
+
+/// Longest path of a Unix socket: the field of the system call has 108 bytes, one of them ends the text.
+pub const SOCKET_PATH_BYTES_MAX: usize = 107;
+const PUBLISH_TIMEOUT_MAX: Duration = Duration::from_secs(3600);
+const SEGMENT_BYTES: std::ops::RangeInclusive<u64> = 64 << 10..=1 << 30;
+
+impl Settings {
+    /// Reads every setting. `folder` is where relative paths of the file count from.
+    pub fn from_layers(layers: &Layers, folder: &Path) -> Result<Settings, Mistakes> {
+        let mut reader = Reader { layers, folder, mistakes: layers.mistakes().to_vec() };
+        let data_dir = reader.path("data_dir");
+        let genesis = reader.path("genesis");
+        let api = reader.api(data_dir.as_deref());
+        let mesh_listen = reader.multiaddresses();
+        let timing = reader.timing();
+        let segment_bytes = reader.segment_bytes();
+        let log = reader.log();
+        if let (Some(api), Some(timing)) = (&api, &timing) {
+            reader.relate(api, timing);
+        }
+        if data_dir.is_none() {
+            reader.mistakes.push("data_dir is empty: name the directory of this member's key and log".to_owned());
+        }
+        if genesis.is_none() {
+            reader.mistakes.push("genesis is empty: name the group's genesis.toml".to_owned());
+        }
+        Mistakes::unless(reader.mistakes, || Settings {
+            data_dir: data_dir.expect("its absence is a mistake"),
+            genesis: genesis.expect("its absence is a mistake"),
+            api: api.expect("its absence is a mistake"),
+            mesh_listen: mesh_listen.expect("its absence is a mistake"),
+            timing: timing.expect("its absence is a mistake"),
+            segment_bytes: segment_bytes.expect("its absence is a mistake"),
+            log: log.expect("its absence is a mistake"),
+        })
+    }
+
+    /// Where the genesis file is, even if other settings cannot be used.
+    pub fn genesis_path(layers: &Layers, folder: &Path) -> Option<PathBuf> {
+        Reader { layers, folder, mistakes: Vec::new() }.path("genesis")
+    }
+
+    /// Mistakes that show only beside the group's genesis.
+    pub fn mistakes_beside(&self, genesis: &Genesis) -> Vec<String> {
+        let least = genesis.limits.batch_bytes_max.saturating_mul(2);
+        if self.segment_bytes >= least {
+            return Vec::new();
+        }
+        vec![format!(
+            "wal.segment_bytes = \"{}\" must be at least twice the group's limits.batch_bytes_max, which is \"{}\"",
+            text::size_text(self.segment_bytes),
+            text::size_text(genesis.limits.batch_bytes_max)
+        )]
+    }
+}
+
+/// Reads values one by one and keeps what is wrong with them.
+struct Reader<'a> {
+    layers: &'a Layers,
+    folder: &'a Path,
+    mistakes: Vec<String>,
+}
+
+impl Reader<'_> {
+    fn wrong(&mut self, key: &str, given: &Given, what: impl fmt::Display) {
+        self.mistakes.push(format!("{key} = \"{}\" ({}): {what}", given.text, given.origin));
+    }
+
+    fn parsed<T, E: fmt::Display>(&mut self, key: &'static str, parse: impl Fn(&str) -> Result<T, E>) -> Option<T> {
+        let given = self.layers.value(key);
+        parse(&given.text).map_err(|error| self.wrong(key, &given, error)).ok()
+    }
+
+    /// A path, absolute or from the right place; none if it is empty.
+    fn path(&mut self, key: &'static str) -> Option<PathBuf> {
+        let given = self.layers.value(key);
+        let path = Path::new(&given.text);
+        match given.origin {
+            _ if given.text.is_empty() => None,
+            Origin::File(_) | Origin::Default => Some(self.folder.join(path)),
+            Origin::Variable(_) | Origin::Flag(_) => Some(path.to_owned()),
+        }
+    }
+
+    fn api(&mut self, data_dir: Option<&Path>) -> Option<Api> {
+        let listen = self.parsed("api.listen", |text| {
+            text.parse::<SocketAddr>().map_err(|_| "expected an address and a port, such as \"127.0.0.1:7171\"")
+        });
+        let socket = self.path("api.socket").or_else(|| data_dir.map(|directory| directory.join("synod.sock")));
+        let token_file = self.path("api.token_file");
+        let publish_timeout = self.parsed("api.publish_timeout", text::duration);
+        if let Some(socket) = &socket {
+            let length = socket.as_os_str().len();
+            if length > SOCKET_PATH_BYTES_MAX {
+                self.mistakes.push(format!(
+                    "api.socket = \"{}\" has {length} bytes, the system allows {SOCKET_PATH_BYTES_MAX}: set a shorter \
+                     path, or a shorter data_dir",
+                    socket.display()
+                ));
+            }
+        }
+        if let (Some(listen), None) = (listen, &token_file)
+            && !listen.ip().is_loopback()
+        {
+            let given = self.layers.value("api.listen");
+            self.wrong("api.listen", &given, "is not a loopback address: set api.token_file too, or use 127.0.0.1");
+        }
+        Some(Api { listen: listen?, socket: socket?, token_file, publish_timeout: publish_timeout? })
+    }
+
+    fn multiaddresses(&mut self) -> Option<Vec<Multiaddr>> {
+        self.parsed("mesh.listen", |text| {
+            text.split(',').filter(|address| !address.is_empty()).map(tcp_multiaddress).collect::<Result<Vec<_>, _>>()
+        })
+    }
+
+    fn timing(&mut self) -> Option<Timing> {
+        let mut read = |key| self.parsed(key, text::duration);
+        let [heartbeat, leader_timeout, order_timeout, timeout_max, start_grace, clock_drift_max] = [
+            read("timing.heartbeat"),
+            read("timing.leader_timeout"),
+            read("timing.order_timeout"),
+            read("timing.timeout_max"),
+            read("timing.start_grace"),
+            read("timing.clock_drift_max"),
+        ];
+        let timing = Timing {
+            heartbeat: heartbeat?,
+            leader_timeout: leader_timeout?,
+            order_timeout: order_timeout?,
+            timeout_max: timeout_max?,
+            start_grace: start_grace?,
+            clock_drift_max: clock_drift_max?,
+        };
+        self.mistakes.extend(timing.mistakes());
+        Some(timing)
+    }
+
+    fn segment_bytes(&mut self) -> Option<u64> {
+        let bytes = self.parsed("wal.segment_bytes", text::size)?;
+        if !SEGMENT_BYTES.contains(&bytes) {
+            let [least, most] = [SEGMENT_BYTES.start(), SEGMENT_BYTES.end()].map(|bound| text::size_text(*bound));
+            let given = self.layers.value("wal.segment_bytes");
+            self.wrong("wal.segment_bytes", &given, format!("must be between \"{least}\" and \"{most}\""));
+        }
+        Some(bytes)
+    }
+
+    fn log(&mut self) -> Option<Log> {
+        let level = self.parsed("log.level", |text| match text {
+            "error" => Ok(tracing::Level::ERROR),
+            "warn" => Ok(tracing::Level::WARN),
+            "info" => Ok(tracing::Level::INFO),
+            "debug" => Ok(tracing::Level::DEBUG),
+            "trace" => Ok(tracing::Level::TRACE),
+            _ => Err("expected error, warn, info, debug or trace"),
+        });
+        let format = self.parsed("log.format", |text| match text {
+            "text" => Ok(LogFormat::Text),
+            "json" => Ok(LogFormat::Json),
+            _ => Err("expected text or json"),
+        });
+        Some(Log { level: level?, format: format? })
+    }
+
+    fn relate(&mut self, api: &Api, timing: &Timing) {
+        if !(timing.order_timeout..=PUBLISH_TIMEOUT_MAX).contains(&api.publish_timeout) {
+            let given = self.layers.value("api.publish_timeout");
+            let least = text::duration_text(timing.order_timeout);
+            let most = text::duration_text(PUBLISH_TIMEOUT_MAX);
+            let what = format!("must be between \"{least}\" (timing.order_timeout) and \"{most}\"");
+            self.wrong("api.publish_timeout", &given, what);
+        }
+    }
+}
+
+/// A multiaddress over TCP, which is the only transport there is yet.
+pub fn tcp_multiaddress(text: &str) -> Result<Multiaddr, String> {
+    let address: Multiaddr = text.parse().map_err(|error| {
+        format!("`{text}` is not a multiaddress ({error}): expected such as \"/ip4/10.0.0.1/tcp/7271\"")
+    })?;
+    if address.iter().any(|part| matches!(part, Protocol::Tcp(_))) {
+        Ok(address)
+    } else {
+        Err(format!("`{text}` names no TCP port: expected such as \"/ip4/10.0.0.1/tcp/7271\""))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(file: &str) -> Result<Settings, Mistakes> {
+        let layers = Layers::gather(Some((Path::new("/etc/synod/synod.toml"), file)), [], []);
+        Settings::from_layers(&layers, Path::new("/etc/synod"))
+    }
+
+    #[test]
+    fn the_defaults_can_be_used_and_paths_count_from_the_file() {
+        let settings = read("").unwrap();
+        assert_eq!(settings.timing, Timing::default());
+        assert_eq!(settings.data_dir, Path::new("/etc/synod/data"));
+        assert_eq!(settings.api.socket, Path::new("/etc/synod/data/synod.sock"));
+        assert_eq!(settings.segment_bytes, 64 << 20);
+        assert_eq!(read("data_dir = \"/var/lib/synod\"").unwrap().data_dir, Path::new("/var/lib/synod"));
+    }
+
+    #[test]
+    fn paths_of_flags_count_from_the_working_directory() {
+        let layers = Layers::gather(None, [], [("data_dir", "here".to_owned())]);
+        assert_eq!(Settings::from_layers(&layers, Path::new("/etc")).unwrap().data_dir, Path::new("here"));
+    }
+
+    #[test]
+    fn all_mistakes_are_told_at_once() {
+        let long = "x".repeat(108);
+        let file = format!(
+            "colour = 1\ndata_dir = \"\"\n[api]\nlisten = \"0.0.0.0:7171\"\nsocket = \"/{long}\"\npublish_timeout = \"2d\"\n\
+             [timing]\nheartbeat = \"80ms\"\n[wal]\nsegment_bytes = \"1KiB\"\n[log]\nlevel = \"loud\"\nformat = \"xml\"\n\
+             [mesh]\nlisten = [\"/ip4/1.2.3.4/udp/5\"]\n"
+        );
+        let mistakes = read(&file).unwrap_err();
+        let text = mistakes.to_string();
+        for part in [
+            "colour in",
+            "data_dir is empty",
+            "is not a loopback address",
+            "has 109 bytes, the system allows 107",
+            "`2d` is not a duration",
+            "timing.heartbeat = \"80ms\" must be at most a quarter",
+            "must be between \"64KiB\" and \"1GiB\"",
+            "expected error, warn",
+            "expected text or json",
+            "names no TCP port",
+        ] {
+            assert!(text.contains(part), "{part} is missing in\n{text}");
+        }
+        assert_eq!(mistakes.0.len(), 10, "{text}");
+    }
+
+    #[test]
+    fn a_publish_outlives_a_change_of_the_leader() {
+        let text = read("[api]\npublish_timeout = \"10ms\"").unwrap_err().to_string();
+        assert!(text.contains("must be between \"1s\" (timing.order_timeout) and \"1h\""), "{text}");
+    }
+}

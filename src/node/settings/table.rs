@@ -1,0 +1,158 @@
+//! Every node-local setting, once: its key in `synod.toml`, what it means, its default. The environment variable and
+//! the flag follow from the key: `wal.segment_bytes` is `SYNOD_WAL_SEGMENT_BYTES` and `--wal-segment-bytes`.
+
+/// One setting.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Setting {
+    /// Key in `synod.toml`: `name` or `section.name`.
+    pub key: &'static str,
+    /// What kind of TOML value it is.
+    pub shape: Shape,
+    /// Its default as text; a list is separated by commas; empty means none.
+    pub default: &'static str,
+    /// Meaning, range and relation to its neighbours, in full sentences.
+    pub meaning: &'static str,
+}
+
+/// How a setting stands in `synod.toml`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Shape {
+    /// A string.
+    Text,
+    /// An array of strings.
+    List,
+}
+
+const fn text(key: &'static str, default: &'static str, meaning: &'static str) -> Setting {
+    Setting { key, shape: Shape::Text, default, meaning }
+}
+
+/// Every setting, in the order of the commented file that `synod config default` prints.
+pub const SETTINGS: &[Setting] = &[
+    text(
+        "data_dir",
+        "data",
+        "Directory of this member's key and log. Losing it is losing the member: no backup of it may ever be started. \
+         A relative path counts from the file that names it, or from the working directory if a variable or flag does.",
+    ),
+    text(
+        "genesis",
+        "genesis.toml",
+        "The group's genesis, the same file on all members: who the members are, and the limits all must agree on.",
+    ),
+    text(
+        "api.listen",
+        "127.0.0.1:7171",
+        "Address and port of the host API over HTTP. Anything beyond loopback also needs api.token_file. Port 0 takes a \
+         free one, which the log names.",
+    ),
+    text(
+        "api.socket",
+        "",
+        "Path of the Unix socket that serves the same API, at most 107 bytes. Default: synod.sock in data_dir.",
+    ),
+    text(
+        "api.token_file",
+        "",
+        "File that holds the token every request over TCP must carry (`Authorization: Bearer …`), readable by its owner \
+         only. Default: none, no token is asked for.",
+    ),
+    text(
+        "api.publish_timeout",
+        "10s",
+        "How long a publish waits for its place in the order before it is answered with 503 or 504. Not below \
+         timing.order_timeout, so that it outlives a change of the leader; at most 1h.",
+    ),
+    Setting {
+        key: "mesh.listen",
+        shape: Shape::List,
+        default: "",
+        meaning: "Multiaddresses on which the other members reach this one. Default: its addresses in genesis. Set it \
+                  where they differ, as behind address translation: [\"/ip4/0.0.0.0/tcp/7271\"].",
+    },
+    text(
+        "timing.heartbeat",
+        "50ms",
+        "The leader says this often that it lives. At most a quarter of timing.leader_timeout.",
+    ),
+    text(
+        "timing.leader_timeout",
+        "300ms",
+        "Silence of the leader after which a voter asks for another one; doubles with each attempt that decided nothing.",
+    ),
+    text(
+        "timing.order_timeout",
+        "1s",
+        "Standstill, although messages could be ordered, after which a voter asks for another leader; doubles likewise. \
+         Not below timing.leader_timeout.",
+    ),
+    text("timing.timeout_max", "5s", "Neither timeout doubles beyond this. Not below timing.order_timeout."),
+    text(
+        "timing.start_grace",
+        "1s",
+        "For this long after its own start a member does not complain about silence. Not below timing.leader_timeout.",
+    ),
+    text(
+        "timing.clock_drift_max",
+        "500ms",
+        "A member whose clock is further than this from the others' is not ready and does not lead.",
+    ),
+    text(
+        "wal.segment_bytes",
+        "64MiB",
+        "Size of one file of the log, written with zeros ahead of its use. Between twice the group's batch_bytes_max \
+         and 1GiB.",
+    ),
+    text("log.level", "info", "What is logged to stderr: error, warn, info, debug or trace."),
+    text("log.format", "text", "How it is logged: text for people, json for collectors, one line each."),
+];
+
+/// Keys of `genesis.toml`, which do not belong in `synod.toml`.
+pub const CLUSTER_WIDE: &[&str] =
+    &["name", "nonce", "model", "rules_version", "members", "limits", "message_bytes_max", "batch_bytes_max"];
+
+impl Setting {
+    /// Its environment variable.
+    pub fn variable(&self) -> String {
+        format!("{VARIABLE_PREFIX}{}", self.key.replace('.', "_").to_ascii_uppercase())
+    }
+
+    /// Its flag, without the dashes.
+    pub fn flag(&self) -> String {
+        self.key.replace(['.', '_'], "-")
+    }
+
+    /// Section and name; the section is empty at the top of the file.
+    pub fn place(&self) -> (&'static str, &'static str) {
+        self.key.split_once('.').unwrap_or(("", self.key))
+    }
+}
+
+/// How every variable begins.
+pub const VARIABLE_PREFIX: &str = "SYNOD_";
+/// Variables that are not settings of a member: they tell a command which configuration or which sidecar to use.
+pub const OTHER_VARIABLES: &[&str] = &["SYNOD_CONFIG", "SYNOD_API"];
+/// Kubernetes sets such variables by itself when a service is called `synod`.
+pub const FOREIGN_PREFIXES: &[&str] = &["SYNOD_SERVICE_", "SYNOD_PORT"];
+
+/// The setting of that key.
+pub fn setting(key: &str) -> Option<&'static Setting> {
+    SETTINGS.iter().find(|setting| setting.key == key)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_variables_and_flags_are_unique() {
+        for (index, one) in SETTINGS.iter().enumerate() {
+            for other in &SETTINGS[..index] {
+                assert_ne!(one.variable(), other.variable());
+                assert_ne!(one.flag(), other.flag());
+            }
+            assert!(!OTHER_VARIABLES.contains(&one.variable().as_str()));
+            assert!(!FOREIGN_PREFIXES.iter().any(|prefix| one.variable().starts_with(prefix)));
+        }
+    }
+}

@@ -1,0 +1,421 @@
+//! Reads a member's log offline: what it holds, and whether it is whole. Changes nothing.
+//!
+//! *Whole* means: no synced turn is damaged, and the decided chain links from genesis to the decided mark with the payload
+//! of every slot. A torn tail is no damage: its sync never returned, and the next start cuts it.
+
+use std::collections::{BTreeMap, HashMap};
+
+use serde_json::{Value, json};
+
+use crate::types::record::{EntryRecord, Started, Voted, Voter};
+use crate::types::{
+    Batch, BatchId, BatchRef, ClusterId, Digest, Entry, Genesis, Incarnation, MemberId, MessageKind, Record, Round,
+    Slot, Tip, chain_digest,
+};
+use crate::wal::{Files, Location, OpenError, Recovered, Refused, Replay, Rot, inspect};
+
+/// Mistakes told one by one; beyond it only their number.
+const MISTAKES_TOLD: usize = 20;
+
+/// What a log holds.
+#[derive(Debug, Default)]
+pub struct Report {
+    /// The log's own figures: segments, bytes, turns, torn tail, rot.
+    pub recovered: Recovered,
+    /// Records by kind.
+    pub records: BTreeMap<&'static str, u64>,
+    /// The group's genesis.
+    pub genesis: Option<Genesis>,
+    /// The last start recorded.
+    pub incarnation: Incarnation,
+    /// The last round entered.
+    pub round: Option<Round>,
+    /// The highest vote.
+    pub highest_vote: Option<Tip>,
+    /// The decided mark; nothing is decided without one.
+    pub decided: Option<Tip>,
+    /// Batches and messages with a position on the decided chain.
+    pub decided_batches: u64,
+    /// The last position.
+    pub positions: u64,
+    /// Batches of the log that the decided chain does not name.
+    pub unordered_batches: u64,
+    /// What contradicts itself or is missing.
+    pub mistakes: Vec<String>,
+    /// Mistakes beyond those told.
+    pub mistakes_untold: u64,
+}
+
+impl Report {
+    /// Whether nothing is damaged or missing.
+    pub fn is_whole(&self) -> bool {
+        self.recovered.rots.is_empty() && self.mistakes.is_empty()
+    }
+
+    /// The group.
+    pub fn cluster(&self) -> Option<ClusterId> {
+        self.genesis.as_ref().map(Genesis::cluster)
+    }
+
+    /// The report for scripts.
+    pub fn document(&self) -> Value {
+        let tip = |tip: &Tip| json!({ "slot": tip.slot.0, "round": tip.round.to_string(), "digest": tip.digest });
+        let torn = self
+            .recovered
+            .torn
+            .map(|torn| json!({ "segment": torn.segment, "offset": torn.offset, "bytes_dropped": torn.bytes_dropped }));
+        json!({
+            "whole": self.is_whole(),
+            "cluster": self.cluster(),
+            "segments": self.recovered.segments,
+            "bytes": self.recovered.bytes,
+            "turns": self.recovered.turns,
+            "records": self.records,
+            "incarnation": self.incarnation.0,
+            "round": self.round.map(|round| round.to_string()),
+            "highest_vote": self.highest_vote.as_ref().map(tip),
+            "decided": self.decided.as_ref().map(tip),
+            "decided_batches": self.decided_batches,
+            "positions": self.positions,
+            "unordered_batches": self.unordered_batches,
+            "torn": torn,
+            "rot": self.recovered.rots.iter().map(Rot::to_string).collect::<Vec<_>>(),
+            "mistakes": self.mistakes,
+            "mistakes_untold": self.mistakes_untold,
+        })
+    }
+}
+
+/// Reads the log and checks it. `member` is whose log it should be, if that is known.
+pub fn verify<F: Files>(files: F, member: Option<MemberId>) -> Result<Report, OpenError> {
+    let mut scan = Scan::default();
+    let recovered = inspect(files, &mut scan)?;
+    scan.report.recovered = recovered;
+    scan.check_member(member);
+    scan.check_chain();
+    Ok(scan.report)
+}
+
+/// An entry record, reduced to what the walk along the chain needs.
+struct Link {
+    slot: Slot,
+    parent: Digest,
+    batches: Vec<BatchRef>,
+}
+
+/// A batch record, reduced likewise.
+struct Payload {
+    origin: MemberId,
+    batch: BatchId,
+    positions: u64,
+}
+
+#[derive(Default)]
+struct Scan {
+    report: Report,
+    links: HashMap<Digest, Link>,
+    payloads: HashMap<Digest, Payload>,
+}
+
+impl Replay for Scan {
+    fn record(&mut self, location: Location, kind: u8, payload: &[u8]) -> Result<(), Refused> {
+        match Record::read(kind, payload) {
+            Ok(record) => self.take(location, record),
+            Err(error) => self.mistake(location, error.to_string()),
+        }
+        Ok(())
+    }
+
+    fn rot(&mut self, _rot: &Rot) {
+        // It is in the figures that `inspect` returns.
+    }
+}
+
+impl Scan {
+    fn take(&mut self, location: Location, record: Record) {
+        let (name, outcome) = match record {
+            Record::Incarnation(started) => ("incarnation", self.take_start(started)),
+            Record::Batch(bytes) => ("batch", self.take_batch(bytes)),
+            Record::Entry(entry) => ("entry", self.take_entry(&entry)),
+            Record::Voter(voter) => ("voter", self.take_voter(voter)),
+            Record::Vote(voted) => ("vote", self.take_vote(voted)),
+            Record::Decided(tip) => ("decided", self.take_decided(tip)),
+            Record::Genesis(bytes) => ("genesis", self.take_genesis(&bytes)),
+        };
+        *self.report.records.entry(name).or_default() += 1;
+        if let Err(reason) = outcome {
+            self.mistake(location, reason);
+        }
+    }
+
+    fn mistake(&mut self, location: Location, reason: String) {
+        self.tell(format!("segment {}, offset {}: {reason}", location.segment, location.offset));
+    }
+
+    fn tell(&mut self, mistake: String) {
+        if self.report.mistakes.len() < MISTAKES_TOLD {
+            self.report.mistakes.push(mistake);
+        } else {
+            self.report.mistakes_untold += 1;
+        }
+    }
+
+    fn take_start(&mut self, started: Started) -> Result<(), String> {
+        let last = std::mem::replace(&mut self.report.incarnation, started.incarnation);
+        if started.incarnation > last {
+            Ok(())
+        } else {
+            Err(format!("incarnation {} does not rise above {last}", started.incarnation))
+        }
+    }
+
+    fn take_batch(&mut self, bytes: bytes::Bytes) -> Result<(), String> {
+        let batch = Batch::admit(bytes).map_err(|error| error.to_string())?;
+        let messages = batch.messages().map_err(|error| error.to_string())?;
+        let positions = messages.iter().filter(|message| message.kind == MessageKind::Application).count() as u64;
+        let payload = Payload { origin: batch.header.origin, batch: batch.header.id(), positions };
+        self.payloads.insert(batch.digest, payload);
+        Ok(())
+    }
+
+    fn take_entry(&mut self, record: &EntryRecord) -> Result<(), String> {
+        let Some(cluster) = self.report.cluster() else {
+            return Err("an entry before the genesis".to_owned());
+        };
+        let entry = Entry::admit(&record.entry).map_err(|error| error.to_string())?;
+        let digest = chain_digest(&cluster, &record.parent, record.slot, &record.entry);
+        let link = Link { slot: record.slot, parent: record.parent, batches: entry.batches().to_vec() };
+        self.links.insert(digest, link);
+        Ok(())
+    }
+
+    fn take_voter(&mut self, voter: Voter) -> Result<(), String> {
+        let last = self.report.round.replace(voter.round);
+        match last {
+            Some(last) if voter.round < last => Err(format!("round {} is entered after round {last}", voter.round)),
+            _ => Ok(()),
+        }
+    }
+
+    fn take_vote(&mut self, voted: Voted) -> Result<(), String> {
+        let highest = self.report.highest_vote.max(Some(voted.tip));
+        let last = std::mem::replace(&mut self.report.highest_vote, highest);
+        match last {
+            Some(last) if (last.round, last.slot) == (voted.tip.round, voted.tip.slot) && last != voted.tip => {
+                Err(format!("two different votes in one round: {last} and {}", voted.tip))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn take_decided(&mut self, tip: Tip) -> Result<(), String> {
+        let last = self.report.decided.replace(tip);
+        match last {
+            Some(last) if tip.slot < last.slot => Err(format!("the decided mark falls from {last} to {tip}")),
+            Some(last) if tip.slot == last.slot && tip.digest != last.digest => {
+                Err(format!("slot {} is decided twice, differently", tip.slot))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn take_genesis(&mut self, bytes: &[u8]) -> Result<(), String> {
+        let genesis: Genesis = minicbor::decode(bytes).map_err(|error| format!("genesis: {error}"))?;
+        if genesis.encode() != bytes {
+            return Err("genesis: not the canonical encoding".to_owned());
+        }
+        match self.report.genesis.replace(genesis) {
+            None => Ok(()),
+            same if same == self.report.genesis => Ok(()),
+            Some(_) => Err("two geneses in one log".to_owned()),
+        }
+    }
+
+    fn check_member(&mut self, member: Option<MemberId>) {
+        match &self.report.genesis {
+            None if self.report.recovered.records > 0 => self.tell("there is no genesis record".to_owned()),
+            Some(genesis) => {
+                if let Some(member) = member
+                    && !genesis.members.iter().any(|named| named.id == member)
+                {
+                    let name = genesis.name.clone();
+                    self.tell(format!(
+                        "the genesis of group `{name}` does not name member {member}, whose key is here"
+                    ));
+                }
+            }
+            None => {}
+        }
+    }
+
+    /// Walks from the decided mark down to genesis: every link, and the payload of every slot.
+    fn check_chain(&mut self) {
+        let Some(cluster) = self.report.cluster() else { return };
+        let mut at = self.report.decided.map_or(cluster, |tip| tip.digest);
+        let mut slot = self.report.decided.map_or(Slot(0), |tip| tip.slot);
+        let mut named = 0;
+        while slot > Slot(0) {
+            let Some(link) = self.links.remove(&at) else {
+                self.tell(format!("slot {slot} is decided and its entry {} is missing", at.short()));
+                return;
+            };
+            if link.slot != slot {
+                self.tell(format!("the entry {} stands at slot {}, the chain needs {slot}", at.short(), link.slot));
+                return;
+            }
+            for reference in &link.batches {
+                named += 1;
+                self.check_payload(slot, reference);
+            }
+            (at, slot) = (link.parent, Slot(slot.0 - 1));
+        }
+        if at != cluster {
+            self.tell(format!("slot 1 links to {}, not to the genesis {}", at.short(), cluster.short()));
+        }
+        self.report.decided_batches = named;
+        self.report.unordered_batches = (self.payloads.len() as u64).saturating_sub(named);
+    }
+
+    fn check_payload(&mut self, slot: Slot, reference: &BatchRef) {
+        match self.payloads.get(&reference.digest) {
+            Some(payload) if (payload.origin, payload.batch) == (reference.origin, reference.batch) => {
+                self.report.positions += payload.positions;
+            }
+            Some(_) => self.tell(format!("slot {slot} names batch {} under another number", reference.digest.short())),
+            None => self.tell(format!(
+                "slot {slot} is decided and batch {}/{} of member {} is missing",
+                reference.batch.incarnation,
+                reference.batch.number,
+                reference.origin.short()
+            )),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::types::record::Started;
+    use crate::types::{
+        BatchHeader, BatchNumber, ClusterLimits, EntryBody, FaultModelKind, GenesisMember, Hlc, Message, MessageNumber,
+        StartNonce,
+    };
+    use crate::wal::{Log, MemoryFiles, Settings};
+
+    struct Nothing;
+
+    impl Replay for Nothing {
+        fn record(&mut self, _: Location, _: u8, _: &[u8]) -> Result<(), Refused> {
+            Ok(())
+        }
+
+        fn rot(&mut self, _: &Rot) {}
+    }
+
+    const OWN: MemberId = MemberId([1; 32]);
+
+    fn genesis() -> Genesis {
+        Genesis {
+            name: "trial".to_owned(),
+            nonce: [3; 16],
+            model: FaultModelKind::Crash,
+            rules_version: 0,
+            members: vec![GenesisMember { name: "n1".to_owned(), id: OWN, addresses: Vec::new() }],
+            limits: ClusterLimits::default(),
+        }
+    }
+
+    fn batch(number: u64, parent: Digest) -> Batch {
+        let header = BatchHeader {
+            origin: OWN,
+            incarnation: Incarnation(1),
+            number: BatchNumber(number),
+            first: MessageNumber(number * 2 - 1),
+            count: 2,
+            parent,
+            resumes: (number == 1).then(BatchId::default),
+        };
+        let message = Message {
+            kind: MessageKind::Application,
+            topic: "t".to_owned(),
+            content_type: None,
+            body: Bytes::from_static(b"hello"),
+        };
+        Batch::seal(header, vec![message.clone(), message])
+    }
+
+    /// Genesis, a start, and three decided slots of one batch each; a turn for each slot.
+    fn records() -> Vec<Vec<Record>> {
+        let cluster = genesis().cluster();
+        let started = Started { incarnation: Incarnation(1), nonce: StartNonce(1) };
+        let mut turns = vec![vec![Record::Genesis(genesis().encode()), Record::Incarnation(started)]];
+        let (mut parent, mut last) = (cluster, Digest::ZERO);
+        for number in 1..=3 {
+            let batch = batch(number, last);
+            let body = EntryBody::Batches(vec![batch.reference()]);
+            let entry = Entry { hlc: Hlc(number * 10), body }.encode();
+            let digest = chain_digest(&cluster, &parent, Slot(number), &entry);
+            let tip = Tip { round: Round::default(), slot: Slot(number), digest };
+            turns.push(vec![
+                Record::Batch(batch.bytes.clone()),
+                Record::Entry(EntryRecord { slot: Slot(number), parent, entry }),
+                Record::Vote(Voted { tip, incarnation: Incarnation(1) }),
+                Record::Decided(tip),
+            ]);
+            (parent, last) = (digest, batch.digest);
+        }
+        turns
+    }
+
+    fn written(turns: &[Vec<Record>]) -> MemoryFiles {
+        let files = MemoryFiles::new();
+        let settings = Settings { segment_bytes: 64 << 10, ..Settings::default() };
+        let (mut log, _) = Log::open(files.clone(), settings, Digest([9; 32]), &mut Nothing).unwrap();
+        for turn in turns {
+            for record in turn {
+                log.append(record.kind(), &record.payload()).unwrap();
+            }
+            log.sync().unwrap();
+        }
+        files
+    }
+
+    #[test]
+    fn a_whole_log_is_told_with_its_figures() {
+        let report = verify(written(&records()), Some(OWN)).unwrap();
+        assert!(report.is_whole(), "{:?}", report.mistakes);
+        assert_eq!((report.positions, report.decided_batches, report.unordered_batches), (6, 3, 0));
+        assert_eq!(report.records["vote"], 3);
+        assert_eq!(report.decided.unwrap().slot, Slot(3));
+        assert_eq!(report.document()["whole"], true);
+    }
+
+    #[test]
+    fn a_lost_batch_and_a_lost_entry_are_named() {
+        let mut turns = records();
+        turns[2].remove(0);
+        let report = verify(written(&turns), Some(OWN)).unwrap();
+        assert!(report.mistakes[0].contains("slot 2 is decided and batch 1/2"), "{:?}", report.mistakes);
+        turns[1].remove(1);
+        let report = verify(written(&turns), Some(OWN)).unwrap();
+        assert!(report.mistakes[1].contains("slot 1 is decided and its entry"), "{:?}", report.mistakes);
+    }
+
+    #[test]
+    fn a_flipped_bit_below_the_last_turn_is_rot() {
+        let files = written(&records());
+        let name = files.names().into_iter().find(|name| name.ends_with("1.wal")).unwrap();
+        files.flip_bit(&name, 600);
+        let report = verify(files, Some(OWN)).unwrap();
+        assert!(!report.is_whole());
+        assert_eq!(report.recovered.rots.len(), 1);
+    }
+
+    #[test]
+    fn a_key_that_genesis_does_not_name_is_told() {
+        let report = verify(written(&records()), Some(MemberId([2; 32]))).unwrap();
+        assert!(report.mistakes[0].contains("does not name member"), "{:?}", report.mistakes);
+    }
+}
