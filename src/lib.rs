@@ -1,3 +1,4 @@
 //! Synod: group communication that anyone can use.
+pub mod delivery;
 pub mod driver;
 pub mod types;

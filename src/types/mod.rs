@@ -12,6 +12,7 @@ pub mod peer;
 pub mod record;
 pub mod rule;
 pub mod statement;
+pub mod text;
 pub mod time;
 
 pub use batch::{Batch, BatchHeader, BatchId, BatchRef, LaneHead};
