@@ -2,6 +2,7 @@
 #[cfg(feature = "node")]
 pub mod cmd;
 pub mod codec;
+pub mod delivery;
 pub mod driver;
 #[cfg(feature = "node")]
 pub mod net;
