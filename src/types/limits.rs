@@ -118,8 +118,8 @@ pub const READER_STALL_MAX: Duration = Duration::from_secs(30);
 
 /// Pieces encoded for readers and kept for the next one.
 pub const ENCODED_CACHE_BYTES: usize = 8 << 20;
-/// Batches larger than this are encoded away from the threads that serve connections.
-pub const ENCODE_INLINE_BYTES: usize = 256 << 10;
+/// Bodies and batches larger than this are parsed and encoded away from the threads that serve connections.
+pub const INLINE_WORK_BYTES: usize = 256 << 10;
 /// Batches read for a subscriber from memory in one go.
 pub const READ_RING_BYTES: usize = 256 << 10;
 
@@ -129,18 +129,22 @@ pub const CONNECTIONS_MAX: usize = 8192;
 pub const REQUEST_HEAD_MAX: Duration = Duration::from_secs(30);
 /// Request line and headers of one request.
 pub const REQUEST_HEAD_BYTES: usize = 64 << 10;
+/// A client sends a request's body within this time.
+pub const REQUEST_BODY_MAX: Duration = Duration::from_secs(30);
 /// A request body up to this size is taken without asking for room.
 pub const SMALL_BODY_BYTES: usize = 16 << 10;
 /// Larger request bodies being received at one time, all together.
 pub const BODIES_BYTES: usize = 64 << 20;
 /// What is read and dropped of a body over the limit, so that its sender gets to see the answer.
 pub const BODY_DISCARD_BYTES: usize = 8 << 20;
+/// And for how long.
+pub const BODY_DISCARD_MAX: Duration = Duration::from_secs(1);
 /// The driver answers every publish at its deadline; when it cannot (its disk hangs), the host hears this much later.
 pub const PUBLISH_ANSWER_MARGIN: Duration = Duration::from_secs(1);
 /// How long the accept loop rests when the system has no descriptors left.
 pub const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
-/// Levels of nesting in a body declared JSON: what common parsers take.
-pub const JSON_DEPTH_MAX: usize = 127;
+/// Levels of nesting in a body declared JSON: with what events and pages add, less than common parsers refuse (128).
+pub const JSON_DEPTH_MAX: usize = 100;
 
 /// Bytes of the log kept free for the voter's own records when the disk is full.
 pub const LOG_RESERVE_BYTES: u64 = 32 << 10;

@@ -1,0 +1,209 @@
+//! Floor 4: the host API, version 1, over loopback TCP and a Unix socket alike.
+//!
+//! | file | duty |
+//! |---|---|
+//! | `accept` | the accept loop: clients in, clients out, stop |
+//! | `socket` | gives up on clients who take nothing |
+//! | `listen` | the Unix socket's file |
+//! | `routes` | the route table; who may come in |
+//! | `request`, `body`, `media`, `json` | what a request says, within bounds |
+//! | `publish`, `tickets` | one message, from the request to its outcome |
+//! | `read`, `page`, `tail` | the order, as pages and as endless lines |
+//! | `source`, `event` | batches as CloudEvents, encoded once for everybody |
+//! | `status` | what this member says about itself |
+//! | `problem` | every refusal |
+//! | `client` | the other side, for the command line and for tests |
+//!
+//! One task per connection and one per listener; reads of the log and work on large bodies go to the runtime's blocking
+//! threads. Nothing here is asked by the driver but [`Tickets::complete`], which does not block.
+
+mod accept;
+mod body;
+pub mod client;
+mod event;
+mod json;
+pub mod listen;
+mod media;
+mod page;
+mod problem;
+mod publish;
+mod read;
+mod request;
+mod routes;
+mod socket;
+mod source;
+mod status;
+mod tail;
+mod tickets;
+
+#[cfg(test)]
+mod tests;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
+
+use tokio::net::{TcpListener, UnixListener};
+use tokio::sync::{Semaphore, watch};
+use warp::http::StatusCode;
+use warp::http::header::{CONTENT_TYPE, HeaderValue};
+use warp::reply::Response;
+
+use crate::delivery::DeliveryReader;
+use crate::driver::LogFigures;
+use crate::driver::inbox::InboxSender;
+use crate::types::{Instant, MemberId, Position, Snapshot, limits};
+
+pub use tickets::Tickets;
+
+use body::Bodies;
+use source::Source;
+
+/// How the API is served.
+pub struct ApiSettings {
+    /// The TCP listener. Beyond loopback it needs a token.
+    pub tcp: Option<TcpListener>,
+    /// The Unix socket; its file's mode says who may use it, so it asks for no token ([`listen::unix_socket`]).
+    pub unix: Option<UnixListener>,
+    /// How long a publish waits for its outcome. 10 s by default.
+    pub publish_timeout: Duration,
+    /// The group's bound for a message's body, in bytes.
+    pub message_bytes_max: u64,
+    /// What clients over TCP must send as `Authorization: Bearer`, if anything.
+    pub token: Option<String>,
+    /// How long a client may take nothing: [`limits::READER_STALL_MAX`], shorter only in tests.
+    pub reader_stall_max: Duration,
+}
+
+impl ApiSettings {
+    /// The defaults, without any listener.
+    pub fn new(message_bytes_max: u64) -> ApiSettings {
+        ApiSettings {
+            tcp: None,
+            unix: None,
+            publish_timeout: Duration::from_secs(10),
+            message_bytes_max,
+            token: None,
+            reader_stall_max: limits::READER_STALL_MAX,
+        }
+    }
+
+    /// Whether it may be served like that.
+    pub fn check(&self) -> Result<(), CannotServe> {
+        let Some(tcp) = &self.tcp else { return Ok(()) };
+        let address = tcp.local_addr()?;
+        if !address.ip().is_loopback() && self.token.is_none() {
+            return Err(CannotServe::NoToken(address));
+        }
+        Ok(())
+    }
+}
+
+/// What the API needs of the member.
+pub struct Host {
+    /// This member.
+    pub member: MemberId,
+    /// Every member of the group, in leader order.
+    pub members: Vec<MemberEntry>,
+    /// The driver's queue.
+    pub inbox: InboxSender,
+    /// Where the driver's outcomes arrive.
+    pub tickets: Arc<Tickets>,
+    /// The order.
+    pub delivery: DeliveryReader,
+    /// The last position that can be read.
+    pub delivered: watch::Receiver<Position>,
+    /// What the driver observed last; none before it runs.
+    pub observed: watch::Receiver<Option<(Snapshot, LogFigures)>>,
+    /// Whether the start is finished: the log is read, the driver runs.
+    pub started: watch::Receiver<bool>,
+    /// The driver's clock.
+    pub now: Box<dyn Fn() -> Instant + Send + Sync>,
+    /// The mesh's figures about its links, for the status.
+    pub links: Box<dyn Fn() -> serde_json::Value + Send + Sync>,
+}
+
+/// A member as the genesis names it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MemberEntry {
+    /// Its key.
+    pub id: MemberId,
+    /// Its name for people.
+    pub name: String,
+    /// Where its mesh listens.
+    pub addresses: Vec<String>,
+}
+
+/// Why the API is not served. Nothing was.
+#[derive(Debug, thiserror::Error)]
+pub enum CannotServe {
+    /// Anybody on the network could publish.
+    #[error("the API listens at {0}, which is beyond loopback: that needs a token")]
+    NoToken(SocketAddr),
+    /// A listener that does not know where it listens.
+    #[error("the API's TCP listener: {0}")]
+    Listener(#[from] std::io::Error),
+}
+
+/// Serves until `stop` is true (or its sender is gone): then accepts nobody any more, ends live tails and long polls,
+/// and returns when the requests that run are answered.
+pub async fn serve(settings: ApiSettings, host: Host, stop: watch::Receiver<bool>) -> Result<(), CannotServe> {
+    settings.check()?;
+    let api = Arc::new(Api {
+        source: Arc::new(Source::new(host.delivery.clone())),
+        publish_timeout: settings.publish_timeout,
+        message_bytes_max: settings.message_bytes_max,
+        token: settings.token,
+        bodies: Bodies::new(),
+        inbox_room: Arc::new(Semaphore::new(limits::INBOX_BYTES)),
+        stalled: Arc::default(),
+        stop: stop.clone(),
+        host,
+    });
+    let serving = |guarded| accept::Serving {
+        filter: routes::filter(api.clone(), guarded),
+        stall_max: settings.reader_stall_max,
+        stalled: api.stalled.clone(),
+        finish_max: settings.publish_timeout + limits::PUBLISH_ANSWER_MARGIN,
+    };
+    let tcp = async {
+        if let Some(listener) = settings.tcp {
+            serving(true).run(listener, stop.clone()).await;
+        }
+    };
+    let unix = async {
+        if let Some(listener) = settings.unix {
+            serving(false).run(listener, stop.clone()).await;
+        }
+    };
+    tokio::join!(tcp, unix);
+    Ok(())
+}
+
+/// What every route has at hand.
+struct Api {
+    host: Host,
+    source: Arc<Source>,
+    publish_timeout: Duration,
+    message_bytes_max: u64,
+    token: Option<String>,
+    bodies: Bodies,
+    inbox_room: Arc<Semaphore>,
+    /// Clients closed because they took nothing.
+    stalled: Arc<AtomicU64>,
+    stop: watch::Receiver<bool>,
+}
+
+/// Waits for the stop. A sender that is gone is one.
+async fn stopped(stop: &mut watch::Receiver<bool>) {
+    let _ = stop.wait_for(|stop| *stop).await;
+}
+
+/// A JSON answer.
+fn reply(status: StatusCode, document: &serde_json::Value) -> Response {
+    let mut response = Response::new(document.to_string().into());
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+}

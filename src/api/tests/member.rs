@@ -1,0 +1,310 @@
+//! A member whose driver is a thread that orders what it is sent, in batches, as a real one does.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use bytes::Bytes;
+use serde_json::Value;
+use tempfile::TempDir;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+
+use crate::api::client::{Client, Target};
+use crate::api::{ApiSettings, Host, MemberEntry, Tickets, listen, serve};
+use crate::delivery::{self, DeliveryWriter, RecordReader};
+use crate::driver::inbox::{self, Inbox};
+use crate::driver::{Input, LogFigures};
+use crate::types::{
+    Ack, Batch, BatchHeader, BatchId, BatchNumber, Delivered, Digest, Epoch, Hlc, Incarnation, Instant, Location,
+    MemberId, MessageNumber, Outcome, PeerSnapshot, Position, Publish, Readiness, Rejection, Role, Round, Slot,
+    Snapshot, StartNonce, Ticket, View,
+};
+
+pub(super) const OWN: MemberId = MemberId([0xa7; 32]);
+pub(super) const OTHER: MemberId = MemberId([0xb8; 32]);
+pub(super) const MESSAGE_BYTES_MAX: u64 = 100_000;
+
+/// What the driver does with publishes.
+#[derive(Clone, Debug)]
+pub(super) enum Mood {
+    Order,
+    /// Keeps them until the mood changes.
+    Hold,
+    Reject(Rejection),
+    Unknown,
+}
+
+/// How a member is started.
+pub(super) struct Plan {
+    pub(super) ring_bytes: usize,
+    pub(super) started: bool,
+    pub(super) publish_timeout: Duration,
+    pub(super) reader_stall_max: Duration,
+    pub(super) token: Option<String>,
+}
+
+impl Default for Plan {
+    fn default() -> Plan {
+        Plan {
+            ring_bytes: 1 << 20,
+            started: true,
+            publish_timeout: Duration::from_secs(10),
+            reader_stall_max: Duration::from_secs(30),
+            token: None,
+        }
+    }
+}
+
+/// A running member.
+pub(super) struct Member {
+    pub(super) address: String,
+    pub(super) socket: std::path::PathBuf,
+    pub(super) stop: watch::Sender<bool>,
+    pub(super) started: watch::Sender<bool>,
+    pub(super) observed: watch::Sender<Option<(Snapshot, LogFigures)>>,
+    pub(super) tickets: Arc<Tickets>,
+    pub(super) serving: tokio::task::JoinHandle<()>,
+    mood: Arc<Mutex<Mood>>,
+    ended: Arc<AtomicBool>,
+    driver: Option<JoinHandle<()>>,
+    _folder: TempDir,
+}
+
+impl Member {
+    pub(super) async fn start() -> Member {
+        Member::planned(Plan::default()).await
+    }
+
+    pub(super) async fn planned(plan: Plan) -> Member {
+        let folder = tempfile::tempdir().unwrap();
+        let socket = folder.path().join("synod.sock");
+        let tcp = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = tcp.local_addr().unwrap().to_string();
+        let (stop, stop_seen) = watch::channel(false);
+        let (started, started_seen) = watch::channel(plan.started);
+        let (observed, observed_seen) = watch::channel(plan.started.then(|| (snapshot(), LogFigures::default())));
+        let (position, delivered) = watch::channel(Position(0));
+        let log = Arc::new(MemoryLog::default());
+        let notify = move |last| {
+            position.send_replace(last);
+        };
+        let (writer, delivery) = delivery::stream_with_ring(log.clone(), notify, plan.ring_bytes);
+        let (inbox_sender, inbox) = inbox::inbox();
+        let tickets = Arc::new(Tickets::new());
+        let mood = Arc::new(Mutex::new(Mood::Order));
+        let ended = Arc::new(AtomicBool::new(false));
+        let driver = Driver { inbox, writer, log, tickets: tickets.clone(), batches: 0, held: Vec::new() };
+        let driver = std::thread::spawn({
+            let (mood, ended) = (mood.clone(), ended.clone());
+            move || driver.run(&mood, &ended)
+        });
+        let host = Host {
+            member: OWN,
+            members: vec![entry(OWN, "one"), entry(OTHER, "two")],
+            inbox: inbox_sender,
+            tickets: tickets.clone(),
+            delivery,
+            delivered,
+            observed: observed_seen,
+            started: started_seen,
+            now: Box::new({
+                let start = std::time::Instant::now();
+                move || Instant(start.elapsed().as_nanos() as u64)
+            }),
+            links: Box::new(|| serde_json::json!([{"member": OTHER, "round_trip_ms": 0.1}])),
+        };
+        let mut settings = ApiSettings::new(MESSAGE_BYTES_MAX);
+        settings.tcp = Some(tcp);
+        settings.unix = Some(listen::unix_socket(&socket).unwrap());
+        settings.publish_timeout = plan.publish_timeout;
+        settings.reader_stall_max = plan.reader_stall_max;
+        settings.token = plan.token;
+        let serving = tokio::spawn(async { serve(settings, host, stop_seen).await.unwrap() });
+        Member {
+            address,
+            socket,
+            stop,
+            started,
+            observed,
+            tickets,
+            serving,
+            mood,
+            ended,
+            driver: Some(driver),
+            _folder: folder,
+        }
+    }
+
+    pub(super) fn tcp(&self) -> Client {
+        Client::new(Target::Tcp(self.address.clone()))
+    }
+
+    pub(super) fn unix(&self) -> Client {
+        Client::new(Target::Unix(self.socket.clone()))
+    }
+
+    pub(super) fn mood(&self, mood: Mood) {
+        *self.mood.lock().unwrap() = mood;
+    }
+
+    /// Publishes texts, one after the other.
+    pub(super) async fn publish(&self, texts: impl IntoIterator<Item = String>) {
+        let client = self.tcp();
+        for text in texts {
+            client.publish("t", Some("text/plain"), Ack::Ordered, Bytes::from(text)).await.unwrap();
+        }
+    }
+
+    /// Waits until a number of the status has this value; each look is a request.
+    pub(super) async fn until_status(&self, name: &str, value: u64) {
+        let client = self.unix();
+        while client.get_json::<Value>("/v1/status").await.unwrap()[name] != value {}
+    }
+}
+
+impl Drop for Member {
+    fn drop(&mut self) {
+        self.stop.send_replace(true);
+        self.ended.store(true, Ordering::Relaxed);
+        let ended = self.driver.take().expect("dropped once").join();
+        assert!(ended.is_ok() || std::thread::panicking(), "the driver panicked");
+    }
+}
+
+fn entry(id: MemberId, name: &str) -> MemberEntry {
+    MemberEntry { id, name: name.to_owned(), addresses: vec!["/ip4/127.0.0.1/tcp/1".to_owned()] }
+}
+
+pub(super) fn snapshot() -> Snapshot {
+    let round = Round { epoch: Epoch(0), view: View(3) };
+    Snapshot {
+        cluster: Digest([1; 32]),
+        member: OWN,
+        incarnation: Incarnation(2),
+        nonce: StartNonce(7),
+        role: Role::Leader,
+        round,
+        leader: OWN,
+        decided: Position(0),
+        delivered: Position(0),
+        slot_decided: Slot(10),
+        slot_known: Slot(12),
+        lane_unordered: (1, 100),
+        intake: (2, 200),
+        sync_slowest: Duration::from_micros(1500),
+        clock_offset_ms: -3,
+        views_entered: 1,
+        misbehaviour: 0,
+        draining: false,
+        readiness: Readiness::Ready,
+        peers: vec![PeerSnapshot {
+            member: OTHER,
+            linked: true,
+            incarnation: Some(Incarnation(5)),
+            silent: Some(Duration::from_millis(40)),
+            round: Some(round),
+            slot_decided: Slot(9),
+            links: vec![OWN],
+        }],
+    }
+}
+
+/// A log in memory.
+#[derive(Default)]
+struct MemoryLog {
+    records: Mutex<HashMap<Location, Bytes>>,
+}
+
+impl RecordReader for MemoryLog {
+    fn read(&self, location: Location) -> Result<Bytes, String> {
+        self.records.lock().unwrap().get(&location).cloned().ok_or_else(|| "no such record".to_owned())
+    }
+}
+
+struct Driver {
+    inbox: Inbox,
+    writer: DeliveryWriter,
+    log: Arc<MemoryLog>,
+    tickets: Arc<Tickets>,
+    batches: u64,
+    held: Vec<Publish>,
+}
+
+impl Driver {
+    fn run(mut self, mood: &Mutex<Mood>, ended: &AtomicBool) {
+        while !ended.load(Ordering::Relaxed) {
+            let inputs = self.inbox.take(64, Duration::from_millis(2));
+            self.held.extend(inputs.into_iter().map(|input| match input {
+                Input::Publish(publish) => publish,
+                other => panic!("the API publishes, it does not {other:?}"),
+            }));
+            let mood = mood.lock().unwrap().clone();
+            if !self.held.is_empty() {
+                self.act(mood);
+            }
+        }
+        self.tickets.close();
+    }
+
+    fn act(&mut self, mood: Mood) {
+        let outcome = match mood {
+            Mood::Hold => return,
+            Mood::Order => return self.order(),
+            Mood::Reject(rejection) => Outcome::Rejected(rejection),
+            Mood::Unknown => Outcome::OutcomeUnknown { id: self.header(1).message_id(0) },
+        };
+        self.tickets.complete(self.held.drain(..).map(|publish| (publish.ticket, outcome.clone())).collect());
+    }
+
+    /// Seals what is there into one batch, and delivers it.
+    fn order(&mut self) {
+        let publishes = std::mem::take(&mut self.held);
+        self.batches += 1;
+        let header = self.header(publishes.len() as u64);
+        let first = self.writer.delivered().next();
+        let hlc = Hlc(1 << 60).plus(first.0);
+        let outcomes: Vec<(Ticket, Outcome)> = publishes
+            .iter()
+            .zip(0..)
+            .map(|(publish, index)| {
+                let id = header.message_id(index);
+                let outcome = match publish.ack {
+                    Ack::Accepted => Outcome::Accepted { id },
+                    Ack::Ordered => {
+                        Outcome::Ordered { id, position: first.plus(index), epoch: Epoch(0), hlc: hlc.plus(index) }
+                    }
+                };
+                (publish.ticket, outcome)
+            })
+            .collect();
+        let batch = Batch::seal(header.clone(), publishes.into_iter().map(|publish| publish.message).collect());
+        let location = Location { segment: self.batches, offset: 64, length: batch.bytes.len() as u32 };
+        self.log.records.lock().unwrap().insert(location, batch.bytes.clone());
+        self.writer.append(vec![Delivered {
+            first,
+            count: header.count,
+            slot: Slot(self.batches),
+            epoch: Epoch(0),
+            hlc,
+            header,
+            location,
+            bytes: Some(batch.bytes),
+        }]);
+        self.tickets.complete(outcomes);
+    }
+
+    fn header(&self, count: u64) -> BatchHeader {
+        BatchHeader {
+            origin: OWN,
+            incarnation: Incarnation(2),
+            number: BatchNumber(self.batches),
+            first: MessageNumber(self.writer.delivered().0 + 1),
+            count,
+            parent: Digest::ZERO,
+            resumes: (self.batches == 1).then(BatchId::default),
+        }
+    }
+}

@@ -1,0 +1,7 @@
+//! The API over real sockets, with a driver that decides at once.
+
+mod hostile;
+mod member;
+mod operating;
+mod publishing;
+mod reading;

@@ -1,0 +1,222 @@
+//! Status, members, probes, refusals at the door, and the stop.
+
+use bytes::Bytes;
+use hyper::{Method, StatusCode};
+use serde_json::{Value, json};
+
+use super::member::{Member, Mood, Plan, snapshot};
+use crate::api::client::{Client, ClientError, Target};
+use crate::api::routes::{Action, ROUTES};
+use crate::api::{ApiSettings, CannotServe};
+use crate::driver::LogFigures;
+use crate::types::{Ack, Position, Readiness};
+
+/// Every route of API.md, and whether it is there.
+const CONTRACT: [(&str, &str, bool); 20] = [
+    ("POST", "/v1/messages", true),
+    ("GET", "/v1/messages", true),
+    ("GET", "/v1/cursors", false),
+    ("PUT", "/v1/cursors/{name}", false),
+    ("DELETE", "/v1/cursors/{name}", false),
+    ("GET", "/v1/stream", false),
+    ("GET", "/v1/status", true),
+    ("GET", "/v1/members", true),
+    ("GET", "/v1/epochs", false),
+    ("POST", "/v1/invites", false),
+    ("POST", "/v1/leave", false),
+    ("DELETE", "/v1/members/{id}", false),
+    ("PUT", "/v1/voters", false),
+    ("POST", "/v1/drain", false),
+    ("GET", "/livez", true),
+    ("GET", "/readyz", true),
+    ("GET", "/startupz", true),
+    ("GET", "/metrics", false),
+    ("GET", "/openapi.json", false),
+    ("GET", "/", false),
+];
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_the_contract_lists_is_there_or_says_that_it_is_not() {
+    let mut table: Vec<(&str, &str, bool)> =
+        ROUTES.iter().map(|route| (route.method.as_str(), route.path, route.action != Action::NotBuilt)).collect();
+    let mut contract = CONTRACT.to_vec();
+    table.sort_unstable();
+    contract.sort_unstable();
+    assert_eq!(table, contract);
+    let member = Member::start().await;
+    for client in [member.tcp(), member.unix()] {
+        for (method, path, built) in CONTRACT {
+            let method: Method = method.parse().unwrap();
+            let path = path.replace("{name}", "billing").replace("{id}", &"b8".repeat(32));
+            let query = if (&method, built) == (&Method::POST, true) { "?topic=t" } else { "" };
+            let answer = client.send(method, &format!("{path}{query}"), &[], Bytes::from("{}")).await.unwrap();
+            let document: Value = serde_json::from_slice(&answer.body).unwrap();
+            if built {
+                assert_eq!(answer.status, StatusCode::OK, "{path}");
+            } else {
+                assert_eq!(answer.status, StatusCode::NOT_IMPLEMENTED, "{path}");
+                assert_eq!(document["code"], "not_implemented");
+            }
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_the_contract_does_not_list_is_refused() {
+    let member = Member::start().await;
+    let client = member.tcp();
+    for path in ["/v1", "/v1/messages/", "/v1/messages/1", "/V1/messages", "/v1/cursors/", "//", "/v1/members//"] {
+        let answer = client.send(Method::GET, path, &[], Bytes::new()).await.unwrap();
+        assert_eq!(answer.status, StatusCode::NOT_FOUND, "{path}");
+    }
+    let answer = client.send(Method::PUT, "/v1/messages", &[], Bytes::new()).await.unwrap();
+    assert_eq!(answer.status, StatusCode::METHOD_NOT_ALLOWED);
+    assert_eq!(answer.headers["allow"], "POST, GET");
+    for path in ["/livez", "/readyz", "/startupz", "/v1/status", "/v1/members"] {
+        let answer = client.send(Method::GET, &format!("{path}?verbose"), &[], Bytes::new()).await.unwrap();
+        assert_eq!(answer.status, StatusCode::BAD_REQUEST, "{path}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_foreign_page_is_refused_on_every_listener() {
+    let member = Member::start().await;
+    for client in [member.tcp(), member.unix()] {
+        for origin in ["https://example.org", "null", "http://localhost:1", ""] {
+            for (method, path) in [(Method::POST, "/v1/messages?topic=t"), (Method::GET, "/livez")] {
+                let answer = client.send(method, path, &[("Origin", origin)], Bytes::new()).await.unwrap();
+                assert_eq!(answer.status, StatusCode::FORBIDDEN, "{origin}");
+            }
+        }
+    }
+    let own = format!("http://{}", member.address);
+    let answer = member.tcp().send(Method::GET, "/livez", &[("Origin", &own)], Bytes::new()).await.unwrap();
+    assert_eq!(answer.status, StatusCode::OK);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_page_that_a_name_server_points_here_is_foreign() {
+    use super::hostile::exchange;
+    let member = Member::start().await;
+    let request =
+        "GET /livez HTTP/1.1\r\nHost: evil.example:80\r\nOrigin: http://evil.example:80\r\nConnection: close\r\n\r\n";
+    assert!(exchange(&member.address, request.as_bytes()).await.starts_with("HTTP/1.1 403"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_token_is_asked_for_over_tcp() {
+    let member = Member::planned(Plan { token: Some("secret".to_owned()), ..Plan::default() }).await;
+    for client in [member.tcp(), member.tcp().with_token("Secret"), member.tcp().with_token("")] {
+        let error = client.get("/v1/status").await.unwrap_err();
+        let ClientError::Refused(problem) = error else { panic!("{error}") };
+        assert_eq!((problem.status, problem.code.as_str()), (401, "unauthorized"));
+    }
+    member.tcp().with_token("secret").get("/v1/status").await.unwrap();
+    member.unix().get("/v1/status").await.unwrap();
+}
+
+#[tokio::test]
+async fn beyond_loopback_there_must_be_a_token() {
+    let mut settings = ApiSettings::new(1);
+    settings.tcp = Some(tokio::net::TcpListener::bind("0.0.0.0:0").await.unwrap());
+    assert!(matches!(settings.check(), Err(CannotServe::NoToken(_))));
+    settings.token = Some("secret".to_owned());
+    assert!(settings.check().is_ok());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_status_says_where_the_member_stands() {
+    let member = Member::start().await;
+    member.publish(["1".to_owned()]).await;
+    let status: Value = member.tcp().get_json("/v1/status").await.unwrap();
+    for (name, expected) in [
+        ("name", json!("one")),
+        ("member", json!("a7".repeat(32))),
+        ("role", json!("leader")),
+        ("epoch", json!(0)),
+        ("view", json!(3)),
+        ("leader", json!("a7".repeat(32))),
+        ("head", json!(1)),
+        ("delivered", json!(1)),
+        ("floor", json!(1)),
+        ("slot_decided", json!(10)),
+        ("slot_lag", json!(2)),
+        ("ready", json!(true)),
+        ("clock_offset_ms", json!(-3)),
+        ("readers_stalled", json!(0)),
+    ] {
+        assert_eq!(status[name], expected, "{name}");
+    }
+    assert_eq!(status["peers"][0]["last_heard_ms"], 40.0);
+    assert_eq!(status["links"][0]["round_trip_ms"], 0.1);
+    assert_eq!(status["disk"]["sync_slowest_ms"], 1.5);
+    let members: Value = member.tcp().get_json("/v1/members").await.unwrap();
+    let two = &members["members"][1];
+    let expected = json!({
+        "name": "two", "member": "b8".repeat(32), "self": false, "voter": true, "role": "follower", "incarnation": 5,
+        "linked": true, "last_heard_ms": 40.0, "slot_decided": 9, "slot_lag": 3, "links": ["a7".repeat(32)],
+        "addresses": ["/ip4/127.0.0.1/tcp/1"],
+    });
+    assert_eq!(*two, expected);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_probes_tell_alive_from_started_from_ready() {
+    let member = Member::planned(Plan { started: false, ..Plan::default() }).await;
+    let client = member.tcp();
+    let code = async |path: &str| match client.get(path).await {
+        Ok(_) => "ok".to_owned(),
+        Err(ClientError::Refused(problem)) => problem.code,
+        Err(other) => panic!("{other}"),
+    };
+    assert_eq!(code("/livez").await, "ok");
+    for path in ["/startupz", "/readyz", "/v1/status", "/v1/members"] {
+        assert_eq!(code(path).await, "starting", "{path}");
+    }
+    member.started.send_replace(true);
+    let reasons = vec!["3 slots behind".to_owned(), "no quorum".to_owned()];
+    let behind = crate::types::Snapshot {
+        readiness: Readiness::NotReady(reasons),
+        decided: Position(9),
+        delivered: Position(5),
+        ..snapshot()
+    };
+    member.observed.send_replace(Some((behind, LogFigures::default())));
+    assert_eq!(code("/startupz").await, "ok");
+    let answer = client.send(Method::GET, "/readyz", &[], Bytes::new()).await.unwrap();
+    let document: Value = serde_json::from_slice(&answer.body).unwrap();
+    assert_eq!(answer.status, StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(document["reasons"], json!(["3 slots behind", "no quorum"]));
+    assert_eq!(document["lag"], 4);
+    member.observed.send_replace(Some((snapshot(), LogFigures::default())));
+    assert_eq!(code("/readyz").await, "ok");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_stop_ends_readers_and_finishes_publishes() {
+    let mut member = Member::start().await;
+    member.publish(["1".to_owned()]).await;
+    let mut tail = member.tcp().lines("/v1/messages").await.unwrap();
+    assert!(tail.next().await.unwrap().is_some());
+    let mut idle_tail = member.unix().lines("/v1/messages?after=latest").await.unwrap();
+    let client = member.tcp();
+    let poll = tokio::spawn(async move { client.get_json::<Value>("/v1/messages?after=1&wait=60s").await.unwrap() });
+    member.mood(Mood::Hold);
+    let client = member.unix();
+    let publish = tokio::spawn(async move { client.publish("t", None, Ack::Ordered, Bytes::from("2")).await });
+    while member.tickets.waiting() == 0 {
+        tokio::task::yield_now().await;
+    }
+    member.stop.send_replace(true);
+    assert_eq!(tail.next().await.unwrap(), None);
+    assert_eq!(idle_tail.next().await.unwrap(), None);
+    member.mood(Mood::Order);
+    publish.await.unwrap().unwrap();
+    let page = poll.await.unwrap();
+    assert!(page["next"] == 1 || page["next"] == 2, "{page}");
+    (&mut member.serving).await.unwrap();
+    let error = member.tcp().get("/livez").await.unwrap_err();
+    assert!(matches!(error, ClientError::Unreachable { .. }), "{error}");
+    let target = Target::Unix(member.socket.clone());
+    assert!(matches!(Client::new(target).get("/livez").await, Err(ClientError::Unreachable { .. })));
+}
