@@ -257,9 +257,11 @@ impl World {
 
     fn slow_disk(&mut self, member: usize) {
         let (every, stall) = self.random.weighted(&[(3, (1, 30)), (3, (10, 200)), (2, (40, 700)), (1, (1, 150))]);
-        let temper = &mut self.stage.nodes[member].shell.lock().temper;
-        temper.stall_every = every;
-        temper.stall = Duration::from_millis(stall);
+        {
+            let temper = &mut self.stage.nodes[member].shell.lock().temper;
+            temper.stall_every = every;
+            temper.stall = Duration::from_millis(stall);
+        }
         let until = self.milliseconds(500, 5_000);
         self.after(until, Event::Relief(Relief::Quicken(member)));
     }
@@ -365,7 +367,6 @@ impl World {
         self.stage.chart.note(self.now, member, format!("a bit turns at {}/{offset}", location.segment));
         self.stage.nodes[member].files.flip_bit(&format!("{:020}.wal", location.segment), offset);
         self.rotten[member] = Some(self.stage.nodes[member].starts);
-        self.damaged[member] = Some(above);
         let delay = self.downtime();
         self.restart_after(member, delay);
     }

@@ -1,10 +1,13 @@
 //! One simulated member: its disk, its clocks, its process while it runs.
 
+use std::fmt;
+
 use super::clock::{Clock, Moment};
 use super::disk::Disk;
 use super::random::Random;
 use super::shell::{Death, Effect, Shell, ShellHandle, Temper};
 use crate::driver::{Driver, Input, Start, StartError, Stop, Turn};
+use crate::protocol::Halt;
 use crate::types::settings::Timing;
 use crate::types::{Genesis, Location, MemberId, Sabotage, StartNonce};
 use crate::wal::{self, MemoryFiles, ReadFiles, Survival};
@@ -45,6 +48,45 @@ pub enum Stopped {
     Starting(StartError),
     /// While it ran.
     Running(Stop),
+}
+
+impl Stopped {
+    /// Its log failed, or could not be opened: the process ends, and may be started again.
+    pub fn is_disk(&self) -> bool {
+        matches!(
+            self,
+            Stopped::Starting(StartError::Open(_) | StartError::Log(_)) | Stopped::Running(Stop::Log(_))
+        )
+    }
+
+    /// It no longer knows what it promised.
+    pub fn is_rot(&self) -> bool {
+        matches!(self.halt(), Some(Halt::RotAboveDecided { .. }))
+    }
+
+    /// It saw two orders.
+    pub fn is_divergence(&self) -> bool {
+        matches!(
+            self.halt(),
+            Some(Halt::TwoDigests { .. } | Halt::Diverged { .. } | Halt::InvalidDecision { .. })
+        )
+    }
+
+    fn halt(&self) -> Option<&Halt> {
+        match self {
+            Stopped::Starting(StartError::Halt(halt)) | Stopped::Running(Stop::Halt(halt)) => Some(halt),
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for Stopped {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Stopped::Starting(error) => write!(f, "cannot start: {error}"),
+            Stopped::Running(stop) => write!(f, "stops: {stop}"),
+        }
+    }
 }
 
 /// One member.
@@ -161,7 +203,7 @@ impl Node {
         match turned {
             _ if shell.dead => Ending::Died,
             Ok(Turn { next, again, drained }) => {
-                let next = next.map(|instant| shell.clock.moment(instant));
+                let next = Some(shell.clock.moment(next));
                 let again = again || !shell.inbox.is_empty();
                 shell.dead = false;
                 Ending::Goes { next, again, drained }

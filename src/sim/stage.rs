@@ -10,9 +10,9 @@ use super::node::{Ending, Life, Node, Settings};
 use super::random::Random;
 use super::shell::{Death, Effect, Temper};
 use crate::driver::{Input, Serve};
-use crate::types::peer::{DecidedSlot, Envelope, Refusal};
+use crate::types::peer::{ChainEntry, DecidedSlot, Envelope, Refusal};
 use crate::types::{
-    Ack, Batch, ChainEntry, Delivered, Digest, Incarnation, Message, Outcome, PeerMessage, Publish, Record, Rejection,
+    Ack, Batch, Delivered, Digest, Incarnation, Message, Outcome, PeerMessage, Publish, Record, Rejection,
     Ticket,
 };
 use crate::wal::{Survival, Unsynced};

@@ -14,7 +14,7 @@ use super::plan::{Fault, Plan};
 use super::random::Random;
 use super::shell::Death;
 use super::stage::{Act, Scene, Stage, count_death, tear};
-use crate::driver::{Input, Serve, StartError, Stop};
+use crate::driver::{Input, Serve};
 use crate::types::peer::{Envelope, Refusal};
 use crate::types::{Ack, Outcome, Sabotage, Ticket};
 
@@ -110,8 +110,6 @@ pub struct World {
     pub(super) barred: Vec<u32>,
     /// Members whose log was damaged, in which of their starts.
     pub(super) rotten: Vec<Option<u64>>,
-    /// Bits were turned in this member's log and it has not started since: whether above its decided mark.
-    pub(super) damaged: Vec<Option<bool>>,
     pub(super) disk_full: Vec<bool>,
     pub(super) draining: Vec<bool>,
     pub(super) starting: Vec<bool>,
@@ -186,7 +184,6 @@ impl World {
             healed: false,
             barred: vec![0; size * size],
             rotten: vec![None; size],
-            damaged: vec![None; size],
             disk_full: vec![false; size],
             draining: vec![false; size],
             starting: vec![false; size],
@@ -323,12 +320,8 @@ impl World {
         if self.stage.nodes[member].runs() || !self.stage.nodes[member].may_start() {
             return Ok(());
         }
-        let damaged = self.damaged[member].take();
         let scene = self.stage.start(member, self.now)?;
         self.stage.coverage.crashes_inside_start += u64::from(matches!(scene.ending, Ending::Died));
-        if let Ending::Stopped(Stopped::Starting(error)) = &scene.ending {
-            return self.start_failed(member, damaged, error);
-        }
         self.play(member, scene)?;
         if self.stage.nodes[member].runs() {
             for peer in (0..self.size()).filter(|peer| *peer != member) {
@@ -336,20 +329,6 @@ impl World {
             }
         }
         Ok(())
-    }
-
-    fn start_failed(&mut self, member: usize, damaged: Option<bool>, error: &StartError) -> Course {
-        if damaged.is_some() && error.is_rot() {
-            self.stage.coverage.rot_fatal += 1;
-            self.stage.end(member, self.now, error.to_string());
-            return Ok(());
-        }
-        if self.disk_full[member] || std::mem::take(&mut self.stage.nodes[member].shell.lock().failed) {
-            self.die(member);
-            self.restart_after(member, Duration::from_millis(700));
-            return Ok(());
-        }
-        Err(Verdict::Crashed(format!("member {} cannot start: {error}", member + 1)))
     }
 
     fn wake(&mut self, member: usize, wake: u64) -> Course {
@@ -403,29 +382,29 @@ impl World {
                 self.restart_after(member, delay);
                 Ok(())
             }
-            Ending::Stopped(Stopped::Running(stop)) => self.stopped(member, &stop),
-            Ending::Stopped(Stopped::Starting(error)) => self.start_failed(member, None, &error),
+            Ending::Stopped(stopped) => self.stopped(member, &stopped),
         }
     }
 
-    fn stopped(&mut self, member: usize, stop: &Stop) -> Course {
+    /// A member stopped by itself: for a reason that the faults gave it, or for one it should not have.
+    fn stopped(&mut self, member: usize, stopped: &Stopped) -> Course {
         let failed = std::mem::take(&mut self.stage.nodes[member].shell.lock().failed);
-        if failed && stop.is_disk() {
+        if stopped.is_disk() && (failed || self.disk_full[member]) {
             self.die(member);
-            self.restart_after(member, Duration::from_millis(300));
+            self.restart_after(member, Duration::from_millis(700));
             return Ok(());
         }
-        if self.rotten[member].is_some() && stop.is_rot() {
+        let text = format!("member {} {stopped}", member + 1);
+        if self.rotten[member].is_some() && stopped.is_rot() {
             self.stage.coverage.rot_fatal += 1;
             self.unlink(member);
-            self.stage.end(member, self.now, stop.to_string());
+            self.stage.end(member, self.now, stopped.to_string());
             return Ok(());
         }
-        let verdict = format!("member {} stopped: {stop}", member + 1);
-        if stop.is_divergence() {
-            return Err(Verdict::Diverged(Violation::new("agreement", verdict)));
+        if stopped.is_divergence() {
+            return Err(Verdict::Diverged(Violation::new("agreement", text)));
         }
-        Err(Verdict::Crashed(verdict))
+        Err(Verdict::Crashed(text))
     }
 
     /// A member's process is gone; its links break.

@@ -13,7 +13,7 @@ use std::fmt;
 pub use agreement::Agreement;
 pub use progress::unfinished;
 pub use promises::{Fate, Promises};
-pub use sequence::Sequence;
+pub use sequence::{Sequence, Witness};
 pub use statements::Statements;
 pub use storage::{Placed, Storage};
 
