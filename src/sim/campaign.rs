@@ -90,7 +90,8 @@ fn catch_quietly() {
     ONCE.call_once(|| {
         let usual = panic::take_hook();
         panic::set_hook(Box::new(move |info| {
-            let simulated = PANICKED.with_borrow_mut(|text| text.as_mut().map(|text| *text = info.to_string()).is_some());
+            let simulated =
+                PANICKED.with_borrow_mut(|text| text.as_mut().map(|text| *text = info.to_string()).is_some());
             if !simulated {
                 usual(info);
             }

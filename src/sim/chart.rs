@@ -45,7 +45,14 @@ impl Chart {
     }
 
     /// A message arrives, or is lost for the reason given.
-    pub fn message(&mut self, at: Moment, from: usize, to: usize, envelope: &Arc<Envelope>, lost: Option<&'static str>) {
+    pub fn message(
+        &mut self,
+        at: Moment,
+        from: usize,
+        to: usize,
+        envelope: &Arc<Envelope>,
+        lost: Option<&'static str>,
+    ) {
         self.push(at, Step::Message { from, to, envelope: envelope.clone(), lost });
     }
 
@@ -81,7 +88,8 @@ impl Chart {
     }
 
     fn row(&self, step: &Step) -> (String, String) {
-        let mut line: Vec<char> = (0..self.members * COLUMN).map(|at| if at % COLUMN == 0 { '|' } else { ' ' }).collect();
+        let mut line: Vec<char> =
+            (0..self.members * COLUMN).map(|at| if at % COLUMN == 0 { '|' } else { ' ' }).collect();
         let label = match step {
             Step::Message { from, to, envelope, lost } => {
                 let (start, end) = (from * COLUMN, to * COLUMN);

@@ -47,6 +47,8 @@ rows! {
     orphans_lost = "publishes without an answer, never ordered",
     /// Members that died.
     crashes = "crashes",
+    /// Of these, the process only: the page cache stays.
+    kills = "crashes of the process alone",
     /// Of these, inside a turn.
     crashes_inside_turn = "crashes inside a turn",
     /// Of these, after something left and before the sync that follows.
@@ -85,8 +87,6 @@ rows! {
     lanes_closed = "lanes closed",
     /// Early batches that the origin's crash lost and the group ordered.
     early_batches_ordered = "early batches lost at their origin and ordered",
-    /// Starts that the log gave a higher incarnation but found no batch of the one before.
-    batches_refused = "batches refused for lack of credit or place",
     /// Messages lost.
     messages_lost = "messages lost",
     /// Messages doubled.

@@ -25,6 +25,8 @@ pub struct DiskHandle {
     names: Names,
     /// Written and not synced.
     written: Vec<(u64, Vec<u8>)>,
+    /// It was there before, and this process has not written to it.
+    untouched: bool,
 }
 
 impl Disk {
@@ -33,9 +35,9 @@ impl Disk {
         Disk { files, shell, names: Names::default() }
     }
 
-    fn handle(&self, name: &str, file: MemoryFile) -> DiskHandle {
+    fn handle(&self, name: &str, file: MemoryFile, untouched: bool) -> DiskHandle {
         let (shell, names) = (self.shell.clone(), self.names.clone());
-        DiskHandle { file, shell, name: name.to_owned(), names, written: Vec::new() }
+        DiskHandle { file, shell, name: name.to_owned(), names, written: Vec::new(), untouched }
     }
 }
 
@@ -49,13 +51,13 @@ impl Files for Disk {
 
     fn open(&mut self, name: &str) -> io::Result<DiskHandle> {
         let file = self.files.open(name)?;
-        Ok(self.handle(name, file))
+        Ok(self.handle(name, file, true))
     }
 
     fn create(&mut self, name: &str, size: u64) -> io::Result<DiskHandle> {
         self.shell.lock().writes()?;
         let file = self.files.create(name, size)?;
-        Ok(self.handle(name, file))
+        Ok(self.handle(name, file, false))
     }
 
     fn rename(&mut self, from: &str, to: &str) -> io::Result<()> {
@@ -88,6 +90,7 @@ impl LogFile for DiskHandle {
         self.shell.lock().writes()?;
         self.file.write_at(bytes, offset)?;
         self.written.push((offset, bytes.to_vec()));
+        self.untouched = false;
         Ok(())
     }
 
@@ -97,6 +100,9 @@ impl LogFile for DiskHandle {
         self.file.sync()?;
         let names = self.names.lock().expect("nothing panics while it holds this");
         let file = names.get(&self.name).unwrap_or(&self.name);
+        if std::mem::take(&mut self.untouched) {
+            shell.note(Effect::Settled { file: file.clone() });
+        }
         for (offset, bytes) in self.written.drain(..) {
             shell.note(Effect::Durable { file: file.clone(), offset, bytes });
         }

@@ -77,6 +77,8 @@ struct Pair {
     session: u64,
     /// Whether that session lasts.
     open: bool,
+    /// Whether what was sent before its end still arrives.
+    flushed: bool,
     /// Whether the lower and the higher member have been told that it is there.
     told: [bool; 2],
 }
@@ -113,7 +115,7 @@ impl Network {
     pub fn open(&mut self, one: usize, other: usize, from: Moment) -> u64 {
         let index = self.pair(one, other);
         let session = self.pairs[index].session + 1;
-        self.pairs[index] = Pair { session, open: true, told: [false; 2] };
+        self.pairs[index] = Pair { session, open: true, flushed: false, told: [false; 2] };
         for (source, target) in [(one, other), (other, one)] {
             let direction = self.direction(source, target);
             direction.last = [from; 2];
@@ -122,12 +124,14 @@ impl Network {
         session
     }
 
-    /// Ends a pair's session and everything on the way in it. Tells which sides believed in it.
-    pub fn close(&mut self, one: usize, other: usize) -> Option<(u64, [usize; 2])> {
+    /// Ends a pair's session; with `flush` what is on the way still arrives at a side that has not been told. Returns the
+    /// session and its sides.
+    pub fn close(&mut self, one: usize, other: usize, flush: bool) -> Option<(u64, [usize; 2])> {
         let index = self.pair(one, other);
         self.direction(one, other).held.clear();
         self.direction(other, one).held.clear();
         let pair = &mut self.pairs[index];
+        pair.flushed = flush;
         std::mem::take(&mut pair.open).then_some((pair.session, [one.min(other), one.max(other)]))
     }
 
@@ -140,6 +144,12 @@ impl Network {
         }
         let told = &mut pair.told[usize::from(member > peer)];
         std::mem::replace(told, up) != up
+    }
+
+    /// Whether a message of this session still arrives.
+    pub fn carries(&self, from: usize, to: usize, session: u64) -> bool {
+        let pair = &self.pairs[self.pair(from, to)];
+        pair.session == session && (pair.open || pair.flushed) && self.believes(to, from)
     }
 
     /// Whether a member believes to have a session with another.
@@ -239,7 +249,7 @@ mod tests {
         assert_eq!(network.release(0, 1).len(), 1);
         network.manner(0, 1).silent = true;
         network.send(&packet(), Moment(0), &mut random);
-        network.close(0, 1);
+        network.close(0, 1, false);
         assert!(network.release(0, 1).is_empty());
     }
 
@@ -249,7 +259,7 @@ mod tests {
         let session = network.open(0, 1, Moment(0));
         assert!(network.tell(0, 1, session, true));
         assert!(!network.tell(0, 1, session, true));
-        network.close(0, 1);
+        network.close(0, 1, true);
         assert!(network.tell(0, 1, session, false));
         assert!(!network.tell(1, 0, session, false), "it never believed in it");
     }

@@ -10,7 +10,7 @@ use crate::driver::{Driver, Input, Start, StartError, Stop, Turn};
 use crate::protocol::Halt;
 use crate::types::settings::Timing;
 use crate::types::{Genesis, Location, MemberId, Sabotage, StartNonce};
-use crate::wal::{self, MemoryFiles, ReadFiles, Survival};
+use crate::wal::{self, Files, MemoryFiles, ReadFiles, Survival};
 
 /// What a member is doing.
 #[derive(Debug)]
@@ -53,10 +53,7 @@ pub enum Stopped {
 impl Stopped {
     /// Its log failed, or could not be opened: the process ends, and may be started again.
     pub fn is_disk(&self) -> bool {
-        matches!(
-            self,
-            Stopped::Starting(StartError::Open(_) | StartError::Log(_)) | Stopped::Running(Stop::Log(_))
-        )
+        matches!(self, Stopped::Starting(StartError::Open(_) | StartError::Log(_)) | Stopped::Running(Stop::Log(_)))
     }
 
     /// It no longer knows what it promised.
@@ -66,10 +63,7 @@ impl Stopped {
 
     /// It saw two orders.
     pub fn is_divergence(&self) -> bool {
-        matches!(
-            self.halt(),
-            Some(Halt::TwoDigests { .. } | Halt::Diverged { .. } | Halt::InvalidDecision { .. })
-        )
+        matches!(self.halt(), Some(Halt::TwoDigests { .. } | Halt::Diverged { .. } | Halt::InvalidDecision { .. }))
     }
 
     fn halt(&self) -> Option<&Halt> {
@@ -212,16 +206,22 @@ impl Node {
         }
     }
 
-    /// Its process is gone, and with it what was not synced but what `choose` lets survive.
+    /// Its machine is gone, and with it what was not synced but what `choose` lets survive.
     pub fn crash(&mut self, choose: impl FnMut(&wal::Unsynced<'_>) -> Survival) {
+        self.kill();
+        self.files.crash(choose);
+    }
+
+    /// Its process is gone. What it wrote and did not sync stays until its machine is gone, too.
+    pub fn kill(&mut self) {
         self.driver = None;
+        while self.files.prepared().is_some() {}
         self.paused = None;
         self.wakes = None;
         self.wake += 1;
         if matches!(self.life, Life::Runs) {
             self.life = Life::Down;
         }
-        self.files.crash(choose);
         let mut shell = self.shell.lock();
         shell.death = Death::None;
         shell.inbox.clear();

@@ -27,6 +27,11 @@ pub enum Effect {
         /// The bytes.
         bytes: Vec<u8>,
     },
+    /// Everything in a file is durable: it was opened and synced before anything was written to it.
+    Settled {
+        /// The file's name.
+        file: String,
+    },
     /// A message left.
     Send {
         /// To whom.

@@ -12,7 +12,7 @@ use super::shell::{Death, Effect, Temper};
 use crate::driver::{Input, Serve};
 use crate::types::peer::{ChainEntry, DecidedSlot, Envelope, Refusal};
 use crate::types::{
-    Ack, Batch, Delivered, Digest, Incarnation, Message, Outcome, PeerMessage, Publish, Record, Rejection,
+    Ack, Batch, Delivered, Digest, Incarnation, Location, Message, Outcome, PeerMessage, Publish, Record, Rejection,
     Ticket,
 };
 use crate::wal::{Survival, Unsynced};
@@ -115,6 +115,9 @@ impl Stage {
         self.follow(at, member, 1);
         let ending = self.nodes[member].start(at, &self.settings);
         self.chart.note(at, member, format!("starts, incarnation {}", self.nodes[member].starts));
+        if let Some(driver) = self.nodes[member].driver() {
+            self.coverage.torn_tails += u64::from(driver.recovered().torn.is_some());
+        }
         let acts = self.judge(member)?;
         Ok(Scene { acts, ending })
     }
@@ -126,10 +129,21 @@ impl Stage {
         Ok(Scene { acts, ending })
     }
 
-    /// A member's process is gone; of each unsynced write that much survives.
+    /// A member's process is gone; its machine goes on, and so does what the process left to it.
+    pub fn kill(&mut self, member: usize, at: Moment) {
+        self.follow(at, member, 7);
+        self.chart.note(at, member, "is killed");
+        self.collect_counters(member);
+        self.nodes[member].kill();
+        self.coverage.crashes += 1;
+        self.coverage.kills += 1;
+        self.promises.orphan(member);
+    }
+
+    /// A member's machine is gone; of each unsynced write that much survives.
     pub fn crash(&mut self, member: usize, at: Moment, mut choose: impl FnMut(&Unsynced<'_>) -> Survival) {
         self.follow(at, member, 2);
-        self.chart.note(at, member, "dies");
+        self.chart.note(at, member, "loses its machine");
         self.collect_counters(member);
         let mut torn = 0;
         self.nodes[member].crash(|write| {
@@ -144,7 +158,7 @@ impl Stage {
 
     /// A member stops for good.
     pub fn end(&mut self, member: usize, at: Moment, reason: String) {
-        self.crash(member, at, |_| Survival::All);
+        self.kill(member, at);
         self.chart.note(at, member, format!("ends: {reason}"));
         self.nodes[member].life = Life::Ended(reason);
     }
@@ -191,7 +205,7 @@ impl Stage {
         coverage.adoptions += counters.adoptions;
         coverage.adoptions_of_several += counters.adoptions_of_several;
         coverage.slots_by_catchup += counters.slots_by_catchup;
-        coverage.lanes_closed += counters.lanes_closed;
+        coverage.resignations += counters.resignations;
         coverage.rot_repaired += counters.repairs;
         coverage.slow_syncs += std::mem::take(&mut self.nodes[member].shell.lock().slow_syncs);
     }
@@ -201,7 +215,16 @@ impl Stage {
         let mut acts = Vec::new();
         for (at, effect) in self.nodes[member].effects() {
             match effect {
-                Effect::Durable { file, offset, bytes } => self.durable(member, at, &file, offset, &bytes)?,
+                Effect::Durable { file, offset, bytes } => {
+                    self.follow(at, member, 3 << 32 | bytes.len() as u64);
+                    let files = &self.nodes[member].files;
+                    let found = self.storages[member].durable(&file, offset, &bytes, |name| files.contents(name));
+                    self.durable(member, at, found)?;
+                }
+                Effect::Settled { file } => {
+                    let found = self.storages[member].settled(&file, &self.nodes[member].files.contents(&file));
+                    self.durable(member, at, found)?;
+                }
                 Effect::Send { to, envelope } => {
                     self.sent(member, at, &envelope)?;
                     if let Some(to) = self.group.index(&to) {
@@ -230,13 +253,15 @@ impl Stage {
         Ok(acts)
     }
 
-    fn durable(&mut self, member: usize, at: Moment, file: &str, offset: u64, bytes: &[u8]) -> Result<(), Violation> {
-        self.follow(at, member, 3 << 32 | bytes.len() as u64);
-        let files = &self.nodes[member].files;
-        let records = self.storages[member]
-            .durable(file, offset, bytes, |name| files.contents(name))
-            .map_err(|text| Violation::new("log", format!("member {}: {text}", member + 1)))?;
-        for (_, record) in records {
+    /// Records became durable: each is judged by what every disk holds by now.
+    fn durable(
+        &mut self,
+        member: usize,
+        at: Moment,
+        found: Result<Vec<(Location, Record)>, String>,
+    ) -> Result<(), Violation> {
+        let found = found.map_err(|text| Violation::new("log", format!("member {}: {text}", member + 1)))?;
+        for (_, record) in found {
             if let Record::Voter(voter) = &record
                 && self.agreement.voter(member).is_none_or(|earlier| earlier.round < voter.round)
             {
@@ -260,10 +285,7 @@ impl Stage {
             PeerMessage::FetchDecided { .. } => coverage.fetches_of_decided += 1,
             _ => {}
         }
-        let resignations = self.statements.resignations;
-        let judged = self.statements.sent(member, message, &mut self.agreement, &self.storages[member]);
-        self.coverage.resignations += self.statements.resignations - resignations;
-        judged
+        self.statements.sent(member, message, &mut self.agreement, &self.storages[member])
     }
 
     fn delivered(&mut self, member: usize, at: Moment, delivered: &Delivered) -> Result<(), Violation> {

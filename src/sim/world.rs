@@ -224,7 +224,9 @@ impl World {
         }
         let passages = self.network.passages;
         let (lost, ordered) = self.stage.promises.orphans();
+        let lanes_closed = self.stage.agreement.lanes_closed;
         let coverage = &mut self.stage.coverage;
+        coverage.lanes_closed += lanes_closed;
         coverage.messages_lost += passages.lost;
         coverage.messages_doubled += passages.doubled;
         coverage.messages_overtaken += passages.overtaken;
@@ -411,7 +413,12 @@ impl World {
     pub(super) fn die(&mut self, member: usize) {
         let at = self.now;
         self.draining[member] = false;
-        self.stage.crash(member, at, tear(&mut self.random));
+        let machine = self.random.chance(500);
+        if machine {
+            self.stage.crash(member, at, tear(&mut self.random));
+        } else {
+            self.stage.kill(member, at);
+        }
         self.unlink(member);
     }
 
@@ -420,7 +427,8 @@ impl World {
         for peer in (0..self.size()).filter(|peer| *peer != member) {
             let quick = self.random.chance(850);
             let longest = if quick { Duration::from_millis(4) } else { Duration::from_millis(1500) };
-            self.break_link(member, peer, longest);
+            let flush = self.random.chance(700);
+            self.part_pair(member, peer, longest, flush);
         }
     }
 
@@ -473,7 +481,7 @@ impl World {
 
     fn arrive(&mut self, packet: Packet) {
         let Packet { from, to, session, envelope } = packet;
-        if self.network.session(from, to) != Some(session) || !self.network.believes(to, from) {
+        if !self.network.carries(from, to, session) {
             return;
         }
         self.stage.chart.message(self.now, from, to, &envelope, None);
@@ -544,9 +552,14 @@ impl World {
         }
     }
 
-    /// A pair's session ends; each side learns it within `longest`. They dial again.
+    /// A pair's session ends, and what is on the way in it is lost; each side learns it within `longest`.
     pub(super) fn break_link(&mut self, one: usize, other: usize, longest: Duration) {
-        if let Some((session, sides)) = self.network.close(one, other) {
+        self.part_pair(one, other, longest, false);
+    }
+
+    /// A pair's session ends; with `flush` what is on the way still arrives at whoever has not learnt it. They dial again.
+    fn part_pair(&mut self, one: usize, other: usize, longest: Duration, flush: bool) {
+        if let Some((session, sides)) = self.network.close(one, other, flush) {
             self.stage.coverage.links_broken += 1;
             for (member, peer) in [(sides[0], sides[1]), (sides[1], sides[0])] {
                 let delay = self.random.duration(Duration::ZERO, longest);
@@ -635,7 +648,8 @@ impl World {
     fn unfinished(&self) -> Vec<String> {
         let ended = |member: usize| matches!(self.stage.nodes[member].life, Life::Ended(_));
         let live: Vec<usize> = (0..self.size()).filter(|member| !ended(*member)).collect();
-        let lost = |member: usize, start: u64| ended(member) || self.rotten[member].is_some_and(|rotten| start <= rotten);
+        let lost =
+            |member: usize, start: u64| ended(member) || self.rotten[member].is_some_and(|rotten| start <= rotten);
         let (sequence, promises) = (&self.stage.sequence, &self.stage.promises);
         let mut missing = check::unfinished(self.now, &live, lost, sequence, promises);
         for member in &live {

@@ -25,6 +25,8 @@ pub struct Agreement {
     /// Rule L2: the one digest of every batch number.
     numbered: BTreeMap<(MemberId, BatchId), Digest>,
     voters: Vec<VoterState>,
+    /// Lanes that held ordered batches when a higher incarnation closed them.
+    pub lanes_closed: u64,
 }
 
 /// An entry in its chain.
@@ -60,6 +62,7 @@ impl Agreement {
             batches: BTreeMap::new(),
             numbered: BTreeMap::new(),
             voters: (0..group.size()).map(|_| VoterState::default()).collect(),
+            lanes_closed: 0,
         }
     }
 
@@ -68,8 +71,7 @@ impl Agreement {
         match record {
             Record::Incarnation(started) => self.started(member, started.incarnation),
             Record::Batch(bytes) => {
-                let batch =
-                    Batch::recall(bytes.clone()).map_err(|error| Violation::new("log", error.to_string()))?;
+                let batch = Batch::recall(bytes.clone()).map_err(|error| Violation::new("log", error.to_string()))?;
                 self.voters[member].batches.insert(batch.digest);
                 self.sealed(&batch)
             }
@@ -213,7 +215,8 @@ impl Agreement {
     /// Rule R3: the whole chain of a vote stands before the vote in the voter's log.
     fn hold_whole(&mut self, member: usize, tip: Tip) -> Result<(), Violation> {
         let (entries, state) = (&self.entries, &mut self.voters[member]);
-        let fails = |text: String| Err(Violation::new("R3", format!("member {} voted for {tip}, but {text}", member + 1)));
+        let fails =
+            |text: String| Err(Violation::new("R3", format!("member {} voted for {tip}, but {text}", member + 1)));
         let mut digest = tip.digest;
         let mut walked = Vec::new();
         while digest != self.group.cluster && !state.whole.contains(&digest) {
@@ -275,6 +278,8 @@ impl Agreement {
                 let text = format!("slot {} orders {:?} after {:?}", self.decided.len(), batch.batch, head.batch);
                 return Err(Violation::new("H1", text));
             }
+            let opened = batch.batch.incarnation > head.batch.incarnation;
+            self.lanes_closed += u64::from(opened && head.batch.incarnation > Incarnation(0));
             *head = LaneHead { batch: batch.batch, digest: batch.digest };
         }
         Ok(())

@@ -153,7 +153,8 @@ impl Promises {
     /// member accepted in a start for which `lost` is true is gone with its disk.
     pub fn broken(&self, now: Moment, lost: impl Fn(usize, u64) -> bool) -> Vec<String> {
         let mut broken = Vec::new();
-        for (index, publish) in self.all.iter().enumerate().filter(|(_, publish)| !lost(publish.member, publish.start)) {
+        for (index, publish) in self.all.iter().enumerate().filter(|(_, publish)| !lost(publish.member, publish.start))
+        {
             let accepted = matches!(publish.fate, Fate::Answered(Outcome::Accepted { .. } | Outcome::Ordered { .. }));
             if accepted && publish.position.is_none() {
                 broken.push(format!("publish {index} at member {} was acknowledged", publish.member + 1));

@@ -112,11 +112,15 @@ impl Sequence {
         let row = index.checked_sub(1).map(|index| &self.rows[index]);
         let right = row.is_some_and(|row| {
             let offset = position.0 - row.first.0;
-            let told = MessageId { number: crate::types::MessageNumber(row.first_id.number.0 + offset), ..row.first_id };
+            let told =
+                MessageId { number: crate::types::MessageNumber(row.first_id.number.0 + offset), ..row.first_id };
             offset < row.count && *hlc == row.hlc.plus(offset) && *id == told
         });
         if !right || self.cursors[member].position < *position {
-            return Err(Violation::new("answers", format!("member {} answered {outcome:?}; there is {row:?}", member + 1)));
+            return Err(Violation::new(
+                "answers",
+                format!("member {} answered {outcome:?}; there is {row:?}", member + 1),
+            ));
         }
         Ok(())
     }

@@ -16,15 +16,13 @@ pub struct Statements {
     complaints: Vec<Option<View>>,
     /// Views whose leader complained about itself: it resigned.
     resigned: Vec<View>,
-    /// Resignations seen.
-    pub resignations: u64,
 }
 
 impl Statements {
     /// Nobody has said anything.
     pub fn new(group: &Group) -> Statements {
         let complaints = vec![None; group.size()];
-        Statements { group: group.clone(), bases: BTreeMap::new(), complaints, resigned: Vec::new(), resignations: 0 }
+        Statements { group: group.clone(), bases: BTreeMap::new(), complaints, resigned: Vec::new() }
     }
 
     /// A message leaves a member that runs with this incarnation.
@@ -53,7 +51,11 @@ impl Statements {
             PeerMessage::NewView { round, base } => {
                 self.entered(member, message, *round, agreement)?;
                 let fixed = *self.bases.entry(*round).or_insert(*base);
-                if fixed == *base { Ok(()) } else { Err(said("V6", member, message, "after another base of that view")) }
+                if fixed == *base {
+                    Ok(())
+                } else {
+                    Err(said("V6", member, message, "after another base of that view"))
+                }
             }
             PeerMessage::Proposal { round, .. } if self.leads(member, *round) => {
                 self.entered(member, message, *round, agreement)?;
@@ -78,7 +80,8 @@ impl Statements {
         if allowed {
             return Ok(());
         }
-        let text = format!("member {} entered {round}; {complained} complain about {below}, nobody resigned", member + 1);
+        let text =
+            format!("member {} entered {round}; {complained} complain about {below}, nobody resigned", member + 1);
         Err(Violation::new("V1", text))
     }
 
@@ -86,7 +89,13 @@ impl Statements {
         self.group.id(member) == self.group.genesis.configuration().leader(round.view)
     }
 
-    fn entered(&self, member: usize, message: &PeerMessage, round: Round, agreement: &Agreement) -> Result<(), Violation> {
+    fn entered(
+        &self,
+        member: usize,
+        message: &PeerMessage,
+        round: Round,
+        agreement: &Agreement,
+    ) -> Result<(), Violation> {
         let durable = agreement.voter(member).map(|voter| voter.round);
         if durable >= Some(round) { Ok(()) } else { Err(said("L1", member, message, "of a round it has not recorded")) }
     }
@@ -104,7 +113,6 @@ impl Statements {
             self.complaints[member] = self.complaints[member].max(Some(view));
             if self.leads(member, Round { view, ..status.round }) && !self.resigned.contains(&view) {
                 self.resigned.push(view);
-                self.resignations += 1;
             }
         }
         if agreement.digest(status.decided.slot) != Some(status.decided.digest) {

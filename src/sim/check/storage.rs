@@ -69,6 +69,23 @@ impl Storage {
         Ok(found)
     }
 
+    /// Everything in a segment is durable. Whatever of it verifies is read; returns what was not durable before.
+    pub fn settled(&mut self, file: &str, contents: &[u8]) -> Result<Vec<(Location, Record)>, String> {
+        let mut found = Vec::new();
+        if !file.ends_with(".wal") {
+            return Ok(found);
+        }
+        let segment = self.segments.entry(file.to_owned()).or_default();
+        let from = segment.read as usize;
+        let end = verified(contents, from);
+        if end > from {
+            segment.rest = contents[from..end].to_vec();
+            self.read_frames(file, &mut found)?;
+        }
+        self.segments.get_mut(file).expect("it was just looked at").rest.clear();
+        Ok(found)
+    }
+
     /// Every record whose damage can be told from a torn tail, in the log's order (rule W2).
     pub fn proven(&self) -> &[Placed] {
         &self.records[..self.proven]
@@ -177,4 +194,28 @@ impl Storage {
         }
         Ok(())
     }
+}
+
+/// Where the frames end that verify, one after the other, from offset `from` of a segment on.
+fn verified(segment: &[u8], from: usize) -> usize {
+    let Some(salt) = segment.get(56..64) else { return from };
+    let mut at = from.max(HEADER_BYTES);
+    while let Some(head) = segment.get(at..at + HEAD_BYTES) {
+        let length = u32::from_le_bytes(head[..4].try_into().expect("four bytes")) as usize;
+        let end = at + HEAD_BYTES + length;
+        let Some(stored) = segment.get(end..end + CHECKSUM_BYTES) else { break };
+        let offset = (at as u32).to_le_bytes();
+        let first = if head[4] == KIND_MARK { &offset } else { &segment[at - CHECKSUM_BYTES..at] };
+        let checksum = |first: &[u8]| {
+            let mut hasher = crc32fast::Hasher::new();
+            [first, salt, &segment[at..end]].iter().for_each(|part| hasher.update(part));
+            hasher.finalize().to_le_bytes()
+        };
+        // Where the chain is switched off, nothing stands for the frame before.
+        if head[4] == 0 || (checksum(first) != stored && checksum(&[0; 4]) != stored) {
+            break;
+        }
+        at = end + CHECKSUM_BYTES;
+    }
+    if at > HEADER_BYTES { at } else { from }
 }
