@@ -10,5 +10,6 @@ pub mod net;
 #[cfg(feature = "node")]
 pub mod node;
 pub mod protocol;
+pub mod sim;
 pub mod types;
 pub mod wal;

@@ -59,11 +59,12 @@
 //! - **Order of writing.** In a turn that spans segments the older file is written and synced first, then the newer one's
 //!   header, then its frames. So a header never names what is not durable, and no frame is durable before its header: a
 //!   segment with a broken header and nothing but zeros behind it was never begun, and is made anew.
-//! - **W1.** At every start that finds a log, the last segment is cut to its valid length and synced, and the log goes on
-//!   in a new segment whose header names the previous one, its valid length and its last checksum, durable before the
-//!   first append. Nothing is ever appended behind a cut, and a frame's checksum is chained over the frame before it: a
-//!   frame that lay behind a torn one never comes back at a second crash. (Cutting the file also keeps starts cheap: a
-//!   segment used a little costs a little.)
+//! - **W1.** At every start that finds a log, the last segment is synced before it is read (a killed process may have
+//!   left it in the page cache, and what is read is handed to hosts). Then it is cut to its valid length and synced, and
+//!   the log goes on in a new segment whose header names the previous one, its valid length and its last checksum,
+//!   durable before the first append. Nothing is ever appended behind a cut, and a frame's checksum is chained over the
+//!   frame before it: a frame that lay behind a torn one never comes back at a second crash. (Cutting the file also keeps
+//!   starts cheap: a segment used a little costs a little.)
 //! - **W2.** Every turn ends with a mark. Reading stops at the first frame that does not verify, and at zeros. If that
 //!   is short of the valid length that a later header names, or if the mark of a turn *after* the damaged one is found
 //!   behind it, a synced turn is damaged: *rot*. Everything else is a *torn tail*, the end of a turn whose sync never

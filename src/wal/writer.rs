@@ -9,7 +9,7 @@ use super::files::{Files, LogFile};
 use super::frame::{FRAME_BYTES, HEAD_BYTES, KIND_MARK, KIND_NONE, MARK_BYTES, Mark, Seal, length_of};
 use super::reader::Reader;
 use super::recovery::{self, End, Recovered, Replay};
-use super::segment::{HEADER_BYTES, Header, Previous, segment_name};
+use super::segment::{HEADER_BYTES, Header, Previous, segment_name, segment_number};
 use super::spares::Spares;
 use super::{Location, PAYLOAD_BYTES_MAX, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN, SPARES_MAX};
 
@@ -100,6 +100,7 @@ impl<F: Files> Log<F> {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
             names => names.map_err(OpenError::Folder)?,
         };
+        settle(&mut files, &names)?;
         let outcome = recovery::read_all(files.reader(), &names, Some(owner), &settings.sabotage, replay)?;
         let mut spares = Spares::adopt(&mut files, &names, settings.spares, settings.segment_bytes)?;
         if let Some(number) = outcome.unfinished {
@@ -325,6 +326,14 @@ fn begin<F: Files>(
     let file = begin_segment(files, &spare, &header);
     let file = file.map_err(|(what, error)| OpenError::Write { name, what, error })?;
     Ok((file, Open::new(&header, settings.segment_bytes, &settings.sabotage)))
+}
+
+/// What a killed process left in the page cache becomes durable before `replay` is told of it: hosts never see what a
+/// loss of power could still undo. Only the last segment can hold such bytes.
+fn settle<F: Files>(files: &mut F, names: &[String]) -> Result<(), OpenError> {
+    let Some(name) = names.iter().rfind(|name| segment_number(name).is_some()) else { return Ok(()) };
+    let synced = files.open(name).and_then(|mut file| file.sync());
+    synced.map_err(|error| OpenError::Write { name: name.clone(), what: "synced", error })
 }
 
 fn cut<F: Files>(files: &mut F, name: &str, length: u64) -> io::Result<()> {

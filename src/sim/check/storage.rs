@@ -1,0 +1,221 @@
+//! What is durable on one member's disk, read from the bytes of its syncs and not from what the member believes.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::types::{Batch, BatchRef, Digest, Location, MessageId, Record};
+
+/// The records of one disk, as they become durable.
+#[derive(Default)]
+pub struct Storage {
+    segments: BTreeMap<String, Segment>,
+    batches: BTreeMap<Location, BatchRef>,
+    digests: BTreeSet<Digest>,
+    /// First and last message number of each own or foreign batch, by its origin, incarnation and first message.
+    messages: BTreeMap<MessageId, u64>,
+    records: Vec<Placed>,
+    /// Records up to the last mark.
+    marked: usize,
+    /// Records that a later mark or header proves to be synced.
+    proven: usize,
+}
+
+/// A durable record: where, and which kind.
+#[derive(Clone, Copy, Debug)]
+pub struct Placed {
+    /// Where its payload is.
+    pub location: Location,
+    /// Its kind byte.
+    pub kind: u8,
+}
+
+#[derive(Default)]
+struct Segment {
+    /// Everything before this offset has been read.
+    read: u64,
+    /// Durable bytes from there on that are not a whole frame yet.
+    rest: Vec<u8>,
+}
+
+/// As drawn in the documentation of [`crate::wal`].
+const HEADER_BYTES: usize = 128;
+const HEAD_BYTES: usize = 5;
+const CHECKSUM_BYTES: usize = 4;
+const KIND_MARK: u8 = 255;
+
+impl Storage {
+    /// Some bytes of a segment are durable. `contents` reads what a file holds. Returns the records that are durable
+    /// now and were not before, in the log's order; the error says what nobody should find in a log.
+    pub fn durable(
+        &mut self,
+        file: &str,
+        offset: u64,
+        bytes: &[u8],
+        contents: impl Fn(&str) -> Vec<u8>,
+    ) -> Result<Vec<(Location, Record)>, String> {
+        let mut found = Vec::new();
+        if offset == 0 && bytes.len() >= HEADER_BYTES {
+            self.end_previous(bytes, &contents, &mut found)?;
+        }
+        let segment = self.segments.entry(file.to_owned()).or_default();
+        let expected = segment.read + segment.rest.len() as u64;
+        if offset > expected {
+            segment.rest.extend_from_slice(&contents(file)[expected as usize..offset as usize]);
+        } else if offset < expected {
+            segment.rest.clear();
+            segment.read = offset;
+        }
+        segment.rest.extend_from_slice(bytes);
+        self.read_frames(file, &mut found)?;
+        Ok(found)
+    }
+
+    /// Everything in a segment is durable. Whatever of it verifies is read; returns what was not durable before.
+    pub fn settled(&mut self, file: &str, contents: &[u8]) -> Result<Vec<(Location, Record)>, String> {
+        let mut found = Vec::new();
+        if !file.ends_with(".wal") {
+            return Ok(found);
+        }
+        let segment = self.segments.entry(file.to_owned()).or_default();
+        let from = segment.read as usize;
+        let end = verified(contents, from);
+        if end > from {
+            segment.rest = contents[from..end].to_vec();
+            self.read_frames(file, &mut found)?;
+        }
+        self.segments.get_mut(file).expect("it was just looked at").rest.clear();
+        Ok(found)
+    }
+
+    /// Every record whose damage can be told from a torn tail, in the log's order (rule W2).
+    pub fn proven(&self) -> &[Placed] {
+        &self.records[..self.proven]
+    }
+
+    /// The batch whose bytes are at this place.
+    pub fn batch_at(&self, location: &Location) -> Option<&BatchRef> {
+        self.batches.get(location)
+    }
+
+    /// Whether a batch's bytes are here.
+    pub fn holds_batch(&self, digest: &Digest) -> bool {
+        self.digests.contains(digest)
+    }
+
+    /// Whether a message's batch is here.
+    pub fn holds_message(&self, id: &MessageId) -> bool {
+        let before = self.messages.range(..=*id).next_back();
+        before.is_some_and(|(first, last)| {
+            first.member == id.member && first.incarnation == id.incarnation && id.number.0 <= *last
+        })
+    }
+
+    /// A new segment's header names where the one before it ends: up to there it is durable, whatever was synced.
+    fn end_previous(
+        &mut self,
+        header: &[u8],
+        contents: &impl Fn(&str) -> Vec<u8>,
+        found: &mut Vec<(Location, Record)>,
+    ) -> Result<(), String> {
+        let number = u64::from_le_bytes(header[64..72].try_into().expect("eight bytes"));
+        let length = u64::from_le_bytes(header[72..80].try_into().expect("eight bytes"));
+        if number == 0 {
+            return Ok(());
+        }
+        let name = format!("{number:020}.wal");
+        let segment = self.segments.entry(name.clone()).or_default();
+        let expected = segment.read + segment.rest.len() as u64;
+        if length > expected {
+            let whole = contents(&name);
+            let more = whole.get(expected as usize..length as usize).ok_or("a valid length beyond the file's end")?;
+            segment.rest.extend_from_slice(more);
+        } else {
+            segment.rest.truncate(length.saturating_sub(segment.read) as usize);
+        }
+        self.read_frames(&name, found)?;
+        self.marked = self.records.len();
+        self.proven = self.records.len();
+        Ok(())
+    }
+
+    fn read_frames(&mut self, file: &str, found: &mut Vec<(Location, Record)>) -> Result<(), String> {
+        let segment = self.segments.get_mut(file).expect("it was just written");
+        let number = file.trim_end_matches(".wal").parse().map_err(|_| format!("{file} is no segment"))?;
+        let mut at = 0;
+        if segment.read == 0 {
+            if segment.rest.len() < HEADER_BYTES {
+                return Ok(());
+            }
+            at = HEADER_BYTES;
+        }
+        let mut placed = Vec::new();
+        let mut marks = Vec::new();
+        while let Some(head) = segment.rest.get(at..at + HEAD_BYTES) {
+            let length = u32::from_le_bytes(head[..4].try_into().expect("four bytes")) as usize;
+            let kind = head[4];
+            let start = at + HEAD_BYTES;
+            let Some(payload) = segment.rest.get(start..start + length) else { break };
+            if segment.rest.len() < start + length + CHECKSUM_BYTES || kind == 0 {
+                break;
+            }
+            at = start + length + CHECKSUM_BYTES;
+            if kind == KIND_MARK {
+                marks.push(placed.len());
+                continue;
+            }
+            let offset = (segment.read + start as u64) as u32;
+            let location = Location { segment: number, offset, length: length as u32 };
+            let record = Record::read(kind, payload).map_err(|error| error.to_string())?;
+            placed.push((location, record));
+        }
+        segment.read += at as u64;
+        segment.rest.drain(..at);
+        let before = self.records.len();
+        for (location, record) in placed {
+            self.place(location, &record)?;
+            found.push((location, record));
+        }
+        for mark in marks {
+            self.proven = self.marked;
+            self.marked = before + mark;
+        }
+        Ok(())
+    }
+
+    fn place(&mut self, location: Location, record: &Record) -> Result<(), String> {
+        self.records.push(Placed { location, kind: record.kind() });
+        if let Record::Batch(bytes) = record {
+            let batch = Batch::recall(bytes.clone()).map_err(|error| error.to_string())?;
+            self.batches.insert(location, batch.reference());
+            self.digests.insert(batch.digest);
+            if batch.header.count > 0 {
+                let last = batch.header.message_id(batch.header.count - 1).number.0;
+                self.messages.insert(batch.header.message_id(0), last);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Where the frames end that verify, one after the other, from offset `from` of a segment on.
+fn verified(segment: &[u8], from: usize) -> usize {
+    let Some(salt) = segment.get(56..64) else { return from };
+    let mut at = from.max(HEADER_BYTES);
+    while let Some(head) = segment.get(at..at + HEAD_BYTES) {
+        let length = u32::from_le_bytes(head[..4].try_into().expect("four bytes")) as usize;
+        let end = at + HEAD_BYTES + length;
+        let Some(stored) = segment.get(end..end + CHECKSUM_BYTES) else { break };
+        let offset = (at as u32).to_le_bytes();
+        let first = if head[4] == KIND_MARK { &offset } else { &segment[at - CHECKSUM_BYTES..at] };
+        let checksum = |first: &[u8]| {
+            let mut hasher = crc32fast::Hasher::new();
+            [first, salt, &segment[at..end]].iter().for_each(|part| hasher.update(part));
+            hasher.finalize().to_le_bytes()
+        };
+        // Where the chain is switched off, nothing stands for the frame before.
+        if head[4] == 0 || (checksum(first) != stored && checksum(&[0; 4]) != stored) {
+            break;
+        }
+        at = end + CHECKSUM_BYTES;
+    }
+    if at > HEADER_BYTES { at } else { from }
+}

@@ -1,0 +1,158 @@
+//! `synod sim`: what the command does, written to any writer. Parsing arguments is the command line's part.
+
+use std::io::{self, Write};
+use std::ops::Range;
+use std::time::Instant;
+
+use super::campaign::{Report, campaign, simulate};
+use super::coverage::Coverage;
+use super::world::Verdict;
+use crate::types::{Rule, Sabotage};
+
+/// What to simulate.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Options {
+    /// Which seeds.
+    pub seeds: Seeds,
+    /// Threads; one seed never uses more than one.
+    pub jobs: usize,
+    /// Rules switched off on all members. Only a build with the feature `sabotage` can do that.
+    pub sabotage: Vec<Rule>,
+}
+
+/// Which seeds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Seeds {
+    /// This one, twice: both runs must have the same digest.
+    One(u64),
+    /// All of these.
+    Range(Range<u64>),
+    /// For each rule, so many seeds without it.
+    SabotageReport(u64),
+}
+
+/// What the process exits with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(u8)]
+pub enum Exit {
+    /// Everything passed.
+    Passed = 0,
+    /// A group did not go on after the faults.
+    Stalled = 3,
+    /// A promise was broken.
+    Diverged = 4,
+    /// A member panicked or stopped.
+    Crashed = 5,
+    /// Something in the coverage table never happened.
+    Uncovered = 6,
+    /// The removal of a rule was noticed by nothing.
+    Unnoticed = 7,
+    /// The same seed took two courses.
+    Undetermined = 8,
+    /// This build cannot do that.
+    Unable = 64,
+}
+
+/// From so many seeds on an empty row of the coverage table is a failure.
+pub const COVERAGE_SEEDS: u64 = 1000;
+/// So many failures are shown with their charts.
+const CHARTS_MAX: usize = 3;
+
+impl Verdict {
+    /// What the process exits with.
+    pub fn exit(&self) -> Exit {
+        match self {
+            Verdict::Passed => Exit::Passed,
+            Verdict::Stalled(_) => Exit::Stalled,
+            Verdict::Diverged(_) => Exit::Diverged,
+            Verdict::Crashed(_) => Exit::Crashed,
+        }
+    }
+
+    /// One word, and for a failure what it was.
+    pub fn text(&self) -> String {
+        match self {
+            Verdict::Passed => "passed".to_owned(),
+            Verdict::Stalled(missing) => format!("stalled: {}", missing.join("; ")),
+            Verdict::Diverged(violation) => format!("diverged: {violation}"),
+            Verdict::Crashed(text) => format!("crashed: {text}"),
+        }
+    }
+}
+
+/// Runs the command. Errors are those of the writer.
+pub fn run_command(options: &Options, out: &mut (dyn Write + Send)) -> io::Result<Exit> {
+    let Some(sabotage) = sabotage(&options.sabotage) else {
+        writeln!(out, "this build upholds every rule; build with --features sabotage to switch rules off")?;
+        return Ok(Exit::Unable);
+    };
+    match &options.seeds {
+        Seeds::One(seed) => one(*seed, &sabotage, out),
+        Seeds::Range(range) => many(range.clone(), options.jobs, &sabotage, out),
+        Seeds::SabotageReport(seeds) => super::sabotage::report(*seeds, options.jobs, out),
+    }
+}
+
+/// These rules switched off; none if this build cannot.
+pub(super) fn sabotage(rules: &[Rule]) -> Option<Sabotage> {
+    #[cfg(feature = "sabotage")]
+    return Some(Sabotage::of(rules));
+    #[cfg(not(feature = "sabotage"))]
+    rules.is_empty().then_some(Sabotage::NONE)
+}
+
+fn one(seed: u64, sabotage: &Sabotage, out: &mut dyn Write) -> io::Result<Exit> {
+    let report = simulate(seed, sabotage);
+    show(&report, true, out)?;
+    write!(out, "{}", report.coverage)?;
+    let again = simulate(seed, sabotage);
+    if again.trace != report.trace {
+        writeln!(out, "the second run has the digest {}: this seed takes two courses", again.trace)?;
+        return Ok(Exit::Undetermined);
+    }
+    writeln!(out, "the second run has the same digest")?;
+    Ok(report.verdict.exit())
+}
+
+fn many(range: Range<u64>, jobs: usize, sabotage: &Sabotage, out: &mut (dyn Write + Send)) -> io::Result<Exit> {
+    let begun = Instant::now();
+    let count = range.end - range.start;
+    let mut coverage = Coverage::default();
+    let mut failures = Vec::new();
+    let mut written = Ok(());
+    campaign(range, jobs, sabotage, |report| {
+        coverage.add(&report.coverage);
+        if report.verdict != Verdict::Passed {
+            written = show(&report, failures.len() < CHARTS_MAX, out);
+            failures.push((report.seed, report.verdict.exit()));
+        }
+        written.is_ok()
+    });
+    written?;
+    write!(out, "{coverage}")?;
+    failures.sort();
+    let seconds = begun.elapsed().as_secs_f64();
+    writeln!(out, "{count} seeds in {seconds:.1} s, {} passed", count - failures.len() as u64)?;
+    if let Some(worst) = failures.iter().map(|(_, exit)| *exit).max() {
+        let seeds: Vec<String> = failures.iter().map(|(seed, _)| seed.to_string()).collect();
+        writeln!(out, "failed: {}", seeds.join(" "))?;
+        return Ok(worst);
+    }
+    let empty = coverage.empty_rows();
+    if count >= COVERAGE_SEEDS && !empty.is_empty() {
+        writeln!(out, "never happened: {}", empty.join("; "))?;
+        return Ok(Exit::Uncovered);
+    }
+    Ok(Exit::Passed)
+}
+
+fn show(report: &Report, with_chart: bool, out: &mut dyn Write) -> io::Result<()> {
+    if let Some(chart) = report.chart.as_ref().filter(|_| with_chart) {
+        write!(out, "{chart}")?;
+    }
+    writeln!(out, "seed {}: {} · digest {}", report.seed, report.verdict.text(), report.trace)?;
+    if report.verdict != Verdict::Passed {
+        writeln!(out, "  again: synod sim --seed {}", report.seed)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,142 @@
+//! What really happened, counted: a fault that never falls tests nothing.
+
+use std::fmt;
+
+macro_rules! rows {
+    ($($(#[$doc:meta])* $name:ident = $text:literal),* $(,)?) => {
+        /// Counts of what happened in one simulation, or in many.
+        #[derive(Clone, Debug, Default, PartialEq, Eq)]
+        pub struct Coverage { $($(#[$doc])* pub $name: u64),* }
+
+        impl Coverage {
+            /// Every row: what is counted, and how often it happened.
+            pub fn rows(&self) -> Vec<(&'static str, u64)> {
+                vec![$(($text, self.$name)),*]
+            }
+
+            /// Adds what happened in another simulation.
+            pub fn add(&mut self, other: &Coverage) {
+                $(self.$name += other.$name;)*
+            }
+        }
+    };
+}
+
+rows! {
+    /// Groups of one.
+    groups_of_one = "groups of 1 member",
+    /// Groups of three.
+    groups_of_three = "groups of 3 members",
+    /// Groups of five.
+    groups_of_five = "groups of 5 members",
+    /// Messages published.
+    published = "messages published",
+    /// Positions given.
+    ordered = "messages ordered",
+    /// Answers of that kind.
+    answered_accepted = "publishes answered: accepted",
+    /// Answers of that kind.
+    answered_ordered = "publishes answered: ordered",
+    /// Answers of that kind.
+    answered_rejected = "publishes answered: rejected",
+    /// Answers of that kind.
+    answered_unknown = "publishes answered: outcome unknown",
+    /// Publishes that died with their member and were ordered.
+    orphans_ordered = "publishes without an answer, ordered",
+    /// Publishes that died with their member and were not.
+    orphans_lost = "publishes without an answer, never ordered",
+    /// Members that died.
+    crashes = "crashes",
+    /// Of these, the process only: the page cache stays.
+    kills = "crashes of the process alone",
+    /// Of these, inside a turn.
+    crashes_inside_turn = "crashes inside a turn",
+    /// Of these, after something left and before the sync that follows.
+    crashes_before_sync = "crashes between an early message and its sync",
+    /// Of these, right after a sync.
+    crashes_after_sync = "crashes between a sync and what waits for it",
+    /// Of these, inside a start.
+    crashes_inside_start = "crashes inside a start",
+    /// Unsynced writes of which a part survived.
+    torn_writes = "torn writes",
+    /// Starts that cut a torn tail.
+    torn_tails = "torn tails cut at a start",
+    /// Everybody died and came back at once.
+    restarts_of_all = "restarts of all at once",
+    /// Views entered by a voter.
+    views_entered = "views entered",
+    /// Bases adopted.
+    adoptions = "bases adopted",
+    /// Bases with several undecided slots adopted.
+    adoptions_of_several = "bases of several undecided slots adopted",
+    /// Resignations.
+    resignations = "resignations",
+    /// Leaders that rule L1 bars.
+    barred = "leaders barred after a start",
+    /// Requests of that kind.
+    fetches_of_batches = "fetches of batches",
+    /// Requests of that kind.
+    fetches_of_lanes = "fetches of lanes",
+    /// Requests of that kind.
+    fetches_of_chains = "fetches of undecided chains",
+    /// Requests of that kind.
+    fetches_of_decided = "fetches of decided slots",
+    /// Slots learnt from a peer's log.
+    slots_by_catchup = "slots decided by catch-up",
+    /// Lanes closed by a batch of a higher incarnation.
+    lanes_closed = "lanes closed",
+    /// Early batches that the origin's crash lost and the group ordered.
+    early_batches_ordered = "early batches lost at their origin and ordered",
+    /// Messages lost.
+    messages_lost = "messages lost",
+    /// Messages doubled.
+    messages_doubled = "messages doubled",
+    /// Messages overtaken.
+    messages_overtaken = "messages overtaken",
+    /// Messages held behind a silent direction.
+    messages_held = "messages stuck behind a silent link",
+    /// Links broken.
+    links_broken = "links broken",
+    /// Partitions.
+    partitions = "partitions",
+    /// One-way links.
+    one_way_links = "one-way links",
+    /// Pairs whose link stays broken while others see both.
+    broken_pairs = "pairs without a link",
+    /// Pauses.
+    pauses = "members paused",
+    /// Slow syncs.
+    slow_syncs = "slow syncs",
+    /// Failed syncs.
+    failed_syncs = "failed syncs",
+    /// Clock jumps.
+    clock_jumps = "clock jumps",
+    /// Bits turned at or below the decided mark.
+    rot_repaired = "rot repaired from peers",
+    /// Rot after which a member never votes again.
+    rot_fatal = "rot that ends an identity",
+    /// Disks that were full for a while.
+    disks_full = "disks full for a while",
+    /// Publishes refused for a full disk.
+    refused_disk_full = "publishes refused for a full disk",
+    /// Drains.
+    drains = "members drained and restarted",
+    /// Messages that went through their bytes.
+    messages_coded = "messages encoded and admitted again",
+}
+
+impl Coverage {
+    /// Rows that never happened.
+    pub fn empty_rows(&self) -> Vec<&'static str> {
+        self.rows().into_iter().filter(|(_, count)| *count == 0).map(|(text, _)| text).collect()
+    }
+}
+
+impl fmt::Display for Coverage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (text, count) in self.rows() {
+            writeln!(f, "{count:>12}  {text}")?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,40 @@
+//! Floor 5: the deterministic simulator. The shipped driver, log and recovery run under virtual time; only the file, the
+//! link and the time are played.
+//!
+//! One seed draws everything: how many members, how their clocks, disks and links behave, who publishes what, and which
+//! faults fall when. The same seed gives the same course of events, of which a digest is kept. At every step the
+//! [checkers](check) compare the bytes that became durable, the messages that left and what hosts were told. Then the
+//! faults stop, and the group must finish what it promised and go on.
+//!
+//! | file | duty |
+//! |---|---|
+//! | `random` `clock` `group` | what a seed means; virtual time; who takes part |
+//! | `shell` `disk` `node` | one member: its outside, its files, its process |
+//! | `network` | sessions, latency, loss, doubling, silence |
+//! | `check/` | what must hold |
+//! | `stage` | members and checkers together |
+//! | `plan` `faults` `world` | the random world |
+//! | `chart` `coverage` | what a failure prints; what really happened |
+//! | `campaign` `sabotage` `command` | many seeds; rules switched off; the command |
+//! | `scenario/` | the world played by a script with recorded output |
+
+pub mod campaign;
+pub mod chart;
+pub mod check;
+pub mod clock;
+pub mod command;
+pub mod coverage;
+mod disk;
+mod faults;
+pub mod group;
+pub mod network;
+pub mod node;
+pub mod plan;
+pub mod random;
+mod sabotage;
+pub mod scenario;
+pub mod shell;
+pub mod stage;
+pub mod world;
+
+pub use command::{Exit, Options, Seeds, run_command};

@@ -1,0 +1,247 @@
+//! One simulated member: its disk, its clocks, its process while it runs.
+
+use std::fmt;
+
+use super::clock::{Clock, Moment};
+use super::disk::Disk;
+use super::random::Random;
+use super::shell::{Death, Effect, Shell, ShellHandle, Temper};
+use crate::driver::{Driver, Input, Start, StartError, Stop, Turn};
+use crate::protocol::Halt;
+use crate::types::settings::Timing;
+use crate::types::{Genesis, Location, MemberId, Sabotage, StartNonce};
+use crate::wal::{self, Files, MemoryFiles, ReadFiles, Survival};
+
+/// What a member is doing.
+#[derive(Debug)]
+pub enum Life {
+    /// Its process runs.
+    Runs,
+    /// No process; its disk waits for the next start.
+    Down,
+    /// It stopped for good, for this reason.
+    Ended(String),
+}
+
+/// How a turn, or a start, ended.
+#[derive(Debug)]
+pub enum Ending {
+    /// It wants to be called again at that moment at the latest, or at once.
+    Goes {
+        /// When.
+        next: Option<Moment>,
+        /// Records or early messages are pending.
+        again: bool,
+        /// It was told to drain, and has.
+        drained: bool,
+    },
+    /// It died inside the turn.
+    Died,
+    /// It stopped by itself.
+    Stopped(Stopped),
+}
+
+/// Why a member stopped by itself.
+#[derive(Debug)]
+pub enum Stopped {
+    /// While it started.
+    Starting(StartError),
+    /// While it ran.
+    Running(Stop),
+}
+
+impl Stopped {
+    /// Its log failed, or could not be opened: the process ends, and may be started again.
+    pub fn is_disk(&self) -> bool {
+        matches!(self, Stopped::Starting(StartError::Open(_) | StartError::Log(_)) | Stopped::Running(Stop::Log(_)))
+    }
+
+    /// It no longer knows what it promised.
+    pub fn is_rot(&self) -> bool {
+        matches!(self.halt(), Some(Halt::RotAboveDecided { .. }))
+    }
+
+    /// It saw two orders.
+    pub fn is_divergence(&self) -> bool {
+        matches!(self.halt(), Some(Halt::TwoDigests { .. } | Halt::Diverged { .. } | Halt::InvalidDecision { .. }))
+    }
+
+    fn halt(&self) -> Option<&Halt> {
+        match self {
+            Stopped::Starting(StartError::Halt(halt)) | Stopped::Running(Stop::Halt(halt)) => Some(halt),
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for Stopped {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Stopped::Starting(error) => write!(f, "cannot start: {error}"),
+            Stopped::Running(stop) => write!(f, "stops: {stop}"),
+        }
+    }
+}
+
+/// One member.
+pub struct Node {
+    /// Its id.
+    pub id: MemberId,
+    /// What its host, its links and its disk share with the world.
+    pub shell: ShellHandle,
+    /// Its disk.
+    pub files: MemoryFiles,
+    /// What it is doing.
+    pub life: Life,
+    /// How often it was started.
+    pub starts: u64,
+    /// Its turn lasts until then.
+    pub busy: Moment,
+    /// Its process stands still until then.
+    pub paused: Option<Moment>,
+    /// Number of the wake that counts; earlier ones are void.
+    pub wake: u64,
+    /// When that wake is due.
+    pub wakes: Option<Moment>,
+    driver: Option<Driver<ShellHandle, Disk>>,
+}
+
+/// What every member of a simulation is started with.
+#[derive(Clone)]
+pub struct Settings {
+    /// The group's first word.
+    pub genesis: Genesis,
+    /// Timers.
+    pub timing: Timing,
+    /// Rules switched off.
+    pub sabotage: Sabotage,
+    /// Bytes of a segment of the log.
+    pub segment_bytes: u64,
+}
+
+impl Node {
+    /// A member that was never started.
+    pub fn new(id: MemberId, clock: Clock, temper: Temper, random: Random) -> Node {
+        Node {
+            id,
+            shell: ShellHandle::new(Shell::new(clock, temper, random)),
+            files: MemoryFiles::new(),
+            life: Life::Down,
+            starts: 0,
+            busy: Moment(0),
+            paused: None,
+            wake: 0,
+            wakes: None,
+            driver: None,
+        }
+    }
+
+    /// Whether its process runs.
+    pub fn runs(&self) -> bool {
+        self.driver.is_some()
+    }
+
+    /// Whether it can be started (again).
+    pub fn may_start(&self) -> bool {
+        matches!(self.life, Life::Down)
+    }
+
+    /// Its replica, while it runs.
+    pub fn driver(&self) -> Option<&Driver<ShellHandle, Disk>> {
+        self.driver.as_ref()
+    }
+
+    /// Starts its process.
+    pub fn start(&mut self, at: Moment, settings: &Settings) -> Ending {
+        self.starts += 1;
+        self.paused = None;
+        {
+            let mut shell = self.shell.lock();
+            shell.start(at);
+            shell.begin(at);
+        }
+        let start = Start {
+            genesis: settings.genesis.clone(),
+            member: self.id,
+            nonce: StartNonce(self.starts << 8 | u64::from(self.id.0[0])),
+            timing: settings.timing,
+            sabotage: settings.sabotage.clone(),
+            log: wal::Settings {
+                segment_bytes: settings.segment_bytes,
+                spares: 1,
+                sabotage: settings.sabotage.clone(),
+            },
+        };
+        let disk = Disk::new(self.files.clone(), self.shell.clone());
+        let opened = Driver::open(start, disk, self.shell.clone());
+        self.busy = self.shell.lock().moment;
+        let dead = self.shell.lock().dead;
+        match opened {
+            _ if dead => Ending::Died,
+            Ok(driver) => {
+                self.driver = Some(driver);
+                self.life = Life::Runs;
+                Ending::Goes { next: None, again: true, drained: false }
+            }
+            Err(error) => Ending::Stopped(Stopped::Starting(error)),
+        }
+    }
+
+    /// One turn of its driver.
+    pub fn turn(&mut self, at: Moment) -> Ending {
+        let driver = self.driver.as_mut().expect("only a running member has turns");
+        self.shell.lock().begin(at);
+        let turned = driver.turn(false);
+        let mut shell = self.shell.lock();
+        self.busy = shell.moment;
+        match turned {
+            _ if shell.dead => Ending::Died,
+            Ok(Turn { next, again, drained }) => {
+                let next = Some(shell.clock.moment(next));
+                let again = again || !shell.inbox.is_empty();
+                shell.dead = false;
+                Ending::Goes { next, again, drained }
+            }
+            Err(stop) => Ending::Stopped(Stopped::Running(stop)),
+        }
+    }
+
+    /// Its machine is gone, and with it what was not synced but what `choose` lets survive.
+    pub fn crash(&mut self, choose: impl FnMut(&wal::Unsynced<'_>) -> Survival) {
+        self.kill();
+        self.files.crash(choose);
+    }
+
+    /// Its process is gone. What it wrote and did not sync stays until its machine is gone, too.
+    pub fn kill(&mut self) {
+        self.driver = None;
+        while self.files.prepared().is_some() {}
+        self.paused = None;
+        self.wakes = None;
+        self.wake += 1;
+        if matches!(self.life, Life::Runs) {
+            self.life = Life::Down;
+        }
+        let mut shell = self.shell.lock();
+        shell.death = Death::None;
+        shell.inbox.clear();
+    }
+
+    /// What happened since this was last asked, in order.
+    pub fn effects(&mut self) -> Vec<(Moment, Effect)> {
+        std::mem::take(&mut self.shell.lock().effects)
+    }
+
+    /// Puts an input into its queue.
+    pub fn push(&self, input: Input) {
+        self.shell.lock().inbox.push_back(input);
+    }
+
+    /// A record's payload as its disk has it now.
+    pub fn read(&self, location: &Location) -> Option<Vec<u8>> {
+        let mut bytes = vec![0; location.length as usize];
+        let name = format!("{:020}.wal", location.segment);
+        self.files.read_at(&name, &mut bytes, u64::from(location.offset)).ok()?;
+        Some(bytes)
+    }
+}

@@ -1,0 +1,378 @@
+//! The members of one simulated group with everything that watches them. Who plays the world (the random one, or a
+//! scenario) moves time, carries messages and breaks things; the stage runs the drivers and judges what they do.
+
+use super::chart::Chart;
+use super::check::{Agreement, Promises, Sequence, Statements, Storage, Violation, Witness};
+use super::clock::{Clock, Moment};
+use super::coverage::Coverage;
+use super::group::Group;
+use super::node::{Ending, Life, Node, Settings};
+use super::random::Random;
+use super::shell::{Death, Effect, Temper};
+use crate::driver::{Input, Serve};
+use crate::types::peer::{ChainEntry, DecidedSlot, Envelope, Refusal};
+use crate::types::{
+    Ack, Batch, Delivered, Digest, Incarnation, Location, Message, Outcome, PeerMessage, Publish, Record, Rejection,
+    Ticket,
+};
+use crate::wal::{Survival, Unsynced};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Something a member did that the world has to act on.
+#[derive(Debug)]
+pub enum Act {
+    /// A message left.
+    Send {
+        /// To whom, by index.
+        to: usize,
+        /// What.
+        envelope: Arc<Envelope>,
+    },
+    /// A peer was refused.
+    Refuse {
+        /// Who, by index.
+        peer: usize,
+        /// Why.
+        reason: Refusal,
+    },
+    /// Slots are to be read for somebody.
+    Serve(Serve),
+}
+
+/// A turn or a start as the world sees it: when each act happened, and how it ended.
+pub struct Scene {
+    /// What the world has to act on, in order.
+    pub acts: Vec<(Moment, Act)>,
+    /// How it ended.
+    pub ending: Ending,
+}
+
+/// Members and watchers.
+pub struct Stage {
+    /// Who they are.
+    pub group: Group,
+    /// The members.
+    pub nodes: Vec<Node>,
+    /// The last steps.
+    pub chart: Chart,
+    /// What happened.
+    pub coverage: Coverage,
+    /// What publishers were told.
+    pub promises: Promises,
+    /// What hosts got.
+    pub sequence: Sequence,
+    /// What disks say about votes.
+    pub agreement: Agreement,
+    storages: Vec<Storage>,
+    statements: Statements,
+    settings: Settings,
+    trace: blake3::Hasher,
+}
+
+impl Stage {
+    /// A group that was never started; each member with its clock and disk.
+    pub fn new(group: Group, settings: Settings, members: Vec<(Clock, Temper)>, seed: u64) -> Stage {
+        let nodes = members.into_iter().enumerate().map(|(index, (clock, temper))| {
+            Node::new(group.id(index), clock, temper, Random::new(seed, 1000 + index as u64))
+        });
+        let size = group.size();
+        Stage {
+            nodes: nodes.collect(),
+            chart: Chart::new(size),
+            coverage: Coverage::default(),
+            promises: Promises::new(size),
+            sequence: Sequence::new(&group),
+            agreement: Agreement::new(&group),
+            storages: (0..size).map(|_| Storage::default()).collect(),
+            statements: Statements::new(&group),
+            settings,
+            trace: blake3::Hasher::new(),
+            group,
+        }
+    }
+
+    /// What is durable on a member's disk.
+    pub fn storage(&self, member: usize) -> &Storage {
+        &self.storages[member]
+    }
+
+    /// Digest of everything that happened, in order.
+    pub fn trace(&self) -> Digest {
+        Digest(*self.trace.finalize().as_bytes())
+    }
+
+    /// Adds a step to that digest.
+    pub fn follow(&mut self, at: Moment, member: usize, what: u64) {
+        self.trace.update(&at.0.to_le_bytes());
+        self.trace.update(&[member as u8]);
+        self.trace.update(&what.to_le_bytes());
+    }
+
+    /// Starts a member's process.
+    pub fn start(&mut self, member: usize, at: Moment) -> Result<Scene, Violation> {
+        self.sequence.restarted(member);
+        self.follow(at, member, 1);
+        let ending = self.nodes[member].start(at, &self.settings);
+        self.chart.note(at, member, format!("starts, incarnation {}", self.nodes[member].starts));
+        if let Some(driver) = self.nodes[member].driver() {
+            self.coverage.torn_tails += u64::from(driver.recovered().torn.is_some());
+        }
+        let acts = self.judge(member)?;
+        Ok(Scene { acts, ending })
+    }
+
+    /// One turn of a member's driver.
+    pub fn turn(&mut self, member: usize, at: Moment) -> Result<Scene, Violation> {
+        let ending = self.nodes[member].turn(at);
+        let acts = self.judge(member)?;
+        Ok(Scene { acts, ending })
+    }
+
+    /// A member's process is gone; its machine goes on, and so does what the process left to it.
+    pub fn kill(&mut self, member: usize, at: Moment) {
+        self.follow(at, member, 7);
+        self.chart.note(at, member, "is killed");
+        self.collect_counters(member);
+        self.nodes[member].kill();
+        self.coverage.crashes += 1;
+        self.coverage.kills += 1;
+        self.promises.orphan(member);
+    }
+
+    /// A member's machine is gone; of each unsynced write that much survives.
+    pub fn crash(&mut self, member: usize, at: Moment, mut choose: impl FnMut(&Unsynced<'_>) -> Survival) {
+        self.follow(at, member, 2);
+        self.chart.note(at, member, "loses its machine");
+        self.collect_counters(member);
+        let mut torn = 0;
+        self.nodes[member].crash(|write| {
+            let survival = choose(write);
+            torn += u64::from(!matches!(survival, Survival::All | Survival::Nothing));
+            survival
+        });
+        self.coverage.crashes += 1;
+        self.coverage.torn_writes += torn;
+        self.promises.orphan(member);
+    }
+
+    /// A member stops for good.
+    pub fn end(&mut self, member: usize, at: Moment, reason: String) {
+        self.kill(member, at);
+        self.chart.note(at, member, format!("ends: {reason}"));
+        self.nodes[member].life = Life::Ended(reason);
+    }
+
+    /// A host publishes a body of so many bytes at a running member.
+    pub fn publish(&mut self, member: usize, at: Moment, ack: Ack, bytes: usize, patience: Duration) -> Ticket {
+        let message = Message {
+            kind: crate::types::MessageKind::Application,
+            topic: "simulation".to_owned(),
+            content_type: None,
+            body: self.promises.body(bytes),
+        };
+        let node = &self.nodes[member];
+        let deadline = at + patience;
+        let start = node.starts;
+        let ticket = self.promises.published(member, start, ack, message.clone(), deadline);
+        let deadline = node.shell.lock().clock.read(deadline).instant;
+        node.push(Input::Publish(Publish { ticket, ack, message, deadline }));
+        self.coverage.published += 1;
+        ticket
+    }
+
+    /// The answer to a request for decided slots, read from the member's log; none if nothing of it can be read.
+    pub fn read_slots(&self, member: usize, request: &Serve) -> Option<Arc<Envelope>> {
+        let node = &self.nodes[member];
+        let mut slots = Vec::new();
+        for slot in &request.slots {
+            let Some(slot) = read_slot(node, slot) else { break };
+            slots.push(slot);
+        }
+        if slots.is_empty() {
+            return None;
+        }
+        let message = PeerMessage::Decided { mark: request.mark, slots };
+        Some(Arc::new(Envelope { epoch: crate::types::Epoch(0), configuration: self.group.configuration, message }))
+    }
+
+    /// Adds up what replicas count, when a process ends or the simulation does.
+    pub fn collect_counters(&mut self, member: usize) {
+        let Some(driver) = self.nodes[member].driver() else { return };
+        let counters = driver.replica().counters();
+        let coverage = &mut self.coverage;
+        coverage.barred += counters.barred;
+        coverage.adoptions += counters.adoptions;
+        coverage.adoptions_of_several += counters.adoptions_of_several;
+        coverage.slots_by_catchup += counters.slots_by_catchup;
+        coverage.resignations += counters.resignations;
+        coverage.rot_repaired += counters.repairs;
+        coverage.slow_syncs += std::mem::take(&mut self.nodes[member].shell.lock().slow_syncs);
+    }
+
+    /// Judges everything a member did in a turn or a start, in order.
+    fn judge(&mut self, member: usize) -> Result<Vec<(Moment, Act)>, Violation> {
+        let mut acts = Vec::new();
+        for (at, effect) in self.nodes[member].effects() {
+            match effect {
+                Effect::Durable { file, offset, bytes } => {
+                    self.follow(at, member, 3 << 32 | bytes.len() as u64);
+                    let files = &self.nodes[member].files;
+                    let found = self.storages[member].durable(&file, offset, &bytes, |name| files.contents(name));
+                    self.durable(member, at, found)?;
+                }
+                Effect::Settled { file } => {
+                    let found = self.storages[member].settled(&file, &self.nodes[member].files.contents(&file));
+                    self.durable(member, at, found)?;
+                }
+                Effect::Send { to, envelope } => {
+                    self.sent(member, at, &envelope)?;
+                    if let Some(to) = self.group.index(&to) {
+                        acts.push((at, Act::Send { to, envelope }));
+                    }
+                }
+                Effect::Refuse { peer, reason } => {
+                    self.chart.note(at, member, format!("refuses {}: {reason}", peer.short()));
+                    if let Some(peer) = self.group.index(&peer) {
+                        acts.push((at, Act::Refuse { peer, reason }));
+                    }
+                }
+                Effect::Serve(request) => acts.push((at, Act::Serve(request))),
+                Effect::Deliver(batches) => {
+                    for delivered in &batches {
+                        self.delivered(member, at, delivered)?;
+                    }
+                }
+                Effect::Answer(outcomes) => {
+                    for (ticket, outcome) in &outcomes {
+                        self.answered(member, at, *ticket, outcome)?;
+                    }
+                }
+            }
+        }
+        Ok(acts)
+    }
+
+    /// Records became durable: each is judged by what every disk holds by now.
+    fn durable(
+        &mut self,
+        member: usize,
+        at: Moment,
+        found: Result<Vec<(Location, Record)>, String>,
+    ) -> Result<(), Violation> {
+        let found = found.map_err(|text| Violation::new("log", format!("member {}: {text}", member + 1)))?;
+        for (_, record) in found {
+            if let Record::Voter(voter) = &record
+                && self.agreement.voter(member).is_none_or(|earlier| earlier.round < voter.round)
+            {
+                self.chart.note(at, member, format!("enters {}", voter.round));
+                self.statements.enters(member, voter.round, &self.agreement)?;
+                self.coverage.views_entered += u64::from(voter.round.view.0 > 0);
+            }
+            self.agreement.durable(member, &record)?;
+        }
+        Ok(())
+    }
+
+    fn sent(&mut self, member: usize, at: Moment, envelope: &Envelope) -> Result<(), Violation> {
+        let message = &envelope.message;
+        self.follow(at, member, 4 << 32 | message.name().len() as u64);
+        let coverage = &mut self.coverage;
+        match message {
+            PeerMessage::FetchBatches { .. } => coverage.fetches_of_batches += 1,
+            PeerMessage::FetchLane { .. } => coverage.fetches_of_lanes += 1,
+            PeerMessage::FetchChain { .. } => coverage.fetches_of_chains += 1,
+            PeerMessage::FetchDecided { .. } => coverage.fetches_of_decided += 1,
+            _ => {}
+        }
+        self.statements.sent(member, message, &mut self.agreement, &self.storages[member])
+    }
+
+    fn delivered(&mut self, member: usize, at: Moment, delivered: &Delivered) -> Result<(), Violation> {
+        self.follow(at, member, 5 << 32 | delivered.first.0);
+        let read;
+        let bytes: &[u8] = match &delivered.bytes {
+            Some(bytes) => bytes,
+            None => {
+                read = self.nodes[member].read(&delivered.location).unwrap_or_default();
+                &read
+            }
+        };
+        let head = self.sequence.head();
+        let witness = Witness { agreement: &self.agreement, storage: &self.storages[member] };
+        self.sequence.delivered(member, delivered, bytes, &witness, &mut self.promises)?;
+        if self.sequence.head() > head {
+            self.coverage.ordered += delivered.count;
+            self.note_early(delivered, bytes);
+        }
+        Ok(())
+    }
+
+    /// A batch that its origin sent early and then lost in a crash was ordered all the same.
+    fn note_early(&mut self, delivered: &Delivered, bytes: &[u8]) {
+        let origin = self.group.index(&delivered.header.origin).expect("checked when it was delivered");
+        let lost = !self.storages[origin].holds_batch(&Digest::of("batch", bytes));
+        let later: Incarnation = self.agreement.incarnation(origin);
+        if lost && (later > delivered.header.incarnation || !self.nodes[origin].runs()) {
+            self.coverage.early_batches_ordered += 1;
+        }
+    }
+
+    fn answered(&mut self, member: usize, at: Moment, ticket: Ticket, outcome: &Outcome) -> Result<(), Violation> {
+        self.follow(at, member, 6 << 32 | ticket.0);
+        let coverage = &mut self.coverage;
+        match outcome {
+            Outcome::Accepted { id } => {
+                coverage.answered_accepted += 1;
+                if !self.storages[member].holds_message(id) {
+                    let text = format!("member {} accepted {id}, which is not on its disk", member + 1);
+                    return Err(Violation::new("R7", text));
+                }
+            }
+            Outcome::Ordered { .. } => coverage.answered_ordered += 1,
+            Outcome::Rejected(Rejection::DiskFull(_)) => coverage.refused_disk_full += 1,
+            Outcome::Rejected(_) => coverage.answered_rejected += 1,
+            Outcome::OutcomeUnknown { .. } => coverage.answered_unknown += 1,
+        }
+        self.sequence.told(member, outcome)?;
+        self.promises.answered(member, self.nodes[member].starts, ticket, outcome)
+    }
+}
+
+fn read_slot(node: &Node, slot: &crate::driver::ServeSlot) -> Option<DecidedSlot> {
+    let bytes = node.read(&slot.entry)?;
+    let record = crate::types::record::EntryRecord::read(&bytes).ok()?;
+    let entry = crate::types::Entry::admit(&record.entry).ok()?;
+    let batches = slot.batches.iter().map(|batch| Batch::admit(node.read(batch)?.into()).ok());
+    Some(DecidedSlot {
+        entry: ChainEntry { slot: record.slot, parent: record.parent, entry: (entry, record.entry) },
+        batches: batches.collect::<Option<Vec<Batch>>>()?,
+    })
+}
+
+/// Draws what survives of unsynced writes in one crash: mostly nothing or everything, else parts of each write.
+pub fn tear(random: &mut Random) -> impl FnMut(&Unsynced<'_>) -> Survival + '_ {
+    let manner = random.weighted(&[(4, 0), (3, 1), (4, 2), (4, 3)]);
+    move |write| match manner {
+        0 => Survival::Nothing,
+        1 => Survival::All,
+        2 => Survival::Leading(random.index(write.length + 1)),
+        _ => Survival::Sectors((0..write.length / 512 + 2).map(|_| random.chance(600)).collect()),
+    }
+}
+
+/// Why a member that was told to die did so, for the coverage table.
+pub fn count_death(coverage: &mut Coverage, death: Death) {
+    match death {
+        Death::None => {}
+        Death::Effects(_) => coverage.crashes_inside_turn += 1,
+        Death::SyncAfterSend => {
+            coverage.crashes_inside_turn += 1;
+            coverage.crashes_before_sync += 1;
+        }
+        Death::AfterSync => {
+            coverage.crashes_inside_turn += 1;
+            coverage.crashes_after_sync += 1;
+        }
+    }
+}
