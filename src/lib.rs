@@ -1,4 +1,5 @@
 //! Synod: group communication that anyone can use.
+#[cfg(feature = "node")]
 pub mod api;
 #[cfg(feature = "node")]
 pub mod cmd;
