@@ -24,6 +24,8 @@ pub enum Exit {
     Unreachable = 69,
     /// A bug: something that must hold did not.
     Bug = 70,
+    /// Members contradict each other: this one stopped before it could break a promise.
+    Contradiction = 72,
     /// The member cannot come back under this identity.
     IdentityLost = 73,
     /// A write or a sync of the log failed.
@@ -44,6 +46,7 @@ impl Exit {
         (Exit::Crashed, "sim: a member stopped by itself"),
         (Exit::Unreachable, "no sidecar answers"),
         (Exit::Bug, "a bug: something that must hold did not; please report it"),
+        (Exit::Contradiction, "members contradict each other; stopped before a promise is broken, keep all logs"),
         (Exit::IdentityLost, "this member cannot come back under its identity (damaged, old or copied log)"),
         (Exit::DiskFailed, "a write or a sync of the log failed; what was promised stands on the disk"),
         (Exit::OutcomeUnknown, "publish: no answer came, the message is perhaps ordered; it was not repeated"),

@@ -6,6 +6,7 @@ pub mod exit;
 pub mod group;
 pub mod init;
 pub mod output;
+pub mod run;
 pub mod settings_arguments;
 pub mod verify;
 pub mod version;
@@ -32,6 +33,8 @@ struct CommandLine {
 
 #[derive(Debug, clap::Subcommand)]
 enum Command {
+    /// Run a member: the sidecar of one instance of a service
+    Run(run::RunArguments),
     /// Make a group: keys, genesis and one commented configuration per member
     Init(init::InitArguments),
     /// Check, print or explain the configuration
@@ -124,6 +127,7 @@ pub fn main() -> ExitCode {
 
 fn run(command: Command, output: Output) -> Result<(), Failure> {
     match command {
+        Command::Run(arguments) => run::run(&arguments),
         Command::Init(arguments) => init::run(&arguments, output),
         Command::Config(command) => config::run(command, output),
         Command::Verify(arguments) => verify::run(&arguments, output),

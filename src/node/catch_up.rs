@@ -40,8 +40,7 @@ impl CatchUp {
             Err(TrySendError::Full(request)) => {
                 tracing::debug!(peer = %request.to.short(), "too many requests for decided slots wait; this one is dropped");
             }
-            // The thread ends only with this sender, or by a panic, which ends the process.
-            Err(TrySendError::Disconnected(_)) => {}
+            Err(TrySendError::Disconnected(_)) => panic!("the catch-up thread lives as long as this sender"),
         }
     }
 }

@@ -1,14 +1,34 @@
 //! Floor 5: a real member. Settings, identity, data directory, real time, and the wiring of the adapters to the driver.
+//!
+//! | file | duty |
+//! |---|---|
+//! | `run` | one member, from its configuration to its end |
+//! | `driver_thread`, `outside` | the thread that owns replica and log, and what it needs |
+//! | `catch_up`, `log_reader` | the log, read for peers and for subscribers |
+//! | `listeners`, `mesh_figures`, `state_log`, `progress`, `logging` | the edges: addresses, figures, events |
+//! | `configuration`, `settings/`, `genesis_file`, `configuration_file`, `token` | what a member is told |
+//! | `identity`, `data_directory`, `random`, `real_time` | what a member has |
+//! | `founding` | makes a group |
+//! | `verification` | reads a log offline |
 
 pub mod catch_up;
 pub mod configuration;
 pub mod configuration_file;
 pub mod data_directory;
+pub mod driver_thread;
 pub mod founding;
 pub mod genesis_file;
 pub mod identity;
+pub mod listeners;
+pub mod log_reader;
 pub mod logging;
+pub mod mesh_figures;
+pub mod outside;
+pub mod progress;
 pub mod random;
 pub mod real_time;
+pub mod run;
 pub mod settings;
+pub mod state_log;
+pub mod token;
 pub mod verification;

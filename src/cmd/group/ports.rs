@@ -1,14 +1,15 @@
 //! Ports of a group on this machine.
 
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, TcpListener};
 
-use libp2p::multiaddr::{Multiaddr, Protocol};
+use libp2p::Multiaddr;
 
 use super::member_process::MemberProcess;
 use crate::cmd::exit::Failure;
 use crate::node::founding::Ports;
 use crate::node::genesis_file;
+use crate::node::listeners::socket_address;
 
 /// Free ports for so many members. They are free now; somebody else may still take one before its member does.
 pub fn free(members: usize) -> Result<Vec<Ports>, Failure> {
@@ -46,16 +47,6 @@ pub fn check_free(members: &[MemberProcess]) -> Result<(), Failure> {
         "these addresses cannot be used; stop what uses them, or choose another --base-port for a new group:\n  {}",
         taken.join("\n  ")
     )))
-}
-
-/// The IP address and TCP port a multiaddress begins with.
-fn socket_address(address: &Multiaddr) -> Option<SocketAddr> {
-    let mut parts = address.iter();
-    match (parts.next()?, parts.next()?) {
-        (Protocol::Ip4(ip), Protocol::Tcp(port)) => Some((ip, port).into()),
-        (Protocol::Ip6(ip), Protocol::Tcp(port)) => Some((ip, port).into()),
-        _ => None,
-    }
 }
 
 #[cfg(test)]

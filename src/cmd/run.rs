@@ -1,0 +1,115 @@
+//! `synod run`: the sidecar.
+
+use std::io::Read;
+use std::sync::Arc;
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::Notify;
+
+use super::exit::{Exit, Failure};
+use super::settings_arguments::SettingsArguments;
+use crate::driver::{StartError, Stop};
+use crate::node::driver_thread::DriverError;
+use crate::node::logging;
+use crate::node::run::{self, RunError};
+use crate::protocol::Halt;
+use crate::wal::OpenError;
+
+/// How to run.
+#[derive(Debug, clap::Args)]
+pub struct RunArguments {
+    #[command(flatten)]
+    settings: SettingsArguments,
+    /// Stop, as on SIGTERM, when standard input ends: whoever started this holds the other end, and is gone then
+    #[arg(long)]
+    exit_with_parent: bool,
+}
+
+/// Runs the member until it is told to stop.
+pub fn run(arguments: &RunArguments) -> Result<(), Failure> {
+    let configuration = arguments.settings.configuration()?;
+    logging::start(configuration.settings.log);
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::failed(format!("no runtime: {error}")))?;
+    let parent_gone = Arc::new(Notify::new());
+    if arguments.exit_with_parent {
+        watch_standard_input(parent_gone.clone());
+    }
+    let outcome = runtime.block_on(async {
+        let listen = |kind| signal(kind).map_err(|error| Failure::failed(format!("signals cannot be heard: {error}")));
+        let signals =
+            Signals { terminate: listen(SignalKind::terminate())?, interrupt: listen(SignalKind::interrupt())? };
+        let signals = Arc::new(tokio::sync::Mutex::new(signals));
+        let stop = || told_to_stop(signals.clone(), parent_gone.clone());
+        run::run(configuration, stop).await.map_err(failure)
+    });
+    // Threads that read the disk for somebody may still be at it; nothing waits for them.
+    runtime.shutdown_background();
+    outcome.inspect_err(|failure| tracing::error!(exit = failure.exit as u8, "{}", failure.message))
+}
+
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+async fn told_to_stop(signals: Arc<tokio::sync::Mutex<Signals>>, parent_gone: Arc<Notify>) {
+    let mut signals = signals.lock().await;
+    let Signals { terminate, interrupt } = &mut *signals;
+    tokio::select! {
+        _ = terminate.recv() => tracing::info!("told to stop by SIGTERM"),
+        _ = interrupt.recv() => tracing::info!("told to stop by SIGINT"),
+        () = parent_gone.notified() => tracing::info!("told to stop by the end of standard input"),
+    }
+}
+
+/// Reads standard input on a thread of its own: a read of it cannot be cancelled.
+fn watch_standard_input(gone: Arc<Notify>) {
+    std::thread::spawn(move || {
+        let mut buffer = [0; 256];
+        while std::io::stdin().read(&mut buffer).is_ok_and(|count| count > 0) {}
+        gone.notify_one();
+    });
+}
+
+/// How each cause ends the process.
+fn failure(error: RunError) -> Failure {
+    let exit = match &error {
+        RunError::DataDirectory(_)
+        | RunError::Identity(_)
+        | RunError::NotAMember { .. }
+        | RunError::Token(_)
+        | RunError::CannotListen(_)
+        | RunError::Mesh(_)
+        | RunError::Api(_) => Exit::Usage,
+        RunError::System(_) => Exit::Failure,
+        RunError::Driver(error) => driver_exit(error),
+    };
+    Failure::new(exit, error)
+}
+
+fn driver_exit(error: &DriverError) -> Exit {
+    match error {
+        DriverError::Panicked => Exit::Bug,
+        DriverError::Start(StartError::Halt(halt)) | DriverError::Stop(Stop::Halt(halt)) => halt_exit(halt),
+        DriverError::Start(StartError::Log(_)) | DriverError::Stop(Stop::Log(_)) => Exit::DiskFailed,
+        DriverError::Start(StartError::Open(error)) => match error {
+            OpenError::Setting { .. }
+            | OpenError::Owner { .. }
+            | OpenError::Format { .. }
+            | OpenError::Rules { .. } => Exit::Usage,
+            OpenError::NoHeader | OpenError::Refused { .. } => Exit::IdentityLost,
+            OpenError::Folder(_) | OpenError::Read { .. } | OpenError::Write { .. } => Exit::DiskFailed,
+        },
+    }
+}
+
+fn halt_exit(halt: &Halt) -> Exit {
+    match halt {
+        Halt::RotAboveDecided { .. } | Halt::RefusedAsStale { .. } | Halt::Unreadable(_) => Exit::IdentityLost,
+        Halt::OtherGroup { .. } => Exit::Usage,
+        Halt::TwoDigests { .. } | Halt::Diverged { .. } | Halt::InvalidDecision { .. } => Exit::Contradiction,
+    }
+}

@@ -1,0 +1,333 @@
+//! One member, from its configuration to its end.
+
+use std::future::Future;
+use std::io;
+use std::path::Path;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use libp2p::Multiaddr;
+use libp2p::identity::Keypair;
+use tokio::sync::{Semaphore, oneshot, watch};
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+
+use super::catch_up::CatchUp;
+use super::configuration::Configuration;
+use super::data_directory::{DataDirectory, DataDirectoryError, log_folder};
+use super::driver_thread::{DriverError, DriverThread};
+use super::identity::{Identity, IdentityError};
+use super::listeners::{CannotListen, Listeners};
+use super::log_reader::LogReader;
+use super::outside::{HelloSource, LateMesh, Observed, RealOutside};
+use super::progress::Progress;
+use super::real_time::RealTime;
+use super::settings::Settings;
+use super::state_log::StateLog;
+use super::{mesh_figures, random, token};
+use crate::api::{self, ApiSettings, CannotServe, Host, MemberEntry, Tickets};
+use crate::delivery;
+use crate::driver::Start;
+use crate::driver::inbox::{InboxSender, inbox};
+use crate::net::{Mesh, MeshError, MeshMember, MeshSettings};
+use crate::types::peer::{Envelope, Hello};
+use crate::types::{Genesis, MemberId, PeerMessage, Position, Sabotage, StartNonce, limits};
+use crate::wal::{self, DiskFiles};
+
+/// Zero-filled segments kept ready.
+const SPARES: usize = 2;
+/// Beyond the time a publish may take, a drain waits this long.
+const DRAIN_MARGIN: Duration = Duration::from_secs(2);
+
+/// Why a member did not start, or ended by itself.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// The data directory cannot be used.
+    #[error(transparent)]
+    DataDirectory(#[from] DataDirectoryError),
+    /// There is no usable key.
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
+    /// The group does not know this key.
+    #[error(
+        "the key in data_dir is of member {member}, which the genesis of group `{group}` does not name; check data_dir and \
+         genesis, the membership is fixed"
+    )]
+    NotAMember {
+        /// Whose key it is.
+        member: MemberId,
+        /// The group's name.
+        group: String,
+    },
+    /// The token file cannot be used.
+    #[error("{0}")]
+    Token(String),
+    /// Addresses cannot be used.
+    #[error(transparent)]
+    CannotListen(#[from] CannotListen),
+    /// The mesh does not start.
+    #[error(transparent)]
+    Mesh(#[from] MeshError),
+    /// The API cannot be served.
+    #[error(transparent)]
+    Api(#[from] CannotServe),
+    /// The driver ended.
+    #[error(transparent)]
+    Driver(#[from] DriverError),
+    /// The system refuses a thread or randomness.
+    #[error("the system refuses what the member needs: {0}")]
+    System(#[from] io::Error),
+}
+
+/// Who this member is, with its data directory held.
+struct Member {
+    identity: Identity,
+    genesis: Genesis,
+    settings: Settings,
+    directory: DataDirectory,
+}
+
+/// Runs a member until `stop` is done, then drains it. Needs a tokio runtime.
+///
+/// `stop` is polled again while draining: a second stop ends the drain at once.
+pub async fn run<S: Future<Output = ()>>(
+    configuration: Configuration,
+    mut stop: impl FnMut() -> S,
+) -> Result<(), RunError> {
+    let Configuration { settings, genesis } = configuration;
+    let directory = DataDirectory::lock(&settings.data_dir)?;
+    let identity = Identity::load(directory.path())?;
+    let member = identity.member();
+    if !genesis.members.iter().any(|named| named.id == member) {
+        return Err(RunError::NotAMember { member, group: genesis.name });
+    }
+    let token = settings.api.token_file.as_deref().map(token::read).transpose().map_err(RunError::Token)?;
+    let member = Member { identity, genesis, settings, directory };
+    let listeners = Listeners::take(&member.settings, &member.mesh_listen()).await?;
+    tracing::info!(
+        group = member.genesis.name,
+        cluster = %member.genesis.cluster().short(),
+        member = %member.identity.member(),
+        api = %listeners.tcp.local_addr()?,
+        socket = %member.settings.api.socket.display(),
+        "starting"
+    );
+    let mut parts = Parts::start(&member, listeners, token)?;
+    let outcome = parts.serve_until(&member, stop()).await;
+    match outcome {
+        Ok(()) => {
+            let patience = stop();
+            parts.drain(&member, patience).await?;
+            remove_socket(&member.settings.api.socket);
+            tracing::info!("stopped");
+            Ok(())
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// The parts of a running member.
+struct Parts {
+    driver: DriverThread,
+    mesh: LateMesh,
+    hello: Option<oneshot::Receiver<watch::Receiver<Hello>>>,
+    inbox: InboxSender,
+    api: JoinHandle<Result<(), CannotServe>>,
+    stop_api: watch::Sender<bool>,
+    tickets: Arc<Tickets>,
+}
+
+impl Parts {
+    /// Starts the API and the driver's thread. The mesh follows when the driver has a hello.
+    fn start(member: &Member, listeners: Listeners, token: Option<String>) -> Result<Parts, RunError> {
+        let time = RealTime::start();
+        let (inbox_sender, inbox) = inbox();
+        let mesh: LateMesh = Arc::new(OnceLock::new());
+        let tickets = Arc::new(Tickets::new());
+        let reader = LogReader::default();
+        let (delivered_sender, delivered) = watch::channel(Position(0));
+        let notify = move |position| {
+            delivered_sender.send_replace(position);
+        };
+        let (delivery_writer, delivery_reader) = delivery::stream(Arc::new(reader.clone()), notify);
+        let (observed_sender, observed) = watch::channel::<Observed>(None);
+        let (hello_sender, hello) = oneshot::channel();
+        let folder = log_folder(member.directory.path());
+        let outside = RealOutside {
+            time,
+            inbox,
+            mesh: mesh.clone(),
+            hello: HelloSource::Waiting(hello_sender),
+            catch_up: member.catch_up(reader.clone(), mesh.clone())?,
+            delivery: delivery_writer,
+            tickets: tickets.clone(),
+            observed: observed_sender,
+            progress: Progress::of(bytes_of(&folder)),
+            state_log: StateLog::new(member.names()),
+            encoded: None,
+        };
+        let driver =
+            DriverThread::start(member.start()?, DiskFiles::new(folder), outside, reader, inbox_sender.clone())?;
+        let links = mesh.clone();
+        let host = Host {
+            member: member.identity.member(),
+            members: member.entries(),
+            inbox: inbox_sender.clone(),
+            tickets: tickets.clone(),
+            delivery: delivery_reader,
+            delivered,
+            observed,
+            started: driver.started.clone(),
+            now: Box::new(move || time.instant()),
+            links: Box::new(move || mesh_figures::document(links.get())),
+        };
+        let settings = ApiSettings {
+            tcp: Some(listeners.tcp),
+            unix: Some(listeners.unix),
+            publish_timeout: member.settings.api.publish_timeout,
+            token,
+            ..ApiSettings::new(member.genesis.limits.message_bytes_max)
+        };
+        let (stop_api, stopped) = watch::channel(false);
+        let api = tokio::spawn(api::serve(settings, host, stopped));
+        Ok(Parts { driver, mesh, hello: Some(hello), inbox: inbox_sender, api, stop_api, tickets })
+    }
+
+    /// Starts the mesh when it is time, and goes on until `stop` is done, or something ends by itself.
+    async fn serve_until(&mut self, member: &Member, stop: impl Future<Output = ()>) -> Result<(), RunError> {
+        tokio::pin!(stop);
+        loop {
+            let hello = async {
+                match &mut self.hello {
+                    Some(hello) => hello.await.ok(),
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                () = &mut stop => return Ok(()),
+                ended = self.driver.ended() => {
+                    ended?;
+                    unreachable!("the driver ends in order only when it is told");
+                }
+                Some(hello) = hello => {
+                    self.hello = None;
+                    let mesh = Mesh::start(member.mesh_settings(hello, self.inbox.clone())?).await?;
+                    tracing::info!(listen = ?mesh.listen_addresses(), "the mesh is up");
+                    // There is one hello, so there is one mesh.
+                    let _ = self.mesh.set(mesh);
+                }
+            }
+        }
+    }
+
+    /// Stops accepting, finishes what was accepted, resigns if leading. `hurry` ends the wait.
+    async fn drain(mut self, member: &Member, hurry: impl Future<Output = ()>) -> Result<(), RunError> {
+        tracing::info!("draining");
+        self.stop_api.send_replace(true);
+        if !*self.driver.started.borrow() {
+            // Nothing was accepted in this start, and the log may be left at any moment.
+            self.api.abort();
+            return Ok(());
+        }
+        self.driver.drain();
+        let patience = member.settings.api.publish_timeout + DRAIN_MARGIN;
+        let finished = async {
+            // A driver that has ended has nothing left to drain.
+            let _ = self.driver.drained.wait_for(|drained| *drained).await;
+            let _ = (&mut self.api).await;
+        };
+        tokio::select! {
+            finished = timeout(patience, finished) => {
+                if finished.is_err() {
+                    tracing::warn!("not everything accepted is ordered; it is on the disk and is offered again at the next start");
+                }
+            }
+            () = hurry => tracing::warn!("stopped at once; what is accepted is on the disk and is offered again at the next start"),
+        }
+        self.driver.finish().await?;
+        self.tickets.close();
+        if let Some(mesh) = self.mesh.get() {
+            mesh.clone().stop().await;
+        }
+        self.api.abort();
+        Ok(())
+    }
+}
+
+impl Member {
+    fn names(&self) -> Vec<(MemberId, String)> {
+        self.genesis.members.iter().map(|member| (member.id, member.name.clone())).collect()
+    }
+
+    fn entries(&self) -> Vec<MemberEntry> {
+        let members = self.genesis.members.iter().cloned();
+        members.map(|member| MemberEntry { id: member.id, name: member.name, addresses: member.addresses }).collect()
+    }
+
+    /// Where the mesh listens: what the settings say, else what genesis says of this member.
+    fn mesh_listen(&self) -> Vec<Multiaddr> {
+        if !self.settings.mesh_listen.is_empty() {
+            return self.settings.mesh_listen.clone();
+        }
+        let own = self.genesis.members.iter().find(|member| member.id == self.identity.member());
+        own.into_iter().flat_map(|member| multiaddresses(&member.addresses)).collect()
+    }
+
+    fn mesh_settings(&self, hello: watch::Receiver<Hello>, inbox: InboxSender) -> Result<MeshSettings, RunError> {
+        let keypair =
+            Keypair::ed25519_from_bytes(self.identity.secret()).map_err(|error| MeshError::Key(error.to_string()))?;
+        let members = self.genesis.members.iter().map(|member| MeshMember {
+            id: member.id,
+            name: member.name.clone(),
+            addresses: multiaddresses(&member.addresses),
+        });
+        Ok(MeshSettings {
+            keypair,
+            listen: self.mesh_listen(),
+            members: members.collect(),
+            hello,
+            inbox,
+            credits: Arc::new(Semaphore::new(limits::INBOX_BYTES)),
+        })
+    }
+
+    fn start(&self) -> io::Result<Start> {
+        Ok(Start {
+            genesis: self.genesis.clone(),
+            member: self.identity.member(),
+            nonce: StartNonce(u64::from_be_bytes(random::bytes()?)),
+            timing: self.settings.timing,
+            sabotage: Sabotage::NONE,
+            log: wal::Settings { segment_bytes: self.settings.segment_bytes, spares: SPARES, sabotage: Sabotage::NONE },
+        })
+    }
+
+    fn catch_up(&self, reader: LogReader, mesh: LateMesh) -> io::Result<CatchUp> {
+        let configuration = self.genesis.configuration();
+        let (epoch, digest) = (configuration.epoch, configuration.digest());
+        let send = move |to: MemberId, message: PeerMessage| {
+            if let Some(mesh) = mesh.get() {
+                mesh.send(to, &Envelope { epoch, configuration: digest, message });
+            }
+        };
+        CatchUp::start(move |location| reader.payload(location), send)
+    }
+}
+
+/// Addresses of a genesis, which were checked when it was read.
+fn multiaddresses(texts: &[String]) -> Vec<Multiaddr> {
+    texts.iter().map(|text| text.parse().expect("a genesis is checked when it is read")).collect()
+}
+
+/// Bytes of all files in a folder; 0 if there is none.
+fn bytes_of(folder: &Path) -> u64 {
+    let Ok(entries) = std::fs::read_dir(folder) else { return 0 };
+    entries.flatten().filter_map(|entry| entry.metadata().ok()).map(|metadata| metadata.len()).sum()
+}
+
+/// The socket of a member that has ended leads nowhere.
+fn remove_socket(path: &Path) {
+    if let Err(error) = std::fs::remove_file(path) {
+        tracing::debug!(path = %path.display(), %error, "the socket stays");
+    }
+}
