@@ -5,9 +5,14 @@ pub mod demo;
 pub mod exit;
 pub mod group;
 pub mod init;
+pub mod members;
 pub mod output;
+pub mod publish;
 pub mod run;
 pub mod settings_arguments;
+pub mod sidecar;
+pub mod status;
+pub mod tail;
 pub mod verify;
 pub mod version;
 
@@ -37,6 +42,14 @@ enum Command {
     Run(run::RunArguments),
     /// Make a group: keys, genesis and one commented configuration per member
     Init(init::InitArguments),
+    /// Publish a message and print its place in the order
+    Publish(publish::PublishArguments),
+    /// Print the messages in their order, and go on as they come
+    Tail(tail::TailArguments),
+    /// Show a member: role, head, links
+    Status(sidecar::SidecarArguments),
+    /// Show the members of the group
+    Members(sidecar::SidecarArguments),
     /// Check, print or explain the configuration
     #[command(subcommand)]
     Config(config::ConfigCommand),
@@ -129,6 +142,10 @@ fn run(command: Command, output: Output) -> Result<(), Failure> {
     match command {
         Command::Run(arguments) => run::run(&arguments),
         Command::Init(arguments) => init::run(&arguments, output),
+        Command::Publish(arguments) => publish::run(&arguments, output),
+        Command::Tail(arguments) => tail::run(&arguments, output),
+        Command::Status(arguments) => status::run(&arguments, output),
+        Command::Members(arguments) => members::run(&arguments, output),
         Command::Config(command) => config::run(command, output),
         Command::Verify(arguments) => verify::run(&arguments, output),
         Command::Version => {
