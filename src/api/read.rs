@@ -52,9 +52,14 @@ pub(super) async fn read(api: &Api, request: Request, parameters: Parameters) ->
     }
 }
 
+/// Tells the operator that the log fails a reader.
+pub(super) fn report(error: &SourceError) {
+    tracing::error!(%error, "a reader cannot be served");
+}
+
 /// The answer when the log fails a reader. The operator hears of it too.
 pub(super) fn unreadable(error: &SourceError) -> Box<Problem> {
-    tracing::error!(%error, "a reader cannot be served");
+    report(error);
     Problem::new(
         StatusCode::INTERNAL_SERVER_ERROR,
         "log_unreadable",

@@ -11,7 +11,7 @@ use crate::api::{ApiSettings, CannotServe};
 use crate::driver::LogFigures;
 use crate::types::{Ack, Position, Readiness};
 
-/// Every route of API.md, and whether it is there.
+/// Every route of the host API, and whether it is there.
 const CONTRACT: [(&str, &str, bool); 20] = [
     ("POST", "/v1/messages", true),
     ("GET", "/v1/messages", true),

@@ -47,6 +47,8 @@ async fn pages_follow_each_other() {
         assert_eq!(end, json!({"messages": [], "next": 7, "head": 7}));
         let beyond = page(&client, "after=99").await;
         assert_eq!(beyond, json!({"messages": [], "next": 99, "head": 7}));
+        let far = page(&client, &format!("after={}&wait=1ms", u64::MAX)).await;
+        assert_eq!(far, json!({"messages": [], "next": u64::MAX, "head": 7}));
         let latest = page(&client, "after=latest").await;
         assert_eq!(latest, json!({"messages": [], "next": 7, "head": 7}));
     }
