@@ -2,6 +2,7 @@
 
 pub mod config;
 pub mod demo;
+pub mod dev;
 pub mod exit;
 pub mod group;
 pub mod init;
@@ -42,6 +43,10 @@ enum Command {
     Run(run::RunArguments),
     /// Make a group: keys, genesis and one commented configuration per member
     Init(init::InitArguments),
+    /// Run a whole group on this machine, for trying and for tests
+    Dev(dev::DevArguments),
+    /// Tell a story with a real group: publish from all, kill the leader, restart it, compare what all delivered
+    Demo,
     /// Publish a message and print its place in the order
     Publish(publish::PublishArguments),
     /// Print the messages in their order, and go on as they come
@@ -142,6 +147,8 @@ fn run(command: Command, output: Output) -> Result<(), Failure> {
     match command {
         Command::Run(arguments) => run::run(&arguments),
         Command::Init(arguments) => init::run(&arguments, output),
+        Command::Dev(arguments) => dev::run(&arguments, output),
+        Command::Demo => demo::run(output),
         Command::Publish(arguments) => publish::run(&arguments, output),
         Command::Tail(arguments) => tail::run(&arguments, output),
         Command::Status(arguments) => status::run(&arguments, output),
