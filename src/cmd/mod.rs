@@ -12,6 +12,7 @@ pub mod publish;
 pub mod run;
 pub mod settings_arguments;
 pub mod sidecar;
+pub mod sim;
 pub mod status;
 pub mod tail;
 pub mod verify;
@@ -60,6 +61,8 @@ enum Command {
     Config(config::ConfigCommand),
     /// Read a log offline: what it holds and whether it is whole
     Verify(verify::VerifyArguments),
+    /// Simulate groups with faults drawn from seeds, and judge every step
+    Sim(sim::SimArguments),
     /// Print the versions this binary speaks
     Version,
     #[command(flatten)]
@@ -135,6 +138,7 @@ pub fn main() -> ExitCode {
         Ok(()) => Exit::Success.into(),
         Err(failure) => {
             match output {
+                _ if failure.message.is_empty() => {}
                 Output::Text => eprintln!("synod: {}", failure.message),
                 Output::Json => eprintln!("{}", json!({ "error": failure.message, "exit": failure.exit as u8 })),
             }
@@ -155,6 +159,7 @@ fn run(command: Command, output: Output) -> Result<(), Failure> {
         Command::Members(arguments) => members::run(&arguments, output),
         Command::Config(command) => config::run(command, output),
         Command::Verify(arguments) => verify::run(&arguments, output),
+        Command::Sim(arguments) => sim::run(&arguments, output),
         Command::Version => {
             version::run(output);
             Ok(())

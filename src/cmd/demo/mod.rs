@@ -89,7 +89,7 @@ impl Demo {
         }
         settle::ready(&mut self.members, &self.clients).await?;
         self.say("all three are ready; publishing through all of them at once");
-        let publishers: Vec<Publisher> = (0..MEMBERS).map(|index| self.publisher(index, "")).collect();
+        let mut publishers: Vec<Publisher> = (0..MEMBERS).map(|index| self.publisher(index, "")).collect();
         self.watch(&publishers, BEFORE_THE_KILL).await;
         let kill = self.kill_the_leader(&publishers).await?;
         let name = self.members[kill.victim].name().to_owned();
@@ -97,10 +97,10 @@ impl Demo {
         self.say(&format!("{name} is started again, with what its disk holds"));
         settle::ready(&mut self.members, &self.clients).await?;
         self.say(&format!("{name} is back and publishes again"));
-        let returned = self.publisher(kill.victim, "-again");
+        publishers.push(self.publisher(kill.victim, "-again"));
         self.watch(&publishers, AFTER_THE_RESTART).await;
         let mut sent = Vec::new();
-        for publisher in publishers.into_iter().chain([returned]) {
+        for publisher in publishers {
             sent.push(publisher.finish().await);
         }
         let head = settle::same_head(&mut self.members, &self.clients).await?;
@@ -147,9 +147,9 @@ impl Demo {
         // Both survivors have seen deliveries before the silence begins.
         settle::until("the survivors deliver", || subscribers.iter().all(|subscriber| subscriber.count() > 0)).await?;
         let pid = self.members[victim].pid().unwrap_or_default();
-        publishers[victim].stop();
         let at = Instant::now();
         self.members[victim].kill().await?;
+        publishers[victim].stop();
         self.say(&format!("{}, the leader, is killed with SIGKILL (process {pid})", self.members[victim].name()));
         self.watch(publishers, AFTER_THE_KILL).await;
         let now = Instant::now();
