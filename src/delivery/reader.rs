@@ -85,7 +85,7 @@ impl DeliveryReader {
         let mut room = Room::new(position, limits);
         for row in first..shared.index.rows() {
             let placement = shared.index.placement(row);
-            let Some(bytes) = shared.ring.find(row).filter(|_| room.takes(&placement)) else { break };
+            let Some(bytes) = shared.ring.find(row).filter(|bytes| room.takes(&placement, bytes.len())) else { break };
             batches.push(PlacedBatch::new(placement, bytes));
         }
         if batches.is_empty() { Recent::Behind } else { Recent::Batches(batches) }
@@ -117,7 +117,10 @@ impl DeliveryReader {
         let mut room = Room::new(position, limits);
         (shared.index.row_after(position)..shared.index.rows())
             .map(|row| (shared.index.placement(row), shared.ring.find(row)))
-            .take_while(|(placement, _)| room.takes(placement))
+            .take_while(|(placement, bytes)| {
+                let length = bytes.as_ref().map_or(placement.location.length as usize, Bytes::len);
+                room.takes(placement, length)
+            })
             .collect()
     }
 
@@ -159,9 +162,8 @@ impl Room {
         Room { after, bytes: limits.bytes, messages: limits.messages, first: true }
     }
 
-    /// Whether there is room for the next batch; the first always has it.
-    fn takes(&mut self, placement: &Placement) -> bool {
-        let length = placement.location.length as usize;
+    /// Whether there is room for the next batch, of `length` bytes; the first always has it.
+    fn takes(&mut self, placement: &Placement, length: usize) -> bool {
         if !std::mem::take(&mut self.first) && (length > self.bytes || self.messages == 0) {
             return false;
         }

@@ -156,6 +156,17 @@ async fn the_last_event_id_wins_over_after() {
     assert_eq!(data(&page), ["3"]);
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn before_the_start_is_finished_readers_wait_and_then_are_refused() {
+    let plan = Plan { publish_timeout: Duration::from_millis(20), started: false, ..Plan::default() };
+    let member = Member::planned(plan).await;
+    let answer = member.tcp().send(Method::GET, "/v1/messages", &[], Bytes::new()).await.unwrap();
+    let document: Value = serde_json::from_slice(&answer.body).unwrap();
+    assert_eq!((answer.status, &document["code"]), (StatusCode::SERVICE_UNAVAILABLE, &json!("starting")));
+    member.started.send_replace(true);
+    assert_eq!(page(&member.tcp(), "").await["head"], 0);
+}
+
 /// Publishes until told to stop; gives back how many.
 fn publish_on(member: &Member, stop: Arc<AtomicBool>) -> tokio::task::JoinHandle<u64> {
     let client = member.tcp();
