@@ -384,7 +384,7 @@ impl<M: FaultModel> Replica<M> {
                         epoch,
                         hlc: placed.hlc,
                         header: placed.held.header,
-                        location: location.unwrap_or_default(),
+                        location: location.unwrap_or_default(), // none only where rule Delivery is switched off
                         bytes: placed.held.bytes,
                     });
                 }

@@ -12,7 +12,7 @@ use bytes::Bytes;
 use minicbor::{Decode, Decoder, Encode};
 
 use super::ids::{BatchNumber, Digest, Incarnation, MemberId, MessageId, MessageNumber};
-use super::message::Message;
+use super::message::{Message, MessageKind};
 
 /// Which batch of which lane: (incarnation, number), compared as a pair within one member.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]
@@ -162,6 +162,9 @@ impl Batch {
         let header = whole.header;
         if header.count != whole.messages.len() as u64 {
             return Err(NotABatch::Contradiction("its count is not the number of its messages"));
+        }
+        if whole.messages.iter().any(|message| message.kind != MessageKind::Application) {
+            return Err(NotABatch::Contradiction("it carries membership commands, which rules version 0 does not know"));
         }
         Batch::checked(header, bytes)
     }
