@@ -12,6 +12,7 @@ use bytes::Bytes;
 use minicbor::{Decode, Decoder, Encode};
 
 use super::ids::{BatchNumber, Digest, Incarnation, MemberId, MessageId, MessageNumber};
+use super::limits;
 use super::message::{Message, MessageKind};
 
 /// Which batch of which lane: (incarnation, number), compared as a pair within one member.
@@ -164,7 +165,9 @@ impl Batch {
             return Err(NotABatch::Contradiction("its count is not the number of its messages"));
         }
         if whole.messages.iter().any(|message| message.kind != MessageKind::Application) {
-            return Err(NotABatch::Contradiction("it carries membership commands, which rules version 0 does not know"));
+            return Err(NotABatch::Contradiction(
+                "it carries membership commands, which rules version 0 does not know",
+            ));
         }
         Batch::checked(header, bytes)
     }
@@ -188,6 +191,9 @@ impl Batch {
     }
 
     fn checked(header: BatchHeader, bytes: Bytes) -> Result<Batch, NotABatch> {
+        if bytes.len() as u64 > limits::BATCH_BYTES_CEILING {
+            return Err(NotABatch::Contradiction("it is larger than any group allows"));
+        }
         if header.number == BatchNumber(0) || header.incarnation == Incarnation(0) || header.first == MessageNumber(0) {
             return Err(NotABatch::Contradiction("numbers begin at 1"));
         }
