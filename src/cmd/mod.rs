@@ -1,5 +1,6 @@
 //! Floor 6: the command line. Chooses and starts; each command is a file of its own.
 
+pub mod bench;
 pub mod config;
 pub mod demo;
 pub mod dev;
@@ -48,6 +49,8 @@ enum Command {
     Dev(dev::DevArguments),
     /// Tell a story with a real group: publish from all, kill the leader, restart it, compare what all delivered
     Demo,
+    /// Measure this machine: delivery, silence after a kill, recovery, memory, simulation
+    Bench(bench::BenchArguments),
     /// Publish a message and print its place in the order
     Publish(publish::PublishArguments),
     /// Print the messages in their order, and go on as they come
@@ -153,6 +156,7 @@ fn run(command: Command, output: Output) -> Result<(), Failure> {
         Command::Init(arguments) => init::run(&arguments, output),
         Command::Dev(arguments) => dev::run(&arguments, output),
         Command::Demo => demo::run(output),
+        Command::Bench(arguments) => bench::run(&arguments, output),
         Command::Publish(arguments) => publish::run(&arguments, output),
         Command::Tail(arguments) => tail::run(&arguments, output),
         Command::Status(arguments) => status::run(&arguments, output),

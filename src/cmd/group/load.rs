@@ -20,7 +20,7 @@ const WAITING_MAX: usize = 2048;
 /// One message, sent once.
 #[derive(Debug, Clone)]
 pub struct Sent {
-    /// Its body, which no other message has.
+    /// Its body without the padding; no other message has it.
     pub body: String,
     /// When it was sent.
     pub at: Instant,
@@ -55,7 +55,7 @@ pub struct Plan {
     pub name: String,
     /// Messages a second.
     pub rate: f64,
-    /// Bytes of each body, at least what the name and a number take.
+    /// Bytes of each body, filled up with spaces; at least what the name and a number take.
     pub body_bytes: usize,
 }
 
@@ -103,8 +103,7 @@ async fn publish(client: Client, plan: Plan, stop: Arc<AtomicBool>, ordered: Arc
         let due = (began.elapsed().as_secs_f64() * plan.rate) as u64;
         while number < due && waiting.len() < WAITING_MAX {
             number += 1;
-            let body = format!("{:<width$}", format!("{}-{number}", plan.name), width = plan.body_bytes);
-            waiting.spawn(one(client.clone(), body));
+            waiting.spawn(one(client.clone(), format!("{}-{number}", plan.name), plan.body_bytes));
         }
         while let Some(message) = waiting.try_join_next() {
             keep(message.expect("publishing does not panic"));
@@ -116,9 +115,10 @@ async fn publish(client: Client, plan: Plan, stop: Arc<AtomicBool>, ordered: Arc
     sent
 }
 
-async fn one(client: Client, body: String) -> Sent {
+async fn one(client: Client, body: String, body_bytes: usize) -> Sent {
+    let padded = Bytes::from(format!("{body:<body_bytes$}"));
     let at = Instant::now();
-    let answer = client.publish("load", Some("text/plain"), Ack::Ordered, Bytes::from(body.clone())).await;
+    let answer = client.publish("load", Some("text/plain"), Ack::Ordered, padded).await;
     let outcome = match answer {
         Ok(Receipt::Ordered { position, .. }) => Outcome::Ordered(position),
         Ok(Receipt::Accepted { .. }) => Outcome::Unknown("answered with `accepted` instead of `ordered`".to_owned()),

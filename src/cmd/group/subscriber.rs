@@ -13,7 +13,7 @@ use crate::api::client::{Client, ClientError};
 pub struct Delivery {
     /// When it came.
     pub at: Instant,
-    /// The message's body.
+    /// The message's body without padding.
     pub body: String,
 }
 
@@ -35,7 +35,7 @@ impl Subscriber {
             while let Ok(Some(line)) = lines.next().await {
                 let at = Instant::now();
                 let event: Value = serde_json::from_slice(&line).unwrap_or_default();
-                let body = event["data"].as_str().unwrap_or_default().to_owned();
+                let body = event["data"].as_str().unwrap_or_default().trim_end().to_owned();
                 kept.lock().expect(UNPOISONED).push(Delivery { at, body });
             }
         });
