@@ -278,8 +278,11 @@ impl Switchboard {
 
     fn take(&mut self, id: ConnectionId, link: &Arc<Link>) {
         let others = self.connections.iter().filter(|(_, other)| other.member == link.peer.member);
-        let before: Vec<(ConnectionId, Arc<Link>)> =
-            others.filter_map(|(id, other)| Some((*id, other.link.clone()?))).collect();
+        // One that is down already is saying its last words.
+        let before: Vec<(ConnectionId, Arc<Link>)> = others
+            .filter_map(|(id, other)| Some((*id, other.link.clone()?)))
+            .filter(|(_, link)| link.is_up())
+            .collect();
         before.iter().for_each(|(_, link)| link.take_down());
         let connection = self.connections.get_mut(&id).expect("its offer was taken a moment ago");
         connection.link = Some(link.clone());
@@ -331,7 +334,7 @@ impl Switchboard {
                 totals.truncated.add(1);
                 (None, None)
             }
-            End::Refused { by_us, by_them } => (by_us.clone(), by_them.clone()),
+            End::Refused { by_us, by_them } => (by_us.as_deref().cloned(), by_them.as_deref().cloned()),
             End::Lost(_) | End::Closed | End::Left | End::Finished => (None, None),
         };
         let label = self.label(connection.member);
@@ -340,12 +343,12 @@ impl Switchboard {
         } else {
             debug!(peer = label, reason = ?end, "no link");
         }
-        if let (_, Some(refusal)) = &refusals
-            && self.shared.peers.contains_key(&connection.member)
-        {
-            let _ = self.intake.inbox.push(Input::Refused { peer: connection.member, reason: refusal.clone() }, None);
-        }
+        let by_them = refusals.1.clone();
         self.count_and_log(connection.member, label, refusals);
+        if let Some(reason) = by_them.filter(|_| self.shared.peers.contains_key(&connection.member)) {
+            // A driver that has ended needs no news.
+            let _ = self.intake.inbox.push(Input::Refused { peer: connection.member, reason }, None);
+        }
     }
 
     fn count_and_log(&mut self, member: MemberId, label: String, refusals: (Option<Refusal>, Option<Refusal>)) {

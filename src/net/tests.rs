@@ -426,6 +426,7 @@ async fn a_lost_peer_is_noticed_and_comes_back() {
         // As a SIGKILL: nothing is said, the sockets close.
         runtime.shutdown_background();
         one.expect_down(two.id);
+        until("its port is free", || transport::probe(&address.parse().unwrap()).is_ok()).await;
         let again = || Member::listening(keys[goes].clone(), &members, hello(3), &address);
         let mut two = again().await;
         assert_eq!(one.expect_up(two.id), hello(3));
