@@ -172,7 +172,8 @@ impl Link {
         (self.urgent.bytes(), self.bulk.bytes())
     }
 
-    fn refusal(&self) -> Option<Refusal> {
+    /// What is said last.
+    pub fn refusal(&self) -> Option<Refusal> {
         self.refusal.lock().expect("nobody panics with a refusal in hand").clone()
     }
 
