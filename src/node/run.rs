@@ -73,10 +73,16 @@ pub enum RunError {
     Api(#[from] CannotServe),
     /// The driver ended.
     #[error(transparent)]
-    Driver(#[from] DriverError),
+    Driver(Box<DriverError>),
     /// The system refuses a thread or randomness.
     #[error("the system refuses what the member needs: {0}")]
     System(#[from] io::Error),
+}
+
+impl From<DriverError> for RunError {
+    fn from(error: DriverError) -> RunError {
+        RunError::Driver(Box::new(error))
+    }
 }
 
 /// Who this member is, with its data directory held.
