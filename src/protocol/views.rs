@@ -314,7 +314,7 @@ impl<M: FaultModel> Replica<M> {
             return Some("its disk is full");
         }
         let ahead = -self.clock_offset_nanoseconds();
-        if ahead < 0 && ahead.unsigned_abs() > self.timing.clock_drift_max.as_nanos() as u64 {
+        if ahead > 0 && ahead.unsigned_abs() > self.timing.clock_drift_max.as_nanos() as u64 {
             return Some("its clock is ahead of the voters' median");
         }
         self.stands_still().then_some("nothing is decided although a batch waits")
