@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::model::FaultModel;
+use super::peers::Peer;
 use super::replica::Replica;
 use crate::types::host::PeerSnapshot;
 use crate::types::peer::Status;
@@ -73,7 +74,10 @@ impl<M: FaultModel> Replica<M> {
     fn is_outstanding(&self) -> bool {
         let behind = self.marks.last_key_value().is_some_and(|(slot, _)| *slot > self.chain.decided.slot);
         let unsettled = self.views.round.view > View(0) && !self.views.bases.contains_key(&self.views.round);
+        let decided = self.chain.decided.slot;
+        let trails = |peer: &Peer| peer.linked && peer.status.as_ref().is_some_and(|said| said.decided.slot < decided);
         behind
+            || self.peers.values().any(trails)
             || unsettled
             || self.repairing.is_some()
             || self.views.entering.is_some()

@@ -31,6 +31,8 @@ pub enum Effect {
     Settled {
         /// The file's name.
         file: String,
+        /// What is in it.
+        contents: Vec<u8>,
     },
     /// A message left.
     Send {

@@ -17,6 +17,7 @@
 //! | `publish M TEXT [accepted] [within TIME]` | a host publishes; it waits for `ordered` unless told otherwise |
 //! | `publish M TEXT times N` / `publish M TEXT bytes N` | N messages; a body of N bytes |
 //! | `drop KIND A->B`, `hold KIND A->B`, `pass KIND A->B` | what happens to messages from now on; `pass` delivers what was held |
+//! | `open KIND A->B` | new messages pass; what was held stays held |
 //! | `forget` | held messages never arrive |
 //! | `cut M N`, `link M N` | a pair's link breaks and stays broken; may come up again |
 //! | `silence A->B`, `speak A->B` | nothing arrives and nobody notices; it does again |
@@ -29,6 +30,9 @@
 //! | `drain M` | as SIGTERM does |
 //! | `inject A->B …` | a message made by hand, see [`inject`] |
 //! | `show M …`, `order`, `count M NAME …`, `log M` | state; who delivered what; counters; what recovery found |
+//! | `order count` | how many messages have a position, and who has them all |
+//! | `answers` | how publishers were answered |
+//! | `quiet`, `loud` | members' deeds are not told; are told again |
 //! | `watch KIND …`, `unwatch` | prints messages of these kinds as they arrive |
 
 mod inject;
