@@ -19,7 +19,7 @@ async fn killed_under_load(choose: impl AsyncFn(&Group) -> usize) {
     load.goes_on(&group.everybody(), 100).await;
     let victim = choose(&group).await;
     let survivors = group.others(victim);
-    group.members[victim].kill().await;
+    group.members[victim].kill();
     load.goes_on(&survivors, 200).await;
     group.members[victim].start_and_catch_up().await;
     load.goes_on(&group.everybody(), 100).await;
@@ -37,7 +37,7 @@ async fn commonware_4275_all_are_killed_at_once_under_load_twice_and_the_order_g
     for _ in 0..2 {
         let load = Load::start(&group);
         load.goes_on(&group.everybody(), 150).await;
-        group.kill_all().await;
+        group.kill_all();
         group.start_all().await;
         load.goes_on(&group.everybody(), 50).await;
         published.extend(load.finish().await);
@@ -46,7 +46,7 @@ async fn commonware_4275_all_are_killed_at_once_under_load_twice_and_the_order_g
         before = now;
     }
     // Without any load too, and what was decided stays where it is.
-    group.kill_all().await;
+    group.kill_all();
     group.start_all().await;
     let now = agree(&group, &group.everybody(), &mut published).await;
     continues(&now, &before);

@@ -5,9 +5,9 @@ use serde_json::Value;
 use synod::api::client::Receipt;
 use synod::types::Ack;
 
-use super::harness::load::{Fate, Sent, publish};
+use super::harness::load::{Fate, publish};
 use super::harness::sequence::{agree, continues, read};
-use super::harness::{Group, Load, Published};
+use super::harness::{Group, Load, until};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn publishers_at_all_members_over_tcp_and_socket_get_one_order() {
@@ -31,14 +31,13 @@ async fn publishers_at_all_members_over_tcp_and_socket_get_one_order() {
 async fn bodies_of_every_kind_come_out_as_they_went_in() {
     let group = Group::start().await;
     let large = Bytes::from(vec![7; 1 << 20]);
-    let bodies: [(&str, &'static [u8], &str); 5] = [
+    let bodies: [(&str, &'static [u8], &str); 4] = [
         ("application/json", b"{\"a\": [1,\n 2.50, \"\\u00fc\"]}", r#""data":{"a": [1,  2.50, "\u00fc"]}"#),
         ("text/plain", "gr\u{fc}\u{df}e \"x\"\n".as_bytes(), "\"data\":\"gr\u{fc}\u{df}e \\\"x\\\"\\n\""),
         ("text/plain", b"\xff\xfe", r#""data_base64":"//4=""#),
         ("application/octet-stream", b"\0\x01", r#""data_base64":"AAE=""#),
-        ("application/json", b"", r#""data_base64":"""#),
     ];
-    for (index, (content_type, body, _)) in bodies.iter().enumerate().take(4) {
+    for (index, (content_type, body, _)) in bodies.iter().enumerate() {
         let client = group.members[index % 3].client();
         let receipt =
             client.publish("kinds", Some(content_type), Ack::Ordered, Bytes::from_static(body)).await.unwrap();
@@ -49,9 +48,9 @@ async fn bodies_of_every_kind_come_out_as_they_went_in() {
     group.members[2].unix().publish("large", None, Ack::Ordered, large.clone()).await.unwrap();
     for member in &group.members {
         let client = member.client();
-        super::harness::until("delivered", async || (member.try_status().await?["delivered"] == 5).then_some(())).await;
+        until("delivered", async || (member.try_status().await?["delivered"] == 5).then_some(())).await;
         let mut lines = client.lines("/v1/messages?after=0&follow=false").await.unwrap();
-        for (content_type, _, expected) in bodies.iter().take(4) {
+        for (content_type, _, expected) in &bodies {
             let line = lines.next().await.unwrap().unwrap();
             let line = std::str::from_utf8(&line).unwrap();
             assert!(line.contains(expected), "{expected} is missing in {line}");
@@ -64,8 +63,9 @@ async fn bodies_of_every_kind_come_out_as_they_went_in() {
     }
 }
 
+/// openraft #1802: a quorum was counted that never existed. One of three is none, whatever it recorded before.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn without_a_quorum_nothing_is_ordered_and_what_was_accepted_is_ordered_later() {
+async fn openraft_1802_without_a_quorum_nothing_is_ordered_and_what_was_accepted_is_ordered_later() {
     let mut group = Group::found().await;
     for member in &group.members {
         member.edit(|config| config.replace("# publish_timeout = \"10s\"", "publish_timeout = \"1s\""));
@@ -75,8 +75,8 @@ async fn without_a_quorum_nothing_is_ordered_and_what_was_accepted_is_ordered_la
     load.goes_on(&group.everybody(), 20).await;
     let mut published = load.finish().await;
     let before = agree(&group, &group.everybody(), &mut published).await;
-    group.members[0].kill().await;
-    group.members[1].kill().await;
+    group.members[0].kill();
+    group.members[1].kill();
     let alone = group.members[2].unix();
     let accepted = publish(&alone, 2, "alone/1".to_owned(), Ack::Accepted).await.unwrap();
     assert!(matches!(accepted.fate, Fate::Accepted { .. }), "{accepted:?}");
@@ -84,11 +84,8 @@ async fn without_a_quorum_nothing_is_ordered_and_what_was_accepted_is_ordered_la
     assert!(matches!(unordered.fate, Fate::Unknown { .. } | Fate::Rejected { .. }), "{unordered:?}");
     assert!(group.members[2].unix().get("/readyz").await.unwrap_err().to_string().contains("not_ready"));
     assert_eq!(read(&alone, before.len() as u64).await, before, "reading goes on");
-    let mut more = Published::default();
-    more.add([accepted, unordered]);
-    published.extend(more);
+    published.add([accepted, unordered]);
     group.start_all().await;
     let after = agree(&group, &group.everybody(), &mut published).await;
     continues(&after, &before);
-    let _: Option<&Sent> = None;
 }

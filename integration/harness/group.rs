@@ -9,7 +9,7 @@ use tempfile::TempDir;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::address::Address;
-use super::member::Member;
+use super::member::{Member, Signal};
 use super::program::synod;
 use super::wait::until;
 
@@ -60,6 +60,14 @@ impl Group {
         group
     }
 
+    /// Makes the files of another group inside this one's folder. Gives back where.
+    pub async fn found_another(&self) -> PathBuf {
+        let folder = self.folder().join("another");
+        let made = synod(["init".as_ref(), "--dir".as_ref(), folder.as_os_str()]).await;
+        assert_eq!(made.code, Some(0), "{made:?}");
+        folder
+    }
+
     /// Makes a group of three and starts it.
     pub async fn start() -> Group {
         let mut group = Group::found().await;
@@ -76,8 +84,10 @@ impl Group {
     }
 
     /// Kills all at once.
-    pub async fn kill_all(&mut self) {
-        futures::future::join_all(self.members.iter_mut().map(Member::kill)).await;
+    pub fn kill_all(&mut self) {
+        // Signals to all of them come before the first is waited for.
+        self.members.iter().for_each(|member| member.signal(Signal::Kill));
+        self.members.iter_mut().for_each(Member::kill);
     }
 
     /// Stops all by SIGTERM, at once.

@@ -35,7 +35,7 @@ pub enum Fate {
 /// One message.
 #[derive(Clone, Debug)]
 pub struct Sent {
-    /// Its body, which no other message has: `publisher/number`.
+    /// Its body, which no other message has: `publisher/number`, perhaps with something behind.
     pub body: String,
     /// The member it was published through.
     pub member: usize,

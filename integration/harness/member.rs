@@ -3,11 +3,10 @@
 use std::fs::{self, File};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitStatus, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 
 use serde_json::Value;
 use synod::api::client::{Client, Target};
-use tokio::process::Child;
 
 use super::program;
 use super::wait::until;
@@ -21,6 +20,8 @@ pub struct Member {
     pub config: PathBuf,
     /// Its data directory.
     pub data_dir: PathBuf,
+    /// Its Unix socket.
+    pub socket: PathBuf,
     /// Its host API over TCP.
     pub api: SocketAddr,
     /// Where its mesh listens.
@@ -31,7 +32,9 @@ pub struct Member {
 /// What a process may be told.
 #[derive(Clone, Copy, Debug)]
 pub enum Signal {
+    Kill,
     Terminate,
+    Interrupt,
     Stop,
     Continue,
 }
@@ -44,6 +47,7 @@ impl Member {
             name: name.to_owned(),
             config: folder.join("synod.toml"),
             data_dir: folder.join("data"),
+            socket: folder.join("data/synod.sock"),
             api,
             mesh,
             process: None,
@@ -61,11 +65,6 @@ impl Member {
         copy
     }
 
-    /// Its Unix socket.
-    pub fn socket(&self) -> PathBuf {
-        self.data_dir.join("synod.sock")
-    }
-
     /// Its log.
     pub fn wal(&self) -> PathBuf {
         self.data_dir.join("wal")
@@ -78,7 +77,7 @@ impl Member {
 
     /// A client over the Unix socket.
     pub fn unix(&self) -> Client {
-        Client::new(Target::Unix(self.socket()))
+        Client::new(Target::Unix(self.socket.clone()))
     }
 
     /// Changes its configuration.
@@ -95,11 +94,11 @@ impl Member {
     }
 
     /// Starts its process by a command that ends in the program's name; arguments of `run` are added.
-    pub fn start_by(&mut self, mut command: tokio::process::Command) {
+    pub fn start_by(&mut self, mut command: Command) {
         assert!(self.process.is_none(), "{} runs already", self.name);
         let log = File::options().create(true).append(true).open(self.log_path()).unwrap();
         command.args(["run", "--exit-with-parent", "--config"]).arg(&self.config);
-        command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(log).kill_on_drop(true);
+        command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(log);
         self.process = Some(command.spawn().expect("the program starts"));
     }
 
@@ -135,18 +134,22 @@ impl Member {
 
     /// The number of its process.
     pub fn pid(&self) -> u32 {
-        self.process.as_ref().and_then(Child::id).expect("it runs")
+        self.process.as_ref().expect("it runs").id()
     }
 
     /// Kills it with SIGKILL and waits for its end.
-    pub async fn kill(&mut self) {
-        self.process.take().expect("it runs").kill().await.unwrap();
+    pub fn kill(&mut self) {
+        let mut process = self.process.take().expect("it runs");
+        process.kill().unwrap();
+        process.wait().unwrap();
     }
 
     /// Sends a signal.
     pub fn signal(&self, signal: Signal) {
         let name = match signal {
+            Signal::Kill => "KILL",
             Signal::Terminate => "TERM",
+            Signal::Interrupt => "INT",
             Signal::Stop => "STOP",
             Signal::Continue => "CONT",
         };
@@ -163,8 +166,10 @@ impl Member {
 
     /// Waits until its process has ended by itself.
     pub async fn ended(&mut self) -> ExitStatus {
-        let mut process = self.process.take().expect("it was started");
-        until(&format!("{} has ended", self.name), async || process.try_wait().unwrap()).await
+        let process = self.process.as_mut().expect("it was started");
+        let status = until(&format!("{} has ended", self.name), async || process.try_wait().unwrap()).await;
+        self.process = None;
+        status
     }
 
     /// Waits until its process has ended by itself, with that exit code, saying all of this.
@@ -194,6 +199,16 @@ impl Member {
 
     fn log_path(&self) -> PathBuf {
         self.config.with_file_name("synod.log")
+    }
+}
+
+impl Drop for Member {
+    fn drop(&mut self) {
+        if let Some(process) = &mut self.process {
+            // It may have ended by itself meanwhile.
+            let _ = process.kill();
+            let _ = process.wait();
+        }
     }
 }
 

@@ -1,11 +1,12 @@
 //! Commands that run to their end.
 
-use std::process::Stdio;
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use serde_json::Value;
 use tokio::io::AsyncWriteExt;
-use tokio::process::Command;
 use tokio::time::timeout;
 
 /// The program under test.
@@ -47,8 +48,22 @@ pub fn command() -> Command {
     let settings =
         std::env::vars_os().map(|(name, _)| name).filter(|name| name.to_string_lossy().starts_with("SYNOD_"));
     settings.for_each(|name| drop(command.env_remove(name)));
-    command.kill_on_drop(true);
     command
+}
+
+/// A command of the program that may do no more than its user: root gives its privileges up.
+pub fn command_without_privileges() -> Command {
+    if !is_root() {
+        return command();
+    }
+    let mut command = Command::new("setpriv");
+    command.args(["--inh-caps=-all", "--bounding-set=-all", PROGRAM]);
+    command
+}
+
+/// Whether these tests run as root.
+pub fn is_root() -> bool {
+    fs::metadata("/proc/self").expect("/proc is there").uid() == 0
 }
 
 /// Runs the program to its end.
@@ -58,7 +73,8 @@ pub async fn synod<I: AsRef<std::ffi::OsStr>>(arguments: impl IntoIterator<Item 
 
 /// Runs the program to its end, with text on its standard input.
 pub async fn synod_with_input<I: AsRef<std::ffi::OsStr>>(arguments: impl IntoIterator<Item = I>, input: &str) -> Ended {
-    let mut command = command();
+    let mut command = tokio::process::Command::from(command());
+    command.kill_on_drop(true);
     command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().expect("the program starts");
     let mut standard_input = child.stdin.take().expect("it is piped");

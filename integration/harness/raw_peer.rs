@@ -92,6 +92,23 @@ impl RawPeer {
         }
     }
 
+    /// Waits until the member says that the link may be used.
+    pub async fn until_ready(&mut self) {
+        loop {
+            match self.next().await {
+                Some(Frame::Ready) => return,
+                Some(Frame::Refusal(refusal)) => panic!("refused: {refusal}"),
+                Some(_) => {}
+                None => panic!("closed without a word"),
+            }
+        }
+    }
+
+    /// Ends the urgent stream.
+    pub async fn close(&mut self) {
+        self.urgent.close().await.unwrap();
+    }
+
     /// Why the member refuses this peer; other frames are passed over.
     pub async fn refusal(&mut self) -> Refusal {
         loop {
