@@ -23,6 +23,5 @@ pub mod wait;
 
 pub use group::Group;
 pub use load::{Load, Published};
-pub use member::Member;
 pub use program::synod;
 pub use wait::until;
