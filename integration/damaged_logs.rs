@@ -51,10 +51,9 @@ async fn a_flipped_bit_below_the_decided_mark_is_repaired_from_peers() {
     let logged = Logged::read(&group.members[victim].wal());
     let mark = logged.decided();
     let old = |slot: synod::types::Slot| slot.0 > 5 && slot.0 + 20 < mark.0;
-    let entry = logged.records.iter().find(|(_, record)| matches!(record, Record::Entry(entry) if old(entry.slot)));
     let batches: Vec<_> = logged.records.iter().filter(|(_, record)| matches!(record, Record::Batch(_))).collect();
     let batch = batches[batches.len() / 2].0;
-    logged.flip_a_bit(entry.expect("many slots are decided").0);
+    logged.flip_a_bit(logged.first(|record| matches!(record, Record::Entry(entry) if old(entry.slot))));
     logged.flip_a_bit(batch);
     verify(&group, victim).await.refused(1, &["the log is not whole"]);
     group.members[victim].start_and_catch_up().await;
@@ -94,9 +93,10 @@ async fn a_flipped_bit_above_the_decided_mark_ends_the_member_with_its_own_exit_
         published.add([sent]);
     }
     group.members[leader].kill();
+    start_alone_once(&mut group, leader).await;
     let logged = Logged::read(&group.members[leader].wal());
     let mark = logged.decided();
-    let above = logged.last_before_the_end(|record| matches!(record, Record::Entry(entry) if entry.slot > mark));
+    let above = logged.first(|record| matches!(record, Record::Entry(entry) if entry.slot > mark));
     logged.flip_a_bit(above);
     for other in &others {
         group.members[*other].start();
@@ -115,16 +115,30 @@ async fn a_flipped_bit_above_the_decided_mark_ends_the_member_with_its_own_exit_
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_flipped_bit_in_the_newest_start_or_voter_record_ends_the_member() {
+async fn a_flipped_bit_in_the_newest_vote_ends_the_member_with_its_own_exit_code() {
     let (mut group, victim, before, mut published) = one_killed_under_load().await;
+    group.others(victim).into_iter().for_each(|other| group.members[other].kill());
+    start_alone_once(&mut group, victim).await;
     let logged = Logged::read(&group.members[victim].wal());
-    let newest = logged.last_before_the_end(|record| matches!(record, Record::Vote(_)));
-    logged.flip_a_bit(newest);
-    group.members[victim].start();
-    group.members[victim].refuses(IDENTITY_LOST, &["must come back as a new member"]).await;
+    logged.flip_a_bit(logged.last(|record| matches!(record, Record::Vote(_))));
+    for member in &mut group.members {
+        member.start();
+    }
+    group.members[victim].refuses(IDENTITY_LOST, &["must come back as a new member", "newest voter record"]).await;
     let others = group.others(victim);
+    for other in &others {
+        group.members[*other].ready().await;
+    }
     let after = agree(&group, &others, &mut published).await;
     continues(&after, &before);
+}
+
+/// Starts a member whose peers are down, and kills it again: from now on its log says where the segment before ends.
+async fn start_alone_once(group: &mut Group, member: usize) {
+    group.members[member].start();
+    let client = group.members[member].unix();
+    until("its start is finished", async || client.get("/startupz").await.ok().map(drop)).await;
+    group.members[member].kill();
 }
 
 async fn verify(group: &Group, member: usize) -> Ended {

@@ -45,14 +45,18 @@ impl Logged {
         marks.max().unwrap_or_default()
     }
 
-    /// The last record that fits and has at least one whole turn behind it: its damage is rot, not a torn tail.
-    pub fn last_before_the_end(&self, fits: impl Fn(&Record) -> bool) -> Location {
-        let index = self.records.iter().rposition(|(_, record)| fits(record)).expect("there is such a record");
-        assert!(index + 1 < self.records.len(), "something follows it");
-        self.records[index].0
+    /// The last record that fits.
+    pub fn last(&self, fits: impl Fn(&Record) -> bool) -> Location {
+        self.records.iter().rfind(|(_, record)| fits(record)).expect("there is such a record").0
     }
 
-    /// Flips one bit in the middle of a record's payload.
+    /// The first record that fits.
+    pub fn first(&self, fits: impl Fn(&Record) -> bool) -> Location {
+        self.records.iter().find(|(_, record)| fits(record)).expect("there is such a record").0
+    }
+
+    /// Flips one bit in the middle of a record's payload. That is rot, and not a torn tail, if a later start of the member
+    /// has named the end of the segment.
     pub fn flip_a_bit(&self, at: Location) {
         let file = self.segment(at.segment);
         let offset = u64::from(at.offset + at.length / 2);
