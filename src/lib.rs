@@ -1,4 +1,5 @@
-//! Synod: group communication that anyone can use.
+#![doc = include_str!("ARCHITECTURE.md")]
+
 #[cfg(feature = "node")]
 pub mod api;
 #[cfg(feature = "node")]

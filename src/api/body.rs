@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use futures::StreamExt;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::timeout;
 use warp::http::StatusCode;
 use warp::http::header::{CONTENT_LENGTH, EXPECT};
@@ -11,6 +11,12 @@ use crate::types::limits;
 
 use super::problem::Problem;
 use super::request::{BodyStream, Request};
+
+/// A whole body, and the room it holds while it waits for the driver.
+pub(super) struct Body<'a> {
+    pub(super) bytes: Bytes,
+    pub(super) room: Option<SemaphorePermit<'a>>,
+}
 
 /// Room for larger bodies, shared by all requests.
 pub(super) struct Bodies {
@@ -23,7 +29,7 @@ impl Bodies {
     }
 
     /// The whole body, of at most `bytes_max` bytes.
-    pub(super) async fn collect(&self, request: &mut Request, bytes_max: u64) -> Result<Bytes, Box<Problem>> {
+    pub(super) async fn collect(&self, request: &mut Request, bytes_max: u64) -> Result<Body<'_>, Box<Problem>> {
         let headers = &request.headers;
         let declared = headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
         if let Some(bytes) = declared.filter(|bytes| *bytes > bytes_max) {
@@ -46,12 +52,12 @@ impl Bodies {
         }
     }
 
-    async fn read(&self, stream: &mut BodyStream, declared: Option<u64>, most: u64) -> Result<Bytes, Box<Problem>> {
-        let mut body = Vec::new();
+    async fn read(&self, stream: &mut BodyStream, declared: Option<u64>, most: u64) -> Result<Body<'_>, Box<Problem>> {
+        let mut bytes = Vec::new();
         let mut room = None;
         while let Some(piece) = stream.next().await {
             let piece = piece.map_err(|_| broken())?;
-            let length = body.len() + piece.len();
+            let length = bytes.len() + piece.len();
             if length as u64 > most {
                 discard(stream).await;
                 return Err(too_large(None, most));
@@ -59,11 +65,11 @@ impl Bodies {
             if length > limits::SMALL_BODY_BYTES && room.is_none() {
                 let permits = declared.unwrap_or(most).min(limits::BODIES_BYTES as u64) as u32;
                 room = Some(self.room.acquire_many(permits).await.expect("the semaphore is never closed"));
-                body.reserve_exact(permits as usize - body.len());
+                bytes.reserve_exact((permits as usize).saturating_sub(bytes.len()));
             }
-            body.extend_from_slice(&piece);
+            bytes.extend_from_slice(&piece);
         }
-        Ok(Bytes::from(body))
+        Ok(Body { bytes: Bytes::from(bytes), room })
     }
 }
 

@@ -1,8 +1,9 @@
 //! The Unix socket's file.
 
+use std::ffi::OsString;
 use std::fs::{self, Permissions};
 use std::io;
-use std::os::unix::ffi::OsStrExt;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
@@ -11,16 +12,13 @@ use tokio::net::UnixListener;
 /// Longest path of a Unix socket, in bytes: what the system's address has room for, less the final zero.
 pub const SOCKET_PATH_BYTES_MAX: usize = 107;
 
-/// While a socket is made its path ends in this.
-const FRESH: &str = ".new";
-
 /// Why there is no Unix socket.
 #[derive(Debug, thiserror::Error)]
 pub enum NoSocket {
     /// The system cannot name it.
     #[error(
-        "the socket path {path} has {bytes} bytes, the system allows {}; choose a shorter data_dir or socket path",
-        SOCKET_PATH_BYTES_MAX - FRESH.len()
+        "the socket path {path} has {bytes} bytes, the system allows {SOCKET_PATH_BYTES_MAX}; choose a shorter data_dir or \
+         socket path"
     )]
     PathTooLong {
         /// Which.
@@ -42,15 +40,14 @@ pub enum NoSocket {
 /// one step; the lock on the data directory is what keeps two living processes apart.
 pub fn unix_socket(path: &Path) -> Result<UnixListener, NoSocket> {
     let bytes = path.as_os_str().as_bytes().len();
-    if bytes + FRESH.len() > SOCKET_PATH_BYTES_MAX {
+    if bytes > SOCKET_PATH_BYTES_MAX {
         return Err(NoSocket::PathTooLong { path: path.to_owned(), bytes });
     }
     bind(path).map_err(|error| NoSocket::Refused { path: path.to_owned(), error })
 }
 
 fn bind(path: &Path) -> io::Result<UnixListener> {
-    let mut fresh = path.as_os_str().to_owned();
-    fresh.push(FRESH);
+    let fresh = fresh_path(path);
     match fs::remove_file(&fresh) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}
@@ -59,6 +56,16 @@ fn bind(path: &Path) -> io::Result<UnixListener> {
     fs::set_permissions(&fresh, Permissions::from_mode(0o600))?;
     fs::rename(&fresh, path)?;
     Ok(listener)
+}
+
+/// Where the socket is made before it takes its place: beside it, under a name of the same length, so that the longest
+/// path the system allows is allowed here too.
+fn fresh_path(path: &Path) -> PathBuf {
+    let mut bytes = path.as_os_str().as_bytes().to_vec();
+    if let Some(last) = bytes.last_mut() {
+        *last = if *last == b'~' { b'_' } else { b'~' };
+    }
+    PathBuf::from(OsString::from_vec(bytes))
 }
 
 #[cfg(test)]
@@ -76,9 +83,18 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn the_longest_path_can_be_used() {
+        let folder = tempfile::tempdir().unwrap();
+        let rest = SOCKET_PATH_BYTES_MAX - folder.path().as_os_str().len() - 1;
+        let path = folder.path().join("s".repeat(rest));
+        let _listener = unix_socket(&path).unwrap();
+        tokio::net::UnixStream::connect(&path).await.unwrap();
+    }
+
+    #[tokio::test]
     async fn a_path_that_is_too_long_is_refused_by_name() {
         let path = PathBuf::from(format!("/tmp/{}", "x".repeat(120)));
         let refusal = unix_socket(&path).unwrap_err().to_string();
-        assert!(refusal.contains("125 bytes, the system allows 103"), "{refusal}");
+        assert!(refusal.contains("125 bytes, the system allows 107"), "{refusal}");
     }
 }

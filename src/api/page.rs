@@ -61,7 +61,8 @@ impl Page<'_> {
     /// Scans until the page is full or there is nothing more.
     async fn fill(&mut self, api: &Api) -> Result<(), Box<Problem>> {
         while self.events < self.request.limit && self.bytes_scanned < limits::PAGE_SCAN_BYTES {
-            let pieces = api.source.after(self.scanned).await.map_err(|error| read::unreadable(&error))?;
+            let read = api.source.after(self.scanned, self.wanted()).await;
+            let pieces = read.map_err(|error| read::unreadable(&error))?;
             self.at_head = pieces.is_empty();
             if self.at_head {
                 return Ok(());
@@ -79,6 +80,11 @@ impl Page<'_> {
             }
         }
         Ok(())
+    }
+
+    /// Messages to read in one go: what is missing, unless most of them may be of other topics.
+    fn wanted(&self) -> u64 {
+        if self.request.topics.is_empty() { (self.request.limit - self.events) as u64 } else { u64::MAX }
     }
 
     fn push(&mut self, line: &[u8]) {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use serde_json::json;
-use tokio::sync::oneshot;
+use tokio::sync::{SemaphorePermit, oneshot};
 use tokio::time::{sleep, timeout};
 use warp::http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use warp::http::{HeaderMap, StatusCode};
@@ -36,10 +36,10 @@ pub(super) async fn publish(api: &Api, mut request: Request, parameters: Paramet
     let content_type = content_type(&request.headers)?;
     let body = api.bodies.collect(&mut request, api.message_bytes_max).await?;
     if media::body(content_type.as_deref()) == media::Body::Json {
-        check_json(&body).await?;
+        check_json(&body.bytes).await?;
     }
-    let message = Message { kind: MessageKind::Application, topic, content_type, body };
-    let outcome = order(api, message, ack).await?;
+    let message = Message { kind: MessageKind::Application, topic, content_type, body: body.bytes };
+    let outcome = order(api, message, ack, body.room).await?;
     answer(outcome)
 }
 
@@ -118,11 +118,17 @@ async fn check_json(body: &Bytes) -> Result<(), Box<Problem>> {
     })
 }
 
-/// Hands a message to the driver and waits for the outcome.
-async fn order(api: &Api, message: Message, ack: Ack) -> Result<Outcome, Box<Problem>> {
+/// Hands a message to the driver and waits for the outcome. Its body holds its `room` until the driver has it.
+async fn order(
+    api: &Api,
+    message: Message,
+    ack: Ack,
+    room: Option<SemaphorePermit<'_>>,
+) -> Result<Outcome, Box<Problem>> {
     let host = &api.host;
     let deadline = (host.now)() + api.publish_timeout;
     let credit = tokio::select! {
+        biased;
         credit = admit(api, message.weight()) => credit,
         () = sleep(api.publish_timeout) => return Err(not_taken(api)),
     };
@@ -132,6 +138,7 @@ async fn order(api: &Api, message: Message, ack: Ack) -> Result<Outcome, Box<Pro
         host.tickets.forget(ticket);
         return Err(stopping());
     }
+    drop(room);
     let patience = deadline.since((host.now)()) + limits::PUBLISH_ANSWER_MARGIN;
     let outcome = timeout(patience, outcome).await;
     if outcome.is_err() {

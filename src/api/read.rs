@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use tokio::time::timeout;
 use warp::http::{HeaderMap, StatusCode};
 use warp::reply::Response;
 
@@ -13,7 +14,7 @@ use super::problem::Problem;
 use super::request::{Parameters, Request, bad_parameter, header};
 use super::source::SourceError;
 use super::tail::{self, TailRequest};
-use super::{Api, request::bad_header};
+use super::{Api, request::bad_header, status};
 
 /// Parameters this version does not have.
 const NOT_BUILT_PARAMETERS: [&str; 3] = ["cursor", "mode", "system"];
@@ -23,6 +24,7 @@ pub(super) async fn read(api: &Api, request: Request, parameters: Parameters) ->
     if let Some(name) = NOT_BUILT_PARAMETERS.into_iter().find(|name| parameters.has(name)) {
         return Err(Problem::not_built(&format!("the query parameter `{name}`")));
     }
+    until_started(api).await?;
     let after = after(api, &parameters, &request.headers)?;
     let topics = topics(&parameters)?;
     match media::negotiate(&request.headers) {
@@ -52,9 +54,23 @@ pub(super) async fn read(api: &Api, request: Request, parameters: Parameters) ->
     }
 }
 
+/// While the log is being read for the start nothing else can read it: readers wait a while, as publishers do.
+async fn until_started(api: &Api) -> Result<(), Box<Problem>> {
+    let mut started = api.host.started.clone();
+    match timeout(api.publish_timeout, started.wait_for(|started| *started)).await {
+        Ok(Ok(_)) => Ok(()),
+        _ => Err(status::starting()),
+    }
+}
+
+/// Tells the operator that the log fails a reader.
+pub(super) fn report(error: &SourceError) {
+    tracing::error!(%error, "a reader cannot be served");
+}
+
 /// The answer when the log fails a reader. The operator hears of it too.
 pub(super) fn unreadable(error: &SourceError) -> Box<Problem> {
-    tracing::error!(%error, "a reader cannot be served");
+    report(error);
     Problem::new(
         StatusCode::INTERNAL_SERVER_ERROR,
         "log_unreadable",

@@ -134,7 +134,7 @@ fn find(method: &Method, path: &str) -> Result<&'static Route, Box<Problem>> {
             StatusCode::NOT_FOUND,
             "not_found",
             format!("there is no `{path}`"),
-            "see API.md for the routes; they have no trailing slash",
+            "see the list of routes in the documentation; they have no trailing slash",
         ));
     }
     here.iter().find(|route| route.method == *method).copied().ok_or_else(|| {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, OnceLock};
 
-use crate::delivery::{DeliveryReader, PlacedBatch, ReadError, Recent};
+use crate::delivery::{DeliveryReader, PlacedBatch, ReadError, ReadLimits, Recent};
 use crate::types::batch::NotABatch;
 use crate::types::{Position, limits};
 
@@ -39,10 +39,10 @@ impl Source {
         self.delivery.delivered()
     }
 
-    /// The next batches after `after`; none if it is the head or beyond it. From memory at once, otherwise a piece of
-    /// the log, read and encoded on a thread that may block.
-    pub(super) async fn after(&self, after: Position) -> Result<Vec<Arc<Encoded>>, SourceError> {
-        match self.delivery.recent_after(after, limits::READ_RING_BYTES) {
+    /// The next batches after `after`, no further one once there are `messages`; none if it is the head or beyond it.
+    /// From memory at once, otherwise a piece of the log, read and encoded on a thread that may block.
+    pub(super) async fn after(&self, after: Position, messages: u64) -> Result<Vec<Arc<Encoded>>, SourceError> {
+        match self.delivery.recent_after(after, ReadLimits { bytes: limits::READ_RING_BYTES, messages }) {
             Recent::AtHead => Ok(Vec::new()),
             Recent::Batches(batches) => {
                 let bytes: usize = batches.iter().map(|batch| batch.bytes().len()).sum();
@@ -53,7 +53,8 @@ impl Source {
             Recent::Behind => {
                 let delivery = self.delivery.clone();
                 aside(move || {
-                    let batches = delivery.read_after(after, limits::READ_PIECE_BYTES)?;
+                    let batches =
+                        delivery.read_after(after, ReadLimits { bytes: limits::READ_PIECE_BYTES, messages })?;
                     batches.iter().map(encode).collect()
                 })
                 .await
@@ -120,5 +121,81 @@ impl Kept {
             let (_, (_, weight)) = self.cells.pop_first().expect("bytes are counted while they are kept");
             self.bytes -= weight;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::delivery::{self, DeliveryWriter, RecordReader};
+    use crate::types::{
+        Batch, BatchHeader, BatchId, BatchNumber, Delivered, Digest, Epoch, Hlc, Incarnation, Location, MemberId,
+        Message, MessageKind, MessageNumber, Slot,
+    };
+
+    struct NoLog;
+
+    impl RecordReader for NoLog {
+        fn read(&self, _: Location) -> Result<Bytes, String> {
+            Err("there is no log here".to_owned())
+        }
+    }
+
+    /// Delivers one message of this size.
+    fn deliver(writer: &mut DeliveryWriter, size: usize) {
+        let first = writer.delivered().next();
+        let header = BatchHeader {
+            origin: MemberId([1; 32]),
+            incarnation: Incarnation(1),
+            number: BatchNumber(first.0),
+            first: MessageNumber(first.0),
+            count: 1,
+            parent: Digest::ZERO,
+            resumes: (first.0 == 1).then(BatchId::default),
+        };
+        let message = Message {
+            kind: MessageKind::Application,
+            topic: "t".to_owned(),
+            content_type: None,
+            body: Bytes::from(vec![0; size]),
+        };
+        let batch = Batch::seal(header.clone(), vec![message]);
+        let location = Location { segment: 1, offset: 0, length: batch.bytes.len() as u32 };
+        let bytes = Some(batch.bytes);
+        let (slot, epoch) = (Slot(first.0), Epoch(0));
+        writer.append(vec![Delivered { first, count: 1, slot, epoch, hlc: Hlc(first.0), header, location, bytes }]);
+    }
+
+    #[tokio::test]
+    async fn a_recent_batch_is_encoded_once() {
+        let (mut writer, reader) = delivery::stream(Arc::new(NoLog), |_| ());
+        deliver(&mut writer, 10);
+        let source = Source::new(reader);
+        let first = source.after(Position(0), 1).await.unwrap();
+        let second = source.after(Position(0), 1).await.unwrap();
+        assert!(Arc::ptr_eq(&first[0], &second[0]));
+    }
+
+    #[tokio::test]
+    async fn encodings_kept_stay_within_their_bound() {
+        let (mut writer, reader) = delivery::stream(Arc::new(NoLog), |_| ());
+        let source = Source::new(reader);
+        for position in 0..40 {
+            deliver(&mut writer, 500_000);
+            source.after(Position(position), 1).await.unwrap();
+            let kept = source.recent.kept.lock().unwrap();
+            let weights: usize = kept.cells.values().map(|(_, weight)| weight).sum();
+            assert_eq!(weights, kept.bytes);
+            assert!(kept.bytes <= limits::ENCODED_CACHE_BYTES);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_log_that_fails_is_an_error() {
+        let (mut writer, reader) = delivery::stream_with_ring(Arc::new(NoLog), |_| (), 0);
+        deliver(&mut writer, 10);
+        assert!(matches!(Source::new(reader).after(Position(0), 1).await, Err(SourceError::Log(_))));
     }
 }

@@ -67,7 +67,8 @@ fn observed(api: &Api) -> Result<(Snapshot, LogFigures), Box<Problem>> {
     api.host.observed.borrow().clone().ok_or_else(starting)
 }
 
-fn starting() -> Box<Problem> {
+/// The answer while the log is being read for the start.
+pub(super) fn starting() -> Box<Problem> {
     let reason = "this member is still reading its log";
     Problem::new(StatusCode::SERVICE_UNAVAILABLE, "starting", reason, "wait; /startupz says when it is done")
         .retryable()

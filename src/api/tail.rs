@@ -69,10 +69,10 @@ impl Tail {
             if *self.stop.borrow() || self.left == Some(0) || self.end.is_some_and(|end| self.after >= end) {
                 return None;
             }
-            match self.source.after(self.after).await {
+            match self.source.after(self.after, self.left.unwrap_or(u64::MAX)).await {
                 Err(error) => {
                     // The reader sees a broken answer, not one that ended.
-                    let _ = read::unreadable(&error);
+                    read::report(&error);
                     return Some(Err(error));
                 }
                 Ok(pieces) if pieces.is_empty() => self.wait().await?,

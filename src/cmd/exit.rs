@@ -12,14 +12,22 @@ pub enum Exit {
     Failure = 1,
     /// The command line or the configuration cannot be used; nothing was started.
     Usage = 2,
-    /// The command is planned and not there yet.
-    NotThereYet = 3,
-    /// Simulation: members disagree, or a promise was broken.
-    Diverged = 10,
     /// Simulation: after the faults stopped there was no progress.
-    Stalled = 11,
+    Stalled = 3,
+    /// Simulation: members disagree, or a promise was broken.
+    Diverged = 4,
     /// Simulation: a member stopped by itself.
-    Crashed = 12,
+    Crashed = 5,
+    /// Simulation: something that the seeds should have tried never happened.
+    Uncovered = 6,
+    /// Simulation: the removal of a safety rule was noticed by nothing.
+    Unnoticed = 7,
+    /// Simulation: one seed took two courses.
+    Undetermined = 8,
+    /// The command is planned and not there yet.
+    NotThereYet = 9,
+    /// This build cannot do that; another feature is needed.
+    Unable = 64,
     /// No sidecar answers.
     Unreachable = 69,
     /// A bug: something that must hold did not.
@@ -40,10 +48,14 @@ impl Exit {
         (Exit::Success, "done"),
         (Exit::Failure, "failed, or the answer is no (verify: not whole; demo: the members differ)"),
         (Exit::Usage, "the command line or the configuration cannot be used; nothing was started"),
-        (Exit::NotThereYet, "the command is not there yet"),
-        (Exit::Diverged, "sim: a promise was broken"),
         (Exit::Stalled, "sim: no progress after the faults stopped"),
+        (Exit::Diverged, "sim: a promise was broken"),
         (Exit::Crashed, "sim: a member stopped by itself"),
+        (Exit::Uncovered, "sim: a row of the coverage table is empty"),
+        (Exit::Unnoticed, "sim: the removal of a safety rule was noticed by nothing"),
+        (Exit::Undetermined, "sim: one seed took two courses"),
+        (Exit::NotThereYet, "the command is not there yet"),
+        (Exit::Unable, "this build cannot do that; build with the feature it names"),
         (Exit::Unreachable, "no sidecar answers"),
         (Exit::Bug, "a bug: something that must hold did not; please report it"),
         (Exit::Contradiction, "members contradict each other; stopped before a promise is broken, keep all logs"),
@@ -70,7 +82,7 @@ impl From<Exit> for ExitCode {
 pub struct Failure {
     /// How it ends.
     pub exit: Exit,
-    /// For people: what, which limit, what to do.
+    /// For people: what, which limit, what to do. Empty if that has been told already.
     pub message: String,
 }
 
@@ -78,6 +90,11 @@ impl Failure {
     /// A failure with its message.
     pub fn new(exit: Exit, message: impl fmt::Display) -> Failure {
         Failure { exit, message: message.to_string() }
+    }
+
+    /// A failure whose reason has been told.
+    pub fn told(exit: Exit) -> Failure {
+        Failure { exit, message: String::new() }
     }
 
     /// The command did not do what it was asked.

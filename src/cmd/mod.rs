@@ -1,7 +1,9 @@
 //! Floor 6: the command line. Chooses and starts; each command is a file of its own.
 
+pub mod bench;
 pub mod config;
 pub mod demo;
+pub mod dev;
 pub mod exit;
 pub mod group;
 pub mod init;
@@ -11,6 +13,7 @@ pub mod publish;
 pub mod run;
 pub mod settings_arguments;
 pub mod sidecar;
+pub mod sim;
 pub mod status;
 pub mod tail;
 pub mod verify;
@@ -42,6 +45,12 @@ enum Command {
     Run(run::RunArguments),
     /// Make a group: keys, genesis and one commented configuration per member
     Init(init::InitArguments),
+    /// Run a whole group on this machine, for trying and for tests
+    Dev(dev::DevArguments),
+    /// Tell a story with a real group: publish from all, kill the leader, restart it, compare what all delivered
+    Demo,
+    /// Measure this machine: delivery, silence after a kill, recovery, memory, simulation
+    Bench(bench::BenchArguments),
     /// Publish a message and print its place in the order
     Publish(publish::PublishArguments),
     /// Print the messages in their order, and go on as they come
@@ -55,6 +64,8 @@ enum Command {
     Config(config::ConfigCommand),
     /// Read a log offline: what it holds and whether it is whole
     Verify(verify::VerifyArguments),
+    /// Simulate groups with faults drawn from seeds, and judge every step
+    Sim(sim::SimArguments),
     /// Print the versions this binary speaks
     Version,
     #[command(flatten)]
@@ -130,6 +141,7 @@ pub fn main() -> ExitCode {
         Ok(()) => Exit::Success.into(),
         Err(failure) => {
             match output {
+                _ if failure.message.is_empty() => {}
                 Output::Text => eprintln!("synod: {}", failure.message),
                 Output::Json => eprintln!("{}", json!({ "error": failure.message, "exit": failure.exit as u8 })),
             }
@@ -142,12 +154,16 @@ fn run(command: Command, output: Output) -> Result<(), Failure> {
     match command {
         Command::Run(arguments) => run::run(&arguments),
         Command::Init(arguments) => init::run(&arguments, output),
+        Command::Dev(arguments) => dev::run(&arguments, output),
+        Command::Demo => demo::run(output),
+        Command::Bench(arguments) => bench::run(&arguments, output),
         Command::Publish(arguments) => publish::run(&arguments, output),
         Command::Tail(arguments) => tail::run(&arguments, output),
         Command::Status(arguments) => status::run(&arguments, output),
         Command::Members(arguments) => members::run(&arguments, output),
         Command::Config(command) => config::run(command, output),
         Command::Verify(arguments) => verify::run(&arguments, output),
+        Command::Sim(arguments) => sim::run(&arguments, output),
         Command::Version => {
             version::run(output);
             Ok(())

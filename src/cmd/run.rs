@@ -47,7 +47,10 @@ pub fn run(arguments: &RunArguments) -> Result<(), Failure> {
     });
     // Threads that read the disk for somebody may still be at it; nothing waits for them.
     runtime.shutdown_background();
-    outcome.inspect_err(|failure| tracing::error!(exit = failure.exit as u8, "{}", failure.message))
+    outcome.map_err(|failure| {
+        tracing::error!(exit = failure.exit as u8, "{}", failure.message);
+        Failure::told(failure.exit)
+    })
 }
 
 struct Signals {

@@ -29,7 +29,7 @@ use std::sync::{Arc, RwLock};
 use crate::types::Position;
 
 pub use placed::{PlacedBatch, PlacedMessage};
-pub use reader::{DeliveryReader, ReadError, Recent, RecordReader};
+pub use reader::{DeliveryReader, ReadError, ReadLimits, Recent, RecordReader};
 pub use writer::DeliveryWriter;
 
 use index::Index;

@@ -21,6 +21,13 @@ pub(super) struct Placement {
     pub(super) number: MessageNumber,
 }
 
+impl Placement {
+    /// Position of its last message.
+    pub(super) fn last(&self) -> Position {
+        Position(self.first.0 + self.count - 1)
+    }
+}
+
 /// A delivered batch with its bytes. Positions `first() ..= last()` are its messages, in order.
 #[derive(Clone, Debug)]
 pub struct PlacedBatch {
@@ -55,7 +62,7 @@ impl PlacedBatch {
 
     /// Position of its last message.
     pub fn last(&self) -> Position {
-        Position(self.placement.first.0 + self.placement.count - 1)
+        self.placement.last()
     }
 
     /// The slot that decided it.

@@ -34,6 +34,15 @@ pub enum Recent {
     Behind,
 }
 
+/// How much one read may give back. It always gives back one batch if there is one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ReadLimits {
+    /// Bytes of batches, as sealed.
+    pub bytes: usize,
+    /// No further batch once there are this many messages.
+    pub messages: u64,
+}
+
 /// The log does not give back what was delivered. The reader's position stands.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ReadError {
@@ -65,30 +74,26 @@ impl DeliveryReader {
         self.shared.read().expect(UNPOISONED).index.last()
     }
 
-    /// The batches after `position` that are in memory, at least one if the next is, and no more than fit in
-    /// `bytes_max` beyond it. Never blocks on a disk.
-    pub fn recent_after(&self, position: Position, bytes_max: usize) -> Recent {
+    /// The batches after `position` that are in memory. Never blocks on a disk.
+    pub fn recent_after(&self, position: Position, limits: ReadLimits) -> Recent {
         let shared = self.shared.read().expect(UNPOISONED);
         let first = shared.index.row_after(position);
         if first == shared.index.rows() {
             return Recent::AtHead;
         }
         let mut batches = Vec::new();
-        let mut room = bytes_max;
+        let mut room = Room::new(position, limits);
         for row in first..shared.index.rows() {
-            let Some(bytes) = shared.ring.find(row).filter(|bytes| batches.is_empty() || bytes.len() <= room) else {
-                break;
-            };
-            room = room.saturating_sub(bytes.len());
-            batches.push(PlacedBatch::new(shared.index.placement(row), bytes));
+            let placement = shared.index.placement(row);
+            let Some(bytes) = shared.ring.find(row).filter(|bytes| room.takes(&placement, bytes.len())) else { break };
+            batches.push(PlacedBatch::new(placement, bytes));
         }
         if batches.is_empty() { Recent::Behind } else { Recent::Batches(batches) }
     }
 
-    /// The batches after `position`, wherever they are: at least one if there is one, and no more than fit in
-    /// `bytes_max` beyond it. Blocks on the disk for what has left memory.
-    pub fn read_after(&self, position: Position, bytes_max: usize) -> Result<Vec<PlacedBatch>, ReadError> {
-        self.plan(position, bytes_max).into_iter().map(|(placement, bytes)| self.fetch(placement, bytes)).collect()
+    /// The batches after `position`, wherever they are. Blocks on the disk for what has left memory.
+    pub fn read_after(&self, position: Position, limits: ReadLimits) -> Result<Vec<PlacedBatch>, ReadError> {
+        self.plan(position, limits).into_iter().map(|(placement, bytes)| self.fetch(placement, bytes)).collect()
     }
 
     /// The messages after `position`, at most `messages_max`. Blocks on the disk for what has left memory.
@@ -96,7 +101,7 @@ impl DeliveryReader {
         let mut messages = Vec::new();
         let mut scanned = position;
         while messages.len() < messages_max {
-            let Some(batch) = self.read_after(scanned, 0)?.pop() else { break };
+            let Some(batch) = self.read_after(scanned, ReadLimits { bytes: 0, messages: 1 })?.pop() else { break };
             scanned = batch.last();
             let location = batch.location();
             let decoded = batch.messages().map_err(|reason| ReadError::Changed { location, reason })?;
@@ -107,20 +112,16 @@ impl DeliveryReader {
     }
 
     /// What to read next, with the bytes that memory has.
-    fn plan(&self, position: Position, bytes_max: usize) -> Vec<(Placement, Option<Bytes>)> {
+    fn plan(&self, position: Position, limits: ReadLimits) -> Vec<(Placement, Option<Bytes>)> {
         let shared = self.shared.read().expect(UNPOISONED);
-        let mut plan = Vec::new();
-        let mut room = bytes_max;
-        for row in shared.index.row_after(position)..shared.index.rows() {
-            let placement = shared.index.placement(row);
-            let length = placement.location.length as usize;
-            if !plan.is_empty() && length > room {
-                break;
-            }
-            room = room.saturating_sub(length);
-            plan.push((placement, shared.ring.find(row)));
-        }
-        plan
+        let mut room = Room::new(position, limits);
+        (shared.index.row_after(position)..shared.index.rows())
+            .map(|row| (shared.index.placement(row), shared.ring.find(row)))
+            .take_while(|(placement, bytes)| {
+                let length = bytes.as_ref().map_or(placement.location.length as usize, Bytes::len);
+                room.takes(placement, length)
+            })
+            .collect()
     }
 
     fn fetch(&self, placement: Placement, bytes: Option<Bytes>) -> Result<PlacedBatch, ReadError> {
@@ -145,5 +146,30 @@ impl DeliveryReader {
             return Err(ReadError::Changed { location, reason });
         }
         Ok(bytes)
+    }
+}
+
+/// What is left of the limits of one read.
+struct Room {
+    after: Position,
+    bytes: usize,
+    messages: u64,
+    first: bool,
+}
+
+impl Room {
+    fn new(after: Position, limits: ReadLimits) -> Room {
+        Room { after, bytes: limits.bytes, messages: limits.messages, first: true }
+    }
+
+    /// Whether there is room for the next batch, of `length` bytes; the first always has it.
+    fn takes(&mut self, placement: &Placement, length: usize) -> bool {
+        if !std::mem::take(&mut self.first) && (length > self.bytes || self.messages == 0) {
+            return false;
+        }
+        let fresh = placement.last().0 - placement.first.0.max(self.after.0 + 1) + 1;
+        self.bytes = self.bytes.saturating_sub(length);
+        self.messages = self.messages.saturating_sub(fresh);
+        true
     }
 }

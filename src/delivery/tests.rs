@@ -62,6 +62,10 @@ fn delivered(log: &MemoryLog, number: u64, last: Position, messages: Vec<Message
     }
 }
 
+fn bytes(bytes: usize) -> ReadLimits {
+    ReadLimits { bytes, messages: u64::MAX }
+}
+
 fn texts(messages: &[PlacedMessage]) -> Vec<String> {
     messages.iter().map(|message| String::from_utf8(message.message.body.to_vec()).unwrap()).collect()
 }
@@ -98,17 +102,17 @@ fn an_empty_batch_leaves_no_trace() {
     let (mut writer, reader) = stream(log.clone(), |_| panic!("there is nothing to tell"));
     writer.append(vec![delivered(&log, 1, Position(0), vec![])]);
     assert_eq!(reader.delivered(), Position(0));
-    assert!(matches!(reader.recent_after(Position(0), 1000), Recent::AtHead));
+    assert!(matches!(reader.recent_after(Position(0), bytes(1000)), Recent::AtHead));
 }
 
 #[test]
 fn beyond_the_head_there_is_nothing_yet() {
     let log = Arc::new(MemoryLog::default());
     let (mut writer, reader) = stream(log.clone(), |_| ());
-    assert!(matches!(reader.recent_after(Position(7), 1000), Recent::AtHead));
+    assert!(matches!(reader.recent_after(Position(7), bytes(1000)), Recent::AtHead));
     writer.append(vec![delivered(&log, 1, Position(0), vec![message("a")])]);
-    assert!(matches!(reader.recent_after(Position(u64::MAX), 1000), Recent::AtHead));
-    assert!(reader.read_after(Position(1), 1000).unwrap().is_empty());
+    assert!(matches!(reader.recent_after(Position(u64::MAX), bytes(1000)), Recent::AtHead));
+    assert!(reader.read_after(Position(1), bytes(1000)).unwrap().is_empty());
 }
 
 #[test]
@@ -132,13 +136,30 @@ fn what_left_the_ring_is_read_from_the_log() {
     for number in 1..=20 {
         writer.append(vec![delivered(&log, number, Position(number - 1), vec![message(&number.to_string())])]);
     }
-    assert!(matches!(reader.recent_after(Position(0), 1000), Recent::Behind));
-    assert!(matches!(reader.recent_after(Position(19), 1000), Recent::Batches(batches) if batches.len() == 1));
+    assert!(matches!(reader.recent_after(Position(0), bytes(1000)), Recent::Behind));
+    assert!(matches!(reader.recent_after(Position(19), bytes(1000)), Recent::Batches(batches) if batches.len() == 1));
     assert_eq!(*log.reads.lock().unwrap(), 0);
-    let batches = reader.read_after(Position(0), 1 << 20).unwrap();
+    let batches = reader.read_after(Position(0), bytes(1 << 20)).unwrap();
     assert_eq!(batches.iter().map(|batch| batch.first().0).collect::<Vec<_>>(), (1..=20).collect::<Vec<_>>());
     let from_log = *log.reads.lock().unwrap();
     assert!(from_log > 0 && from_log < 20, "the tail came from memory: {from_log}");
+}
+
+#[test]
+fn a_read_ends_when_it_has_enough_messages() {
+    let log = Arc::new(MemoryLog::default());
+    for ring_bytes in [0, 1000] {
+        let (mut writer, reader) = stream_with_ring(log.clone(), |_| (), ring_bytes);
+        for number in 1..=5 {
+            let batch = delivered(&log, number, Position((number - 1) * 2), vec![message("a"), message("b")]);
+            writer.append(vec![batch]);
+        }
+        for (after, messages, batches) in [(0, 0, 1), (0, 1, 1), (0, 2, 1), (0, 3, 2), (1, 1, 1), (1, 2, 2), (1, 99, 5)]
+        {
+            let limits = ReadLimits { bytes: 10_000, messages };
+            assert_eq!(reader.read_after(Position(after), limits).unwrap().len(), batches, "{after} {messages}");
+        }
+    }
 }
 
 #[test]
@@ -150,9 +171,9 @@ fn a_log_that_changed_is_told_from_one_that_fails() {
     let location = batch.location;
     writer.append(vec![batch]);
     log.records.lock().unwrap().insert(location, other.bytes.unwrap());
-    assert!(matches!(reader.read_after(Position(0), 1), Err(ReadError::Changed { .. })));
+    assert!(matches!(reader.read_after(Position(0), bytes(1)), Err(ReadError::Changed { .. })));
     log.records.lock().unwrap().clear();
-    assert!(matches!(reader.read_after(Position(0), 1), Err(ReadError::Log { .. })));
+    assert!(matches!(reader.read_after(Position(0), bytes(1)), Err(ReadError::Log { .. })));
 }
 
 #[test]
@@ -174,7 +195,7 @@ fn many_rows_are_found_across_pieces() {
         writer.append(vec![Delivered { bytes: None, ..batch }]);
     }
     for after in [0, 1, 2, 8190, 8191, 8192, 8193, 16_383, 16_384, 17_998, 17_999] {
-        let batches = reader.read_after(Position(after), 0).unwrap();
+        let batches = reader.read_after(Position(after), bytes(0)).unwrap();
         assert_eq!(batches.len(), 1);
         assert!(batches[0].first().0 <= after + 1 && after < batches[0].last().0);
     }
@@ -206,10 +227,10 @@ proptest! {
             let rest = twin.get(after as usize..).unwrap_or(&[]);
             let messages = reader.messages_after(Position(after), messages_max).unwrap();
             prop_assert_eq!(texts(&messages), rest[..rest.len().min(messages_max)].to_vec());
-            let batches = reader.read_after(Position(after), bytes_max).unwrap();
+            let batches = reader.read_after(Position(after), bytes(bytes_max)).unwrap();
             prop_assert_eq!(batches.is_empty(), rest.is_empty());
             check_batches(&batches, after, rest)?;
-            match reader.recent_after(Position(after), bytes_max) {
+            match reader.recent_after(Position(after), bytes(bytes_max)) {
                 Recent::AtHead => prop_assert!(rest.is_empty()),
                 Recent::Behind => prop_assert!(!rest.is_empty()),
                 Recent::Batches(batches) => check_batches(&batches, after, rest)?,

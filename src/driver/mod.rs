@@ -85,6 +85,8 @@ pub struct Driver<O: Outside, F: wal::Files> {
     observed: Option<Instant>,
     disk_looked: Option<Instant>,
     sync_last: Duration,
+    /// The log had no room for what is pending: it waits for room.
+    stuck: bool,
     recovered: Recovered,
 }
 
@@ -126,6 +128,7 @@ impl<O: Outside, F: wal::Files> Driver<O, F> {
             observed: None,
             disk_looked: None,
             sync_last: Duration::ZERO,
+            stuck: false,
             recovered,
         };
         driver.first_turn()?;
@@ -135,7 +138,7 @@ impl<O: Outside, F: wal::Files> Driver<O, F> {
     /// The incarnation, and at a first start the record of view 0, become durable.
     fn first_turn(&mut self) -> Result<(), StartError> {
         let first = self.replica.first_records();
-        let locations = append(&mut self.log, &first)?;
+        let locations = append_all(&mut self.log, &first)?;
         self.log.sync()?;
         let now = self.outside.now();
         self.replica.handle_durable(&locations, Duration::ZERO, now)?;
@@ -146,7 +149,7 @@ impl<O: Outside, F: wal::Files> Driver<O, F> {
 
     /// One turn. With `wait`, blocks on the inbox until an input comes or a timer is due.
     pub fn turn(&mut self, wait: bool) -> Result<Turn, Stop> {
-        let until = if wait && self.pending.is_empty() { self.next } else { None };
+        let until = if wait && (self.pending.is_empty() || self.stuck) { self.next } else { None };
         let inputs = self.outside.inputs(limits::INPUTS_PER_TURN, until);
         let now = self.outside.now();
         self.look_at_disk(now);
@@ -162,14 +165,13 @@ impl<O: Outside, F: wal::Files> Driver<O, F> {
         self.observe(now, self.pending.is_empty());
         self.next = Some(self.replica.next_timeout());
         let drained = self.replica.is_drained() && self.pending.is_empty();
-        Ok(Turn { next: self.replica.next_timeout(), again: !self.pending.is_empty(), drained })
+        Ok(Turn { next: self.replica.next_timeout(), again: !self.pending.is_empty() && !self.stuck, drained })
     }
 
     /// Appends what is pending, syncs once, and hands out what that allows (R7).
     fn persist(&mut self) -> Result<(), Stop> {
-        let records = std::mem::take(&mut self.pending);
         let began = self.outside.now().instant;
-        let locations = append(&mut self.log, &records).map_err(log_failed)?;
+        let locations = self.append_pending()?;
         self.log.sync().map_err(log_failed)?;
         let now = self.outside.now();
         self.sync_last = now.instant.since(began);
@@ -177,6 +179,26 @@ impl<O: Outside, F: wal::Files> Driver<O, F> {
         let ready = self.replica.ready(now)?;
         self.emit(ready);
         Ok(())
+    }
+
+    /// Appends what there is room for; the rest stays pending, in order, and the replica is told.
+    fn append_pending(&mut self) -> Result<Vec<Location>, Stop> {
+        let records = std::mem::take(&mut self.pending);
+        let mut locations = Vec::with_capacity(records.len());
+        self.stuck = false;
+        for record in &records {
+            match self.log.append(record.kind(), &record.payload()) {
+                Ok(location) => locations.push(location),
+                Err(LogError::Full { reason }) => {
+                    self.stuck = true;
+                    self.replica.handle_disk_full(Some(reason));
+                    break;
+                }
+                Err(error) => return Err(log_failed(error)),
+            }
+        }
+        self.pending.extend(records.into_iter().skip(locations.len()));
+        Ok(locations)
     }
 
     fn emit(&mut self, ready: Ready) {
@@ -208,7 +230,10 @@ impl<O: Outside, F: wal::Files> Driver<O, F> {
             return;
         }
         self.disk_looked = Some(now.instant);
-        self.replica.handle_disk_full(self.log.disk_full());
+        let full = self.log.disk_full();
+        if full.is_some() || !self.stuck {
+            self.replica.handle_disk_full(full);
+        }
     }
 
     fn observe(&mut self, now: crate::types::Now, idle: bool) {
@@ -228,8 +253,9 @@ impl<O: Outside, F: wal::Files> Driver<O, F> {
 
     /// At an orderly end: the decided mark is written, so that the next start has less to ask for.
     pub fn close(mut self) -> Result<O, Stop> {
-        let last = self.replica.last_mark();
-        append(&mut self.log, last.as_slice()).map_err(log_failed)?;
+        let mut records = std::mem::take(&mut self.pending);
+        records.extend(self.replica.last_mark());
+        append_all(&mut self.log, &records).map_err(log_failed)?;
         self.log.sync().map_err(log_failed)?;
         Ok(self.outside)
     }
@@ -269,7 +295,7 @@ fn wal_owner(start: &Start) -> crate::types::Digest {
     crate::types::Digest::of("log owner", &bytes)
 }
 
-fn append<F: wal::Files>(log: &mut Log<F>, records: &[Record]) -> Result<Vec<Location>, LogError> {
+fn append_all<F: wal::Files>(log: &mut Log<F>, records: &[Record]) -> Result<Vec<Location>, LogError> {
     records.iter().map(|record| log.append(record.kind(), &record.payload())).collect()
 }
 

@@ -127,8 +127,11 @@ impl From<End> for Discord {
     }
 }
 
-/// Version, cluster, configuration, in this order; the version was checked when the hello was read.
+/// Version, cluster, configuration, in this order.
 fn check(ours: &Hello, theirs: &Hello) -> Result<(), Refusal> {
+    if theirs.version != ours.version {
+        return Err(Refusal::Version { theirs: theirs.version, ours: ours.version });
+    }
     if theirs.cluster != ours.cluster {
         return Err(Refusal::Cluster { theirs: theirs.cluster, ours: ours.cluster });
     }
@@ -206,5 +209,6 @@ mod tests {
         assert_eq!(check(&ours, &Hello { epoch: Epoch(1), ..configured.clone() }), Ok(()));
         let elsewhere = Hello { cluster: Digest([8; 32]), ..configured };
         assert!(matches!(check(&ours, &elsewhere), Err(Refusal::Cluster { .. })));
+        assert!(matches!(check(&ours, &Hello { version: 2, ..elsewhere }), Err(Refusal::Version { .. })));
     }
 }

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use futures::io::{AsyncWriteExt, WriteHalf};
 use libp2p::Stream;
 use libp2p::swarm::ConnectionId;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
@@ -45,6 +45,8 @@ pub(super) struct Link {
     pub hello: Hello,
     intake: Intake,
     state: Mutex<State>,
+    /// Whether the driver has taken `LinkUp`.
+    known: Arc<AtomicBool>,
     urgent: Queue,
     bulk: Queue,
     /// Bytes of pieces that may still be sent before the peer reports some as consumed.
@@ -55,6 +57,8 @@ pub(super) struct Link {
     refusal: Mutex<Option<Refusal>>,
     /// Whether the writers end when their queues are empty.
     finishing: AtomicBool,
+    /// Why the connection closed.
+    given_up: watch::Sender<Option<String>>,
 }
 
 enum State {
@@ -68,6 +72,15 @@ enum State {
     },
 }
 
+/// Goes with `LinkUp`; given back when the driver has taken it.
+struct Known(Arc<AtomicBool>);
+
+impl Drop for Known {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Release);
+    }
+}
+
 impl Link {
     pub fn new(peer: Arc<Peer>, connection: ConnectionId, hello: Hello, intake: Intake) -> Link {
         Link {
@@ -76,12 +89,14 @@ impl Link {
             hello,
             intake,
             state: Mutex::new(State::Waiting),
+            known: Arc::default(),
             urgent: Queue::new(limits::URGENT_QUEUE_BYTES),
             bulk: Queue::new(limits::BULK_QUEUE_BYTES),
             window: Semaphore::new(limits::BULK_WINDOW_BYTES),
             consumed: AtomicU64::new(0),
             refusal: Mutex::new(None),
             finishing: AtomicBool::new(false),
+            given_up: watch::Sender::new(None),
         }
     }
 
@@ -91,8 +106,9 @@ impl Link {
         assert!(matches!(*state, State::Waiting), "a link comes up once");
         *state = State::Up { since: Instant::now() };
         self.peer.counters.links.add(1);
+        let input = Input::LinkUp { peer: self.peer.member, hello: self.hello.clone() };
         // A driver that has ended needs no news; the mesh is about to be stopped.
-        let _ = self.intake.inbox.push(Input::LinkUp { peer: self.peer.member, hello: self.hello.clone() }, None);
+        let _ = self.intake.inbox.push(input, Some(Box::new(Known(self.known.clone()))));
     }
 
     /// Tells the driver that the link is down, if it was up. Nothing is received on it from here on.
@@ -110,6 +126,11 @@ impl Link {
 
     pub fn is_up(&self) -> bool {
         matches!(*self.state(), State::Up { .. })
+    }
+
+    /// Whether the driver has heard of it. What it says of its peer before is about the link before.
+    pub fn is_known(&self) -> bool {
+        self.known.load(Ordering::Acquire)
     }
 
     /// When it came up, if it did.
@@ -139,6 +160,11 @@ impl Link {
         self.finishing.store(true, Ordering::Release);
         self.urgent.wake();
         self.bulk.wake();
+    }
+
+    /// Its connection has closed: nobody waits any longer, not for the driver either.
+    pub fn give_up(&self, reason: String) {
+        self.given_up.send_replace(Some(reason));
     }
 
     /// Bytes that wait on the urgent and on the bulk stream.
@@ -175,10 +201,21 @@ pub(super) async fn run(link: Arc<Link>, pair: Pair) -> End {
     tasks.spawn(write_bulk(link.clone(), pair.bulk.1));
     tasks.spawn(read_urgent(link.clone(), pair.urgent.0));
     tasks.spawn(read_bulk(link.clone(), pair.bulk.0));
-    let end = next_end(&mut tasks).await.expect("four tasks run");
-    if end == End::Finished {
+    let mut given_up = link.given_up.subscribe();
+    let mut end = tokio::select! {
+        biased;
+        end = next_end(&mut tasks) => end.expect("four tasks run"),
+        reason = given_up.wait_for(Option::is_some) => {
+            let reason = reason.ok().and_then(|reason| reason.clone());
+            End::Lost(reason.expect("we hold the sender, and waited for it"))
+        }
+    };
+    match end {
         // What the peer still says is taken until it closes its side.
-        farewell(&mut tasks).await;
+        End::Finished => farewell(&mut tasks).await,
+        // The other stream ends as well, after its last words.
+        End::Closed => end = last_words(&mut tasks).await,
+        _ => {}
     }
     link.take_down();
     if let End::Malformed(text) = &end {
@@ -188,6 +225,19 @@ pub(super) async fn run(link: Arc<Link>, pair: Pair) -> End {
         farewell(&mut tasks).await;
     }
     end
+}
+
+/// How the other stream ends, whatever becomes of our writing.
+async fn last_words(tasks: &mut JoinSet<End>) -> End {
+    let words = async {
+        loop {
+            match next_end(tasks).await {
+                Some(End::Lost(_)) => {}
+                end => return end,
+            }
+        }
+    };
+    timeout(limits::FAREWELL_TIMEOUT, words).await.ok().flatten().unwrap_or(End::Closed)
 }
 
 /// The peer needs a moment to read the last frames; it closes its side when it has.

@@ -15,8 +15,10 @@ pub(super) struct Pair {
 /// Why a connection is of no more use.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum End {
-    /// It broke, or the peer closed it.
+    /// It broke, or came to nothing.
     Lost(String),
+    /// The peer closed a stream between two frames.
+    Closed,
     /// It broke inside a frame.
     Truncated,
     /// The peer sent what is no frame, or no message.
@@ -73,7 +75,7 @@ impl FrameSource {
                 return Ok(frame);
             }
             match read(&mut self.stream, &mut self.piece).await? {
-                0 if self.frames.is_between_frames() => return Err(End::Lost("the peer closed it".to_owned()).into()),
+                0 if self.frames.is_between_frames() => return Err(End::Closed.into()),
                 0 => return Err(End::Truncated.into()),
                 length => self.frames.feed(&self.piece[..length]),
             }

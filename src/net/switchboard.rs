@@ -73,7 +73,8 @@ pub(super) struct Switchboard {
 struct Connection {
     member: MemberId,
     dialled: bool,
-    streams: mpsc::Sender<StreamOutcome>,
+    /// Until it closes.
+    streams: Option<mpsc::Sender<StreamOutcome>>,
     task: AbortHandle,
     offer: Option<(Arc<Link>, oneshot::Sender<Verdict>)>,
     link: Option<Arc<Link>>,
@@ -164,9 +165,10 @@ impl Switchboard {
     fn handle_swarm(&mut self, event: SwarmEvent<BehaviourEvent>) {
         match event {
             SwarmEvent::Behaviour(BehaviourEvent::Streams(StreamEvent { connection, outcome })) => {
-                if let Some(connection) = self.connections.get(&connection) {
+                let connection = self.connections.get(&connection);
+                if let Some(streams) = connection.and_then(|connection| connection.streams.as_ref()) {
                     // The channel holds both streams; a task that has ended takes none.
-                    let _ = connection.streams.try_send(outcome);
+                    let _ = streams.try_send(outcome);
                 }
             }
             SwarmEvent::Behaviour(BehaviourEvent::Ping(ping)) => self.pinged(ping),
@@ -175,7 +177,7 @@ impl Switchboard {
             }
             SwarmEvent::ConnectionClosed { connection_id, cause, .. } => {
                 let reason = cause.map_or_else(|| "closed".to_owned(), |cause| cause.to_string());
-                self.cut(connection_id, End::Lost(reason));
+                self.closed(connection_id, reason);
             }
             SwarmEvent::OutgoingConnectionError { connection_id, error, .. } => self.not_reached(connection_id, &error),
             SwarmEvent::NewListenAddr { address, .. } => self.shared.add_listen_address(address),
@@ -206,7 +208,19 @@ impl Switchboard {
         };
         let task = tokio::spawn(attempt.run(receiver)).abort_handle();
         let heard = Instant::now();
+        let streams = Some(streams);
         self.connections.insert(id, Connection { member, dialled, streams, task, offer: None, link: None, heard });
+    }
+
+    /// Its task ends by itself, and says how: perhaps it has read why the peer closed.
+    fn closed(&mut self, id: ConnectionId, reason: String) {
+        if let Some(connection) = self.connections.get_mut(&id) {
+            (connection.streams, connection.offer) = (None, None);
+            if let Some(link) = &connection.link {
+                link.take_down();
+                link.give_up(reason);
+            }
+        }
     }
 
     /// Judges what is offered by the connections to a member.
@@ -318,7 +332,7 @@ impl Switchboard {
                 (None, None)
             }
             End::Refused { by_us, by_them } => (by_us.clone(), by_them.clone()),
-            End::Lost(_) | End::Left | End::Finished => (None, None),
+            End::Lost(_) | End::Closed | End::Left | End::Finished => (None, None),
         };
         let label = self.label(connection.member);
         if connection.link.is_some() {
@@ -354,7 +368,9 @@ impl Switchboard {
     }
 
     fn refuse_link(&mut self, peer: MemberId, refusal: Refusal) {
-        if let Some(link) = self.shared.peers.get(&peer).and_then(|peer| peer.link()) {
+        let link = self.shared.peers.get(&peer).and_then(|peer| peer.link());
+        // A link that the driver has not heard of is not the one it judged: perhaps the right process has come back.
+        if let Some(link) = link.filter(|link| link.is_known()) {
             link.take_down();
             link.refuse(refusal);
         }

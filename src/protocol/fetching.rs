@@ -58,6 +58,7 @@ impl Fetches {
     pub fn answered(&mut self, _from: MemberId) {
         if let Some(asked) = self.asked.get_mut(&Want::Decided) {
             asked.last = None;
+            asked.times = 0;
         }
     }
 }
@@ -99,7 +100,7 @@ impl<M: FaultModel> Replica<M> {
         for (lack, named_by) in &self.lacks {
             match lack {
                 // Named by a decided mark only: whole slots are asked for, below.
-                Lack::Entry(..) if named_by.is_none() => {}
+                Lack::Entry(..) if named_by.is_none() && self.somebody_decided_more() => {}
                 Lack::Entry(slot, digest) => wants.entry(Want::Entry(*slot, *digest)).or_default().extend(named_by),
                 Lack::Batches(references) => {
                     for reference in references {
@@ -120,6 +121,10 @@ impl<M: FaultModel> Replica<M> {
         wants
     }
 
+    fn somebody_decided_more(&self) -> bool {
+        self.peers.values().any(|peer| peer.linked && peer.decided.slot > self.chain.decided.slot)
+    }
+
     /// Whom to ask for this now; none if it is too early or nobody can be asked.
     fn due(&mut self, want: Want, preferred: &[MemberId]) -> Option<MemberId> {
         let now = self.now.instant;
@@ -131,7 +136,8 @@ impl<M: FaultModel> Replica<M> {
         }
         let asked = *asked;
         let due = match asked.last {
-            Some(last) => last + RETRY,
+            // A large slot over a slow link takes its time: asking again and again would only add to it.
+            Some(last) => last + RETRY * (1 << asked.times.min(5)),
             None => asked.since + self.grace(want),
         };
         if now < due {
@@ -155,7 +161,12 @@ impl<M: FaultModel> Replica<M> {
                 let head = self.fetches.lane_wants.get(&origin).map_or(LaneHead::START, |(head, _)| *head);
                 (head.batch.incarnation.0, head.batch.number.0)
             }
-            Want::Entry(..) | Want::Batch(_) => (0, 0),
+            // Bulk keeps its order: while the lane's earlier batches come in, this one is on its way.
+            Want::Batch(batch) => match self.lanes.highest(&batch.origin) {
+                Some(id) if id < batch.batch => (id.incarnation.0, id.number.0),
+                _ => (0, 0),
+            },
+            Want::Entry(..) => (0, 0),
         }
     }
 

@@ -4,10 +4,12 @@ use std::collections::VecDeque;
 
 use crate::types::peer::Status;
 use crate::types::statement::{Claim, Round, Tip};
-use crate::types::{ClusterId, Incarnation, Instant, LaneHead, MemberId, Slot, StartNonce};
+use crate::types::{ClusterId, Incarnation, Instant, LaneHead, MemberId, Slot, StartNonce, WallTime};
 
 /// Clock samples kept of a peer: the one least delayed on its way tells its clock best.
 const CLOCK_SAMPLES: usize = 8;
+/// A century and a bit, in nanoseconds.
+const CLOCK_FAR: i64 = 1 << 61;
 
 #[derive(Clone, Debug)]
 pub(crate) struct Peer {
@@ -66,11 +68,14 @@ impl Peer {
         lanes.iter().find(|(origin, _)| origin == member).map(|(_, head)| *head)
     }
 
-    pub fn sample_clock(&mut self, ahead_nanoseconds: i64) {
+    /// Compares clocks; differences of more than a century say no more than a century.
+    pub fn sample_clock(&mut self, theirs: WallTime, ours: WallTime) {
+        let ahead = i128::from(theirs.0) - i128::from(ours.0);
+        let ahead = ahead.clamp(-i128::from(CLOCK_FAR), i128::from(CLOCK_FAR)) as i64;
         if self.clocks.len() == CLOCK_SAMPLES {
             self.clocks.pop_front();
         }
-        self.clocks.push_back(ahead_nanoseconds);
+        self.clocks.push_back(ahead);
     }
 
     pub fn forget_clock(&mut self) {
@@ -78,7 +83,8 @@ impl Peer {
     }
 
     /// How far its clock is ahead of ours, in nanoseconds: the largest recent sample, since every delay makes one smaller.
+    /// None before there are enough: one that waited in a queue says little.
     pub fn clock_ahead(&self) -> Option<i64> {
-        self.clocks.iter().max().copied()
+        self.clocks.iter().max().copied().filter(|_| self.clocks.len() == CLOCK_SAMPLES)
     }
 }

@@ -10,7 +10,7 @@ use super::replica::Replica;
 use crate::types::peer::ChainEntry;
 use crate::types::record::{EntryRecord, Started, Voted, Voter};
 use crate::types::statement::{Round, Tip};
-use crate::types::{Batch, Entry, Incarnation, Location, Now, Record, Rule, View, limits};
+use crate::types::{Batch, BatchNumber, BatchRef, Entry, Incarnation, LaneHead, Location, Now, Record, Rule, View};
 
 /// How long peers are asked for a hole that rot left in this member's own lanes, before its lane ends there.
 const HOLE_PATIENCE: Duration = Duration::from_secs(3);
@@ -24,12 +24,14 @@ pub struct Restored {
     rot: bool,
     /// A voter record or vote was read after the last rot: nothing newer of that kind is lost.
     voter_after_rot: bool,
-    held_bytes: u64,
+    /// Rot, and no opening of a lane of this member behind it: the end of its last lane may be lost.
+    own_lane_rot: bool,
+    /// Rot left a hole in the decided chain: what follows waits until peers filled it.
+    stuck: bool,
+    /// Batches since the last decided mark.
+    unmarked: Vec<BatchRef>,
     records: u64,
 }
-
-/// Beyond this, undecided batches of a damaged log stay on the disk while it is replayed.
-const HELD_BYTES: u64 = limits::PENDING_BYTES;
 
 impl<M: FaultModel> Replica<M> {
     /// Takes the next record of the log.
@@ -40,12 +42,11 @@ impl<M: FaultModel> Replica<M> {
             Record::Incarnation(started) => restored.incarnation = restored.incarnation.max(started.incarnation),
             Record::Batch(bytes) => {
                 let batch = Batch::recall(bytes).map_err(|error| Halt::Unreadable(error.to_string()))?;
-                let reference = batch.reference();
-                restored.held_bytes += batch.bytes.len() as u64;
-                self.lanes.admit(batch, Logged::Durable(location), true);
-                if restored.held_bytes > HELD_BYTES && restored.rot {
-                    self.lanes.forget_bytes(&reference);
+                if batch.header.origin == self.me && batch.header.number == BatchNumber(1) {
+                    restored.own_lane_rot = false;
                 }
+                restored.unmarked.push(batch.reference());
+                self.lanes.admit(batch, Logged::Durable(location), true);
             }
             Record::Entry(EntryRecord { slot, parent, entry: bytes }) => {
                 let entry = Entry::admit(&bytes).map_err(|error| Halt::Unreadable(error.to_string()))?;
@@ -56,16 +57,25 @@ impl<M: FaultModel> Replica<M> {
             }
             Record::Voter(voter) => self.restore_voter(restored, voter),
             Record::Vote(voted) => self.restore_vote(restored, voted),
-            Record::Decided(tip) => {
-                restored.mark = Some(tip);
-                restored.held_bytes = 0;
-                self.marks.clear();
-                self.lacks.clear();
-                self.learn_mark(tip, None);
-                self.advance()?;
-                self.deliver();
-            }
+            Record::Decided(tip) => self.restore_mark(restored, tip)?,
         }
+        Ok(())
+    }
+
+    fn restore_mark(&mut self, restored: &mut Restored, tip: Tip) -> Result<(), Halt> {
+        restored.mark = Some(tip);
+        self.marks.clear();
+        self.learn_mark(tip, None);
+        let unmarked = std::mem::take(&mut restored.unmarked);
+        if restored.stuck {
+            // The rest of the log is not to fill the memory: others' batches stay on the disk.
+            unmarked.iter().filter(|batch| batch.origin != self.me).for_each(|batch| self.lanes.forget_bytes(batch));
+            return Ok(());
+        }
+        self.lacks.clear();
+        self.advance()?;
+        self.deliver();
+        restored.stuck = restored.rot && self.chain.decided.slot < tip.slot;
         Ok(())
     }
 
@@ -90,6 +100,7 @@ impl<M: FaultModel> Replica<M> {
     /// Records of at least one synced turn are lost here.
     pub fn restore_rot(&mut self, restored: &mut Restored) {
         restored.rot = true;
+        restored.own_lane_rot = true;
         restored.voter_after_rot = false;
     }
 
@@ -99,6 +110,11 @@ impl<M: FaultModel> Replica<M> {
         self.now = now;
         self.started = now.instant;
         self.views.leader_heard = now.instant;
+        if restored.stuck {
+            self.advance()?; // an earlier repair may stand further back in the log
+            self.deliver();
+        }
+        self.lane.suspect = restored.own_lane_rot && self.sabotage.upholds(Rule::H1);
         self.views.durable_claim = self.views.claim;
         self.views.votes = self.views.votes.split_off(&self.chain.decided.slot.next());
         self.marked = self.chain.decided;
@@ -178,7 +194,7 @@ impl<M: FaultModel> Replica<M> {
     pub(crate) fn take_part(&mut self) {
         let (resumed, hole) = self.find_resumed();
         self.resumed = resumed;
-        if hole {
+        if hole || (self.lane.suspect && !self.everybody_told_our_end()) {
             let until = *self.lane.hole_until.get_or_insert(self.now.instant + HOLE_PATIENCE);
             if self.now.instant < until {
                 return;
@@ -186,9 +202,11 @@ impl<M: FaultModel> Replica<M> {
             tracing::error!(
                 after = %resumed.batch.number,
                 incarnation = %resumed.batch.incarnation,
-                "batches of this member are damaged and nobody has them: what was accepted in its lane behind this batch is lost"
+                "the log was damaged and not everybody told how far this member's lane went: what was accepted behind this \
+                 batch, and nobody reachable has, is lost"
             );
         }
+        self.lane.suspect = false;
         self.lane.hole_until = None;
         let head = self.lanes.head(&self.me);
         let me = self.me;
@@ -197,6 +215,12 @@ impl<M: FaultModel> Replica<M> {
         for (reference, size) in tail {
             self.lane.push(reference, size);
         }
+    }
+
+    /// Every other voter's status says that it holds nothing of this member's lanes beyond what is here.
+    fn everybody_told_our_end(&self) -> bool {
+        let told = |head: LaneHead| head.batch <= self.resumed.batch;
+        self.peers.values().all(|peer| peer.lane_head(&self.me).is_some_and(told))
     }
 
     /// Looks again whether peers filled the hole.

@@ -198,6 +198,7 @@ impl<M: FaultModel> Replica<M> {
         self.notice_pause();
         self.look_at_hole();
         self.advance()?;
+        self.follow_decided_view();
         self.judge();
         self.seal();
         self.lead()?;
@@ -211,6 +212,13 @@ impl<M: FaultModel> Replica<M> {
         self.hand_mark();
         self.schedule.promised = Some(self.next_timeout());
         Ok(std::mem::take(&mut self.out.ready))
+    }
+
+    /// V6: a decided slot of a higher view opens that view; while rot was being repaired it could not.
+    fn follow_decided_view(&mut self) {
+        if self.repairing.is_none() && self.chain.decided.round > self.views.target() {
+            self.enter(self.chain.decided.round);
+        }
     }
 
     /// Durable decided marks need no sync of their own: they ride on the next one.

@@ -1,6 +1,6 @@
 //! The way in: the intake, this member's own lane, and the answers to publishers.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 
 use super::lanes::{Held, Logged};
 use super::model::FaultModel;
@@ -44,11 +44,14 @@ pub(crate) struct OwnLane {
     pub ordered_total: u64,
     intake: VecDeque<Publish>,
     intake_bytes: u64,
-    deadlines: BTreeSet<(Instant, Ticket)>,
+    /// Open publishes by their time, with the bytes of those that wait in the intake.
+    deadlines: BTreeMap<(Instant, Ticket), u64>,
     awaited: BTreeMap<Ticket, Awaited>,
     tickets: BTreeMap<BatchId, Vec<Ticket>>,
     /// A hole in what rot left of earlier lanes: until when it is looked for at peers.
     pub hole_until: Option<Instant>,
+    /// Rot took something since this lane was opened: perhaps its end.
+    pub suspect: bool,
 }
 
 impl OwnLane {
@@ -68,7 +71,7 @@ impl OwnLane {
     }
 
     pub fn next_deadline(&self) -> Option<Instant> {
-        self.deadlines.first().map(|(deadline, _)| *deadline)
+        self.deadlines.first_key_value().map(|((deadline, _), _)| *deadline)
     }
 
     fn has_room(&self) -> bool {
@@ -105,7 +108,7 @@ impl<M: FaultModel> Replica<M> {
         match rejection {
             Some(reason) => self.out.ready.outcomes.push((publish.ticket, Outcome::Rejected(reason))),
             None => {
-                self.lane.deadlines.insert((publish.deadline, publish.ticket));
+                self.lane.deadlines.insert((publish.deadline, publish.ticket), bytes);
                 self.lane.intake_bytes += bytes;
                 self.lane.intake.push_back(publish);
             }
@@ -121,8 +124,10 @@ impl<M: FaultModel> Replica<M> {
             self.open_lane();
         }
         while !self.lane.intake.is_empty() && self.lane.has_room() {
-            let messages = self.gather();
-            self.seal_batch(messages);
+            let publishes = self.gather();
+            if !publishes.is_empty() {
+                self.seal_as(publishes, None);
+            }
         }
     }
 
@@ -131,6 +136,10 @@ impl<M: FaultModel> Replica<M> {
         let mut publishes: Vec<Publish> = Vec::new();
         let mut weight = limits::MESSAGE_OVERHEAD_BYTES;
         while let Some(next) = self.lane.intake.front() {
+            if !self.lane.deadlines.contains_key(&(next.deadline, next.ticket)) {
+                self.lane.intake.pop_front(); // its time was up
+                continue;
+            }
             weight += next.message.weight();
             let full =
                 weight > self.configuration.limits.batch_bytes_max || publishes.len() == limits::BATCH_MESSAGES_MAX;
@@ -151,10 +160,6 @@ impl<M: FaultModel> Replica<M> {
         self.lane.parent = Digest::ZERO;
         let publishes = self.gather();
         self.seal_as(publishes, Some(resumes));
-    }
-
-    fn seal_batch(&mut self, publishes: Vec<Publish>) {
-        self.seal_as(publishes, None);
     }
 
     fn seal_as(&mut self, publishes: Vec<Publish>, resumes: Option<BatchId>) {
@@ -265,27 +270,24 @@ impl<M: FaultModel> Replica<M> {
 
     /// Answers publishers whose time is up: rejected while in the intake, unknown once sealed.
     pub(crate) fn expire(&mut self) {
-        while let Some((deadline, ticket)) = self.lane.deadlines.first().copied() {
+        while let Some(((deadline, ticket), bytes)) = self.lane.deadlines.pop_first() {
             if deadline > self.now.instant {
+                self.lane.deadlines.insert((deadline, ticket), bytes);
                 break;
             }
-            self.lane.deadlines.pop_first();
             let outcome = match self.lane.awaited.remove(&ticket) {
                 Some(awaited) => Outcome::OutcomeUnknown { id: awaited.id },
                 None => {
-                    self.withdraw(ticket);
+                    self.lane.intake_bytes -= bytes;
                     Outcome::Rejected(Rejection::TimedOut { unordered: self.lane.unordered.len() as u64 })
                 }
             };
             self.out.ready.outcomes.push((ticket, outcome));
         }
-    }
-
-    fn withdraw(&mut self, ticket: Ticket) {
-        let at = self.lane.intake.iter().position(|publish| publish.ticket == ticket);
-        let publish =
-            at.and_then(|index| self.lane.intake.remove(index)).expect("an open publish is sealed or in the intake");
-        self.lane.intake_bytes -= publish.message.body.len() as u64;
+        let open = |publish: &Publish| self.lane.deadlines.contains_key(&(publish.deadline, publish.ticket));
+        while self.lane.intake.front().is_some_and(|publish| !open(publish)) {
+            self.lane.intake.pop_front();
+        }
     }
 
     /// What this member's lanes resume at, as far as its own disk tells (rule H1), and whether a hole hides more.

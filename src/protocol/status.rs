@@ -161,7 +161,7 @@ impl<M: FaultModel> Replica<M> {
         }
         let first = newest.is_none();
         let links_changed = peer.status.as_ref().is_none_or(|known| known.links != status.links);
-        peer.sample_clock(clock.0 as i64 - self.now.wall.0 as i64);
+        peer.sample_clock(clock, self.now.wall);
         peer.status = Some(status);
         self.observe(from, round);
         self.heard_leader(from, round);
@@ -243,8 +243,8 @@ impl<M: FaultModel> Replica<M> {
         publishes.into_iter().chain(asks).fold(next, Instant::min)
     }
 
-    /// How far this member's clock is behind (positive: ahead of it) the voters' median, in nanoseconds.
-    pub(crate) fn clock_offset_nanoseconds(&self) -> i64 {
+    /// How far this member's clock is ahead of the voters' median, in nanoseconds.
+    pub(crate) fn clock_ahead_nanoseconds(&self) -> i64 {
         let mut ahead: Vec<i64> =
             self.peers.values().filter(|peer| peer.linked).filter_map(|peer| peer.clock_ahead()).collect();
         if ahead.len() + 1 < self.quorum {
@@ -253,13 +253,14 @@ impl<M: FaultModel> Replica<M> {
         ahead.push(0);
         ahead.sort_unstable();
         let middle = ahead.len() / 2;
-        if ahead.len() % 2 == 1 { ahead[middle] } else { (ahead[middle - 1] + ahead[middle]) / 2 }
+        let median = if ahead.len() % 2 == 1 { ahead[middle] } else { (ahead[middle - 1] + ahead[middle]) / 2 };
+        -median
     }
 
     /// This member's state for people.
     pub fn snapshot(&self) -> Snapshot {
         let slot_known = self.known_slot();
-        let clock_offset_ms = -self.clock_offset_nanoseconds() / 1_000_000;
+        let clock_offset_ms = self.clock_ahead_nanoseconds() / 1_000_000;
         Snapshot {
             cluster: self.configuration.cluster,
             member: self.me,

@@ -238,9 +238,7 @@ impl<M: FaultModel> Replica<M> {
         }
         self.note_waiting();
         if self.leader() == self.me {
-            if let Some(reason) = self.reason_to_resign() {
-                self.resign(reason);
-            }
+            self.judge_own_lead();
             return;
         }
         let complaint = self.reason_to_complain().map(|_| self.views.round.view);
@@ -258,6 +256,26 @@ impl<M: FaultModel> Replica<M> {
         if all >= self.quorum || (all > 0 && !self.sabotage.upholds(Rule::V1)) {
             self.enter(round.next_view());
         }
+    }
+
+    /// The leader judges itself by the same rules, and follows a quorum that judges it.
+    fn judge_own_lead(&mut self) {
+        let round = self.views.round;
+        let against = self.peers.values().filter(|peer| peer.complains_about(round)).count();
+        if against >= self.quorum {
+            self.enter(round.next_view());
+        } else if self.may_resign()
+            && let Some(reason) = self.reason_to_resign()
+        {
+            self.resign(reason);
+        }
+    }
+
+    /// Where nobody can lead, views must not turn as fast as disks sync: after as many fruitless views as there are
+    /// voters, a leader waits as long as its followers would.
+    fn may_resign(&self) -> bool {
+        let everybody_tried = self.views.failures as usize >= self.configuration.voters.len();
+        !everybody_tried || self.now.instant.since(self.views.leader_heard) >= self.silence_allowed()
     }
 
     /// V4: since when a batch waits that could be ordered now, is durable here, and whose existence the leader was told.
@@ -313,8 +331,7 @@ impl<M: FaultModel> Replica<M> {
         if self.disk_full.is_some() {
             return Some("its disk is full");
         }
-        let ahead = -self.clock_offset_nanoseconds();
-        if ahead < 0 && ahead.unsigned_abs() > self.timing.clock_drift_max.as_nanos() as u64 {
+        if self.clock_ahead_nanoseconds() > self.timing.clock_drift_max.as_nanos() as i64 {
             return Some("its clock is ahead of the voters' median");
         }
         self.stands_still().then_some("nothing is decided although a batch waits")

@@ -166,6 +166,9 @@ impl<M: FaultModel> Replica<M> {
         if tip.slot == self.chain.decided.slot && tip.round > self.chain.decided.round {
             self.chain.decided.round = tip.round;
         }
+        // The vote on a base that was decided before is overtaken once a quorum gave it: it is repeated no more.
+        let decided = self.chain.decided;
+        self.views.votes.retain(|slot, vote| *slot > decided.slot || vote.round > decided.round);
         Ok(())
     }
 
@@ -384,7 +387,7 @@ impl<M: FaultModel> Replica<M> {
                         epoch,
                         hlc: placed.hlc,
                         header: placed.held.header,
-                        location: location.unwrap_or_default(),
+                        location: location.unwrap_or_default(), // none only where rule Delivery is switched off
                         bytes: placed.held.bytes,
                     });
                 }

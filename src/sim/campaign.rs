@@ -27,7 +27,6 @@ pub struct Report {
 
 /// Lets one seed run.
 pub fn simulate(seed: u64, sabotage: &Sabotage) -> Report {
-    catch_quietly();
     let mut world = World::new(seed, sabotage.clone());
     let verdict = guarded(|| world.run()).unwrap_or_else(|panicked| Verdict::Crashed(format!("panicked: {panicked}")));
     let finished = guarded(|| world.finish());
@@ -77,7 +76,8 @@ thread_local! {
 }
 
 /// Runs something of a simulation; a panic becomes its text.
-fn guarded<T>(run: impl FnOnce() -> T) -> Result<T, String> {
+pub(super) fn guarded<T>(run: impl FnOnce() -> T) -> Result<T, String> {
+    catch_quietly();
     PANICKED.set(Some(String::new()));
     let outcome = panic::catch_unwind(AssertUnwindSafe(run));
     let text = PANICKED.take().unwrap_or_default();

@@ -186,7 +186,7 @@ impl Plan {
     /// A member's disk as it usually is.
     pub fn temper(&self, random: &mut Random) -> Temper {
         let sync = Duration::from_micros(random.weighted(&[(5, 120), (3, 900), (1, 6_000)]));
-        Temper { sync, stall_every: 0, stall: Duration::ZERO, failing: false }
+        Temper { sync, exact: false, stall_every: 0, stall: Duration::ZERO, failing: false }
     }
 
     /// When faults stop.

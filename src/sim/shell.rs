@@ -72,6 +72,8 @@ pub enum Death {
 pub struct Temper {
     /// Usual time of a sync.
     pub sync: Duration,
+    /// Every sync takes exactly that.
+    pub exact: bool,
     /// Every so many syncs one takes `stall` (0: none).
     pub stall_every: u64,
     /// How long that one takes.
@@ -181,7 +183,8 @@ impl Shell {
         }
         self.syncs += 1;
         let stalls = self.temper.stall_every > 0 && self.syncs.is_multiple_of(self.temper.stall_every);
-        let took = self.random.around(if stalls { self.temper.stall } else { self.temper.sync });
+        let usual = if stalls { self.temper.stall } else { self.temper.sync };
+        let took = if self.temper.exact { usual } else { self.random.around(usual) };
         self.slow_syncs += u64::from(took > SLOW_SYNC);
         self.moment = self.moment + took;
         self.synced = true;

@@ -1,6 +1,8 @@
 //! The members of one simulated group with everything that watches them. Who plays the world (the random one, or a
 //! scenario) moves time, carries messages and breaks things; the stage runs the drivers and judges what they do.
 
+use bytes::Bytes;
+
 use super::chart::Chart;
 use super::check::{Agreement, Promises, Sequence, Statements, Storage, Violation, Witness};
 use super::clock::{Clock, Moment};
@@ -64,6 +66,8 @@ pub struct Stage {
     pub sequence: Sequence,
     /// What disks say about votes.
     pub agreement: Agreement,
+    /// What members did, in words, if anybody wants to know.
+    pub notices: Option<Vec<String>>,
     storages: Vec<Storage>,
     statements: Statements,
     settings: Settings,
@@ -84,6 +88,7 @@ impl Stage {
             promises: Promises::new(size),
             sequence: Sequence::new(&group),
             agreement: Agreement::new(&group),
+            notices: None,
             storages: (0..size).map(|_| Storage::default()).collect(),
             statements: Statements::new(&group),
             settings,
@@ -163,13 +168,13 @@ impl Stage {
         self.nodes[member].life = Life::Ended(reason);
     }
 
-    /// A host publishes a body of so many bytes at a running member.
-    pub fn publish(&mut self, member: usize, at: Moment, ack: Ack, bytes: usize, patience: Duration) -> Ticket {
+    /// A host publishes a body (from [`Promises`]) at a running member.
+    pub fn publish(&mut self, member: usize, at: Moment, ack: Ack, body: Bytes, patience: Duration) -> Ticket {
         let message = Message {
             kind: crate::types::MessageKind::Application,
             topic: "simulation".to_owned(),
             content_type: None,
-            body: self.promises.body(bytes),
+            body,
         };
         let node = &self.nodes[member];
         let deadline = at + patience;
@@ -194,6 +199,13 @@ impl Stage {
         }
         let message = PeerMessage::Decided { mark: request.mark, slots };
         Some(Arc::new(Envelope { epoch: crate::types::Epoch(0), configuration: self.group.configuration, message }))
+    }
+
+    /// Says something to whoever wants to know.
+    pub fn notice(&mut self, words: impl FnOnce() -> String) {
+        if let Some(notices) = &mut self.notices {
+            notices.push(words());
+        }
     }
 
     /// Adds up what replicas count, when a process ends or the simulation does.
@@ -266,6 +278,7 @@ impl Stage {
                 && self.agreement.voter(member).is_none_or(|earlier| earlier.round < voter.round)
             {
                 self.chart.note(at, member, format!("enters {}", voter.round));
+                self.notice(|| format!("{} enters {}", member + 1, voter.round));
                 self.statements.enters(member, voter.round, &self.agreement)?;
                 self.coverage.views_entered += u64::from(voter.round.view.0 > 0);
             }
@@ -301,6 +314,7 @@ impl Stage {
         let head = self.sequence.head();
         let witness = Witness { agreement: &self.agreement, storage: &self.storages[member] };
         self.sequence.delivered(member, delivered, bytes, &witness, &mut self.promises)?;
+        self.notice(|| tell_delivered(member, delivered, bytes));
         if self.sequence.head() > head {
             self.coverage.ordered += delivered.count;
             self.note_early(delivered, bytes);
@@ -334,8 +348,41 @@ impl Stage {
             Outcome::Rejected(_) => coverage.answered_rejected += 1,
             Outcome::OutcomeUnknown { .. } => coverage.answered_unknown += 1,
         }
+        if self.notices.is_some() {
+            let said = Promises::says(&self.promises.message(ticket).body);
+            self.notice(|| format!("{} answers {said}: {}", member + 1, tell_outcome(outcome)));
+        }
         self.sequence.told(member, outcome)?;
         self.promises.answered(member, self.nodes[member].starts, ticket, outcome)
+    }
+}
+
+/// Messages of one batch that are told one by one.
+const TOLD_MAX: u64 = 6;
+
+fn tell_delivered(member: usize, delivered: &Delivered, bytes: &[u8]) -> String {
+    let last = delivered.first.0 + delivered.count.saturating_sub(1);
+    let place = match delivered.count {
+        0 => format!("{} delivers an empty batch", member + 1),
+        1 => format!("{} delivers {}", member + 1, delivered.first),
+        _ => format!("{} delivers {}..{last}", member + 1, delivered.first),
+    };
+    match crate::types::batch::messages(bytes) {
+        _ if delivered.count == 0 => place,
+        Ok(messages) if delivered.count <= TOLD_MAX => {
+            let said: Vec<String> = messages.iter().map(|message| Promises::says(&message.body)).collect();
+            format!("{place}: {}", said.join(" "))
+        }
+        _ => format!("{place}: {} messages", delivered.count),
+    }
+}
+
+fn tell_outcome(outcome: &Outcome) -> String {
+    match outcome {
+        Outcome::Accepted { .. } => "accepted".to_owned(),
+        Outcome::Ordered { position, .. } => format!("ordered at {position}"),
+        Outcome::Rejected(reason) => format!("rejected: {reason}"),
+        Outcome::OutcomeUnknown { .. } => "outcome unknown".to_owned(),
     }
 }
 

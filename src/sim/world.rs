@@ -606,7 +606,8 @@ impl World {
             let ack = if self.random.chance(500) { Ack::Accepted } else { Ack::Ordered };
             let bytes = self.random.between(8, self.plan.body_bytes);
             let patience = Duration::from_millis(self.random.weighted(&[(1, 100), (2, 1_000), (4, 10_000)]));
-            self.stage.publish(member, self.now, ack, bytes as usize, patience);
+            let body = self.stage.promises.body(bytes as usize);
+            self.stage.publish(member, self.now, ack, body, patience);
         }
         self.wake_at(member, self.now);
         let gap = self.random.around(self.plan.publish_gap);
@@ -620,7 +621,8 @@ impl World {
                 continue;
             }
             for _ in 0..2 {
-                let ticket = self.stage.publish(member, self.now, Ack::Ordered, 64, PATIENCE);
+                let body = self.stage.promises.body(64);
+                let ticket = self.stage.publish(member, self.now, Ack::Ordered, body, PATIENCE);
                 self.farewells.push(ticket);
             }
             self.wake_at(member, self.now);

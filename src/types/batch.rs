@@ -12,7 +12,8 @@ use bytes::Bytes;
 use minicbor::{Decode, Decoder, Encode};
 
 use super::ids::{BatchNumber, Digest, Incarnation, MemberId, MessageId, MessageNumber};
-use super::message::Message;
+use super::limits;
+use super::message::{Message, MessageKind};
 
 /// Which batch of which lane: (incarnation, number), compared as a pair within one member.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]
@@ -163,6 +164,11 @@ impl Batch {
         if header.count != whole.messages.len() as u64 {
             return Err(NotABatch::Contradiction("its count is not the number of its messages"));
         }
+        if whole.messages.iter().any(|message| message.kind != MessageKind::Application) {
+            return Err(NotABatch::Contradiction(
+                "it carries membership commands, which rules version 0 does not know",
+            ));
+        }
         Batch::checked(header, bytes)
     }
 
@@ -185,6 +191,9 @@ impl Batch {
     }
 
     fn checked(header: BatchHeader, bytes: Bytes) -> Result<Batch, NotABatch> {
+        if bytes.len() as u64 > limits::BATCH_BYTES_CEILING {
+            return Err(NotABatch::Contradiction("it is larger than any group allows"));
+        }
         if header.number == BatchNumber(0) || header.incarnation == Incarnation(0) || header.first == MessageNumber(0) {
             return Err(NotABatch::Contradiction("numbers begin at 1"));
         }

@@ -58,9 +58,9 @@ macro_rules! counter {
         pub struct $name(#[n(0)] pub u64);
 
         impl $name {
-            /// The one after this. Counters never wrap: a process would have to run for centuries.
+            /// The one after this. No honest counter comes near its end; one that a peer made up stays there.
             pub fn next(self) -> $name {
-                $name(self.0 + 1)
+                $name(self.0.saturating_add(1))
             }
         }
 

@@ -146,9 +146,6 @@ pub const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// Levels of nesting in a body declared JSON: with what events and pages add, less than common parsers refuse (128).
 pub const JSON_DEPTH_MAX: usize = 100;
 
-/// Bytes of the log kept free for the voter's own records when the disk is full.
-pub const LOG_RESERVE_BYTES: u64 = 32 << 10;
-
 /// Voters of a group in the crash model: useful sizes, and 1 for trying out.
 pub const CRASH_GROUP_SIZES: &[usize] = &[1, 3, 5, 7];
 

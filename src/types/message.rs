@@ -12,7 +12,7 @@ pub enum MessageKind {
     /// Published by a host; takes a position.
     #[n(0)]
     Application,
-    /// A membership command. None is defined by rules version 0: it has no effect and takes no position.
+    /// A membership command. Rules version 0 defines none: a batch that carries one is refused at admission.
     #[n(1)]
     Command,
 }

@@ -114,7 +114,7 @@ pub struct Status {
     /// The view it complains about, if it does.
     #[n(3)]
     pub complaint: Option<View>,
-    /// How far it knows the order to be decided, and holds it durably.
+    /// How far it knows the order to be decided.
     #[n(4)]
     pub decided: Tip,
     /// Per member, how far its lanes are held durably without a hole.

@@ -67,6 +67,7 @@ async fn garbage_hurts_nobody() {
         b"POST /v1/messages?topic=t HTTP/1.1\r\nHost: x\r\nContent-Length: -1\r\n\r\nx",
         b"POST /v1/messages?topic=t HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nxx",
         b"POST /v1/messages?topic=t HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nzzz\r\n",
+        b"POST /v1/messages HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n4e20\r\n",
     ] {
         let answer = exchange(&member.address, garbage).await;
         assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 4"), "{answer}");

@@ -66,6 +66,8 @@ pub(super) struct Member {
     pub(super) started: watch::Sender<bool>,
     pub(super) observed: watch::Sender<Option<(Snapshot, LogFigures)>>,
     pub(super) tickets: Arc<Tickets>,
+    /// Counts who waits for positions.
+    pub(super) position: Arc<watch::Sender<Position>>,
     pub(super) serving: tokio::task::JoinHandle<()>,
     mood: Arc<Mutex<Mood>>,
     ended: Arc<AtomicBool>,
@@ -88,8 +90,12 @@ impl Member {
         let (observed, observed_seen) = watch::channel(plan.started.then(|| (snapshot(), LogFigures::default())));
         let (position, delivered) = watch::channel(Position(0));
         let log = Arc::new(MemoryLog::default());
-        let notify = move |last| {
-            position.send_replace(last);
+        let position = Arc::new(position);
+        let notify = {
+            let position = position.clone();
+            move |last| {
+                position.send_replace(last);
+            }
         };
         let (writer, delivery) = delivery::stream_with_ring(log.clone(), notify, plan.ring_bytes);
         let (inbox_sender, inbox) = inbox::inbox();
@@ -130,6 +136,7 @@ impl Member {
             started,
             observed,
             tickets,
+            position,
             serving,
             mood,
             ended,

@@ -11,7 +11,7 @@ use crate::api::{ApiSettings, CannotServe};
 use crate::driver::LogFigures;
 use crate::types::{Ack, Position, Readiness};
 
-/// Every route of API.md, and whether it is there.
+/// Every route of the host API, and whether it is there.
 const CONTRACT: [(&str, &str, bool); 20] = [
     ("POST", "/v1/messages", true),
     ("GET", "/v1/messages", true),
@@ -199,12 +199,13 @@ async fn the_stop_ends_readers_and_finishes_publishes() {
     let mut tail = member.tcp().lines("/v1/messages").await.unwrap();
     assert!(tail.next().await.unwrap().is_some());
     let mut idle_tail = member.unix().lines("/v1/messages?after=latest").await.unwrap();
+    let before = member.position.receiver_count();
     let client = member.tcp();
     let poll = tokio::spawn(async move { client.get_json::<Value>("/v1/messages?after=1&wait=60s").await.unwrap() });
     member.mood(Mood::Hold);
     let client = member.unix();
     let publish = tokio::spawn(async move { client.publish("t", None, Ack::Ordered, Bytes::from("2")).await });
-    while member.tickets.waiting() == 0 {
+    while member.tickets.waiting() == 0 || member.position.receiver_count() == before {
         tokio::task::yield_now().await;
     }
     member.stop.send_replace(true);

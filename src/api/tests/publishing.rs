@@ -10,6 +10,9 @@ use super::member::{MESSAGE_BYTES_MAX, Member, Mood, Plan};
 use crate::api::client::{Answer, Client, ClientError, Receipt};
 use crate::types::{Ack, Rejection};
 
+/// Path, headers, body; status, code, and what the detail names.
+type Mistake<'a> = (&'a str, Vec<(&'a str, &'a str)>, &'a str, u16, &'a str, &'a str);
+
 async fn post(client: &Client, path: &str, headers: &[(&str, &str)], body: impl Into<Bytes>) -> Answer {
     client.send(Method::POST, path, headers, body.into()).await.unwrap()
 }
@@ -57,7 +60,7 @@ async fn every_mistake_is_refused_by_name() {
     let long_topic = format!("/v1/messages?topic={long}");
     let long_type = format!("text/{long}");
     let messages = "/v1/messages?topic=t";
-    let cases: Vec<(&str, Vec<(&str, &str)>, &str, u16, &str, &str)> = vec![
+    let cases: [Mistake; 23] = [
         ("/v1/messages", vec![], "x", 400, "topic_missing", "topic"),
         ("/v1/messages?topic=", vec![], "x", 400, "bad_parameter", "topic"),
         ("/v1/messages?topic=%FF", vec![], "x", 400, "bad_parameter", "topic"),

@@ -47,6 +47,8 @@ async fn pages_follow_each_other() {
         assert_eq!(end, json!({"messages": [], "next": 7, "head": 7}));
         let beyond = page(&client, "after=99").await;
         assert_eq!(beyond, json!({"messages": [], "next": 99, "head": 7}));
+        let far = page(&client, &format!("after={}&wait=1ms", u64::MAX)).await;
+        assert_eq!(far, json!({"messages": [], "next": u64::MAX, "head": 7}));
         let latest = page(&client, "after=latest").await;
         assert_eq!(latest, json!({"messages": [], "next": 7, "head": 7}));
     }
@@ -152,6 +154,17 @@ async fn the_last_event_id_wins_over_after() {
     let answer = member.tcp().send(Method::GET, "/v1/messages?after=0", &headers, Bytes::new()).await.unwrap();
     let page: Value = serde_json::from_slice(&answer.body).unwrap();
     assert_eq!(data(&page), ["3"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn before_the_start_is_finished_readers_wait_and_then_are_refused() {
+    let plan = Plan { publish_timeout: Duration::from_millis(20), started: false, ..Plan::default() };
+    let member = Member::planned(plan).await;
+    let answer = member.tcp().send(Method::GET, "/v1/messages", &[], Bytes::new()).await.unwrap();
+    let document: Value = serde_json::from_slice(&answer.body).unwrap();
+    assert_eq!((answer.status, &document["code"]), (StatusCode::SERVICE_UNAVAILABLE, &json!("starting")));
+    member.started.send_replace(true);
+    assert_eq!(page(&member.tcp(), "").await["head"], 0);
 }
 
 /// Publishes until told to stop; gives back how many.

@@ -1,9 +1,13 @@
 //! A whole group on this machine, one child process per member: what `dev`, `demo` and `bench` share.
 
+pub mod load;
 pub mod member_process;
+pub mod poll;
 pub mod ports;
 pub mod roster;
 pub mod scratch;
+pub mod settle;
+pub mod subscriber;
 
 use std::path::Path;
 

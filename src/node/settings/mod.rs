@@ -12,6 +12,7 @@ use std::time::Duration;
 use libp2p::Multiaddr;
 use libp2p::multiaddr::Protocol;
 
+use crate::api::listen::SOCKET_PATH_BYTES_MAX;
 use crate::types::text;
 use crate::types::{Genesis, Timing};
 use layers::{Given, Layers, Origin};
@@ -86,8 +87,6 @@ impl Mistakes {
     }
 }
 
-/// Longest path of a Unix socket: the field of the system call has 108 bytes, one of them ends the text.
-pub const SOCKET_PATH_BYTES_MAX: usize = 107;
 const PUBLISH_TIMEOUT_MAX: Duration = Duration::from_secs(3600);
 const SEGMENT_BYTES: std::ops::RangeInclusive<u64> = 64 << 10..=1 << 30;
 

@@ -54,6 +54,27 @@ impl Promises {
         Bytes::from(body)
     }
 
+    /// A body that names the next publish and says this.
+    pub fn text(&self, text: &str) -> Bytes {
+        let mut body = (self.all.len() as u64).to_le_bytes().to_vec();
+        body.extend_from_slice(text.as_bytes());
+        Bytes::from(body)
+    }
+
+    /// What a body says behind its name: its text, or its size.
+    pub fn says(body: &[u8]) -> String {
+        let rest = body.get(NAME_BYTES..).unwrap_or_default();
+        match std::str::from_utf8(rest) {
+            Ok(text) if text.len() <= 40 => text.to_owned(),
+            _ => format!("{} bytes", body.len()),
+        }
+    }
+
+    /// A publish's message.
+    pub fn message(&self, ticket: Ticket) -> &Message {
+        &self.all[ticket.0 as usize].message
+    }
+
     /// Somebody publishes at a member, in its so-manieth start. The message's body is from [`Promises::body`].
     pub fn published(&mut self, member: usize, start: u64, ack: Ack, message: Message, deadline: Moment) -> Ticket {
         let ticket = Ticket(self.all.len() as u64);
@@ -96,6 +117,14 @@ impl Promises {
         let orphans = || self.all.iter().filter(|publish| publish.fate == Fate::Orphaned);
         let ordered = orphans().filter(|publish| publish.position.is_some()).count();
         ((orphans().count() - ordered) as u64, ordered as u64)
+    }
+
+    /// Every message with a position, by position.
+    pub fn order(&self) -> Vec<(Position, &Bytes)> {
+        let placed = self.all.iter().filter_map(|publish| Some((publish.position?, &publish.message.body)));
+        let mut order: Vec<(Position, &Bytes)> = placed.collect();
+        order.sort();
+        order
     }
 
     /// A publisher is answered.

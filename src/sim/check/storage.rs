@@ -86,6 +86,11 @@ impl Storage {
         Ok(found)
     }
 
+    /// Every durable record, in the log's order.
+    pub fn placed(&self) -> &[Placed] {
+        &self.records
+    }
+
     /// Every record whose damage can be told from a torn tail, in the log's order (rule W2).
     pub fn proven(&self) -> &[Placed] {
         &self.records[..self.proven]

@@ -1,7 +1,126 @@
-//! Scenarios.
-use crate::types::Sabotage;
+//! Scenarios: a script plays the world, and what happens is compared with what was recorded.
+//!
+//! The texts are in `integration/scenarios/`. They are run against real drivers; links take one millisecond and syncs
+//! too, nothing is random. `SYNOD_SCENARIOS=record` makes the test write down what happens now: an explicit act, to be
+//! reviewed like code.
+//!
+//! # Commands
+//!
+//! `M` is a member (1, 2 …), `A->B` a direction (`*` for any), `KIND` a message kind as in charts (`*` for any), `TIME`
+//! like `50ms`, `2s`, `1h`.
+//!
+//! | command | what it does |
+//! |---|---|
+//! | `members N` | a group of N, none of them started; must be first |
+//! | `start M …` | starts processes; links to whoever runs come up by themselves |
+//! | `advance TIME` | lets time pass |
+//! | `publish M TEXT [accepted] [within TIME]` | a host publishes; it waits for `ordered` unless told otherwise |
+//! | `publish M TEXT times N` / `publish M TEXT bytes N` | N messages; a body of N bytes |
+//! | `drop KIND A->B`, `hold KIND A->B`, `pass KIND A->B` | what happens to messages from now on; `pass` delivers what was held |
+//! | `forget` | held messages never arrive |
+//! | `cut M N`, `link M N` | a pair's link breaks and stays broken; may come up again |
+//! | `silence A->B`, `speak A->B` | nothing arrives and nobody notices; it does again |
+//! | `kill M`, `crash M [keeping all\|nothing\|leading N\|sectors 0101…]` | the process dies; the machine does, and of each unsynced write that is left |
+//! | `doom M before-sync\|after-sync\|after N` | it dies then in its coming turns, like `kill` |
+//! | `pause M`, `resume M` | the process stands still |
+//! | `disk M sync TIME`, `disk M full`, `disk M room`, `disk M fails` | how its disk behaves |
+//! | `clock M TIME`, `clock M -TIME` | moves its wall clock |
+//! | `flip M newest KIND [back N]`, `flip M slot N` | turns a bit in a record of its log, while it is down |
+//! | `drain M` | as SIGTERM does |
+//! | `inject A->B …` | a message made by hand, see [`inject`] |
+//! | `show M …`, `order`, `count M NAME …`, `log M` | state; who delivered what; counters; what recovery found |
+//! | `watch KIND …`, `unwatch` | prints messages of these kinds as they arrive |
 
-/// Names of the scenarios that fail.
-pub fn failing(_: &Sabotage) -> Vec<String> {
-    Vec::new()
+mod inject;
+mod player;
+mod script;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use crate::types::Sabotage;
+use player::Player;
+
+/// Where the texts are, in a working copy of the repository.
+fn folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("integration/scenarios")
+}
+
+/// One scenario.
+#[derive(Clone, Debug)]
+pub struct Scenario {
+    /// Its name: the file's name without `.txt`.
+    pub name: String,
+    text: String,
+}
+
+/// All scenarios, by name. Empty if the repository's files are not there.
+pub fn all() -> Vec<Scenario> {
+    let files = fs::read_dir(folder()).into_iter().flatten().flatten().map(|file| file.path());
+    let mut scenarios: Vec<Scenario> = files
+        .filter(|path| path.extension().is_some_and(|extension| extension == "txt"))
+        .filter_map(|path| {
+            let name = path.file_stem()?.to_str()?.to_owned();
+            Some(Scenario { name, text: fs::read_to_string(&path).ok()? })
+        })
+        .collect();
+    scenarios.sort_by(|one, other| one.name.cmp(&other.name));
+    scenarios
+}
+
+/// Names of the scenarios whose output is not the recorded one, with these rules switched off.
+pub fn failing(sabotage: &Sabotage) -> Vec<String> {
+    let differ = |scenario: &Scenario| scenario.play(sabotage) != scenario.text;
+    all().into_iter().filter(differ).map(|scenario| scenario.name).collect()
+}
+
+impl Scenario {
+    /// Plays it; returns its text with what happened now in the place of what was recorded.
+    pub fn play(&self, sabotage: &Sabotage) -> String {
+        let mut player = Player::new(sabotage.clone());
+        let mut blocks = script::read(&self.text);
+        for block in &mut blocks {
+            let commands: Vec<String> = block.commands().map(str::to_owned).collect();
+            let played = super::campaign::guarded(|| {
+                commands.iter().for_each(|command| player.command(command));
+                player.output()
+            });
+            block.output = played.unwrap_or_else(|panicked| vec![format!("panicked: {panicked}")]);
+        }
+        script::write(&blocks)
+    }
+
+    /// Writes down what happens now.
+    pub fn record(&self) -> std::io::Result<()> {
+        fs::write(folder().join(format!("{}.txt", self.name)), self.play(&Sabotage::NONE))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn scenarios_go_as_recorded() {
+        let scenarios = all();
+        assert!(!scenarios.is_empty(), "the scenarios of the repository are read");
+        let mut differing = Vec::new();
+        for scenario in &scenarios {
+            if std::env::var("SYNOD_SCENARIOS").as_deref() == Ok("record") {
+                scenario.record().unwrap();
+            } else if let Some(difference) = difference(&scenario.text, &scenario.play(&Sabotage::NONE)) {
+                differing.push(format!("{}: {difference}", scenario.name));
+            }
+        }
+        assert!(differing.is_empty(), "{}\nSYNOD_SCENARIOS=record writes down what happens now", differing.join("\n"));
+    }
+
+    /// The first line that differs.
+    fn difference(recorded: &str, played: &str) -> Option<String> {
+        let mut lines = recorded.lines().zip(played.lines()).enumerate();
+        if let Some((number, (was, is))) = lines.find(|(_, (was, is))| was != is) {
+            return Some(format!("line {}: recorded `{was}`, now `{is}`", number + 1));
+        }
+        (recorded != played).then(|| "one text is longer than the other".to_owned())
+    }
 }

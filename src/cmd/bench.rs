@@ -1,0 +1,287 @@
+//! `synod bench`: the figures of this machine, for comparing versions and settings. No test depends on them.
+
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use tokio::time::sleep;
+
+use super::exit::Failure;
+use super::group::load::{Outcome, Plan, Publisher, Sent};
+use super::group::member_process::MemberProcess;
+use super::group::scratch::Scratch;
+use super::group::subscriber::{Delivery, Subscriber};
+use super::group::{self, poll, ports, settle};
+use super::output::{Output, print_line, table};
+use super::sidecar;
+use crate::api::client::Client;
+use crate::sim::campaign::campaign;
+use crate::types::Sabotage;
+use crate::types::text::size;
+
+/// What to measure.
+#[derive(Debug, clap::Args)]
+pub struct BenchArguments {
+    /// Measure only this; may be repeated
+    #[arg(long, value_enum)]
+    only: Vec<Figure>,
+    /// Seconds of load per figure
+    #[arg(long, default_value_t = 10)]
+    seconds: u64,
+    /// Size of the log whose reading is timed
+    #[arg(long, default_value = "1GiB", value_parser = size)]
+    log: u64,
+    /// Seeds to simulate
+    #[arg(long, default_value_t = 100)]
+    seeds: u64,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Figure {
+    /// Resident memory of an idle member
+    Memory,
+    /// From the publish to the delivery at each of three members, 2,000 single publishes a second
+    Delivery,
+    /// Silence and failed publishes after SIGKILL of the leader, at 500 publishes a second
+    Silence,
+    /// Reading the log at a start
+    Recovery,
+    /// Simulated seeds a minute
+    Seeds,
+}
+
+const ALL: [Figure; 5] = [Figure::Memory, Figure::Delivery, Figure::Silence, Figure::Recovery, Figure::Seeds];
+const DELIVERY_RATE: f64 = 2000.0;
+const SILENCE_RATE: f64 = 500.0;
+const BODY_BYTES: usize = 128;
+const RECOVERY_BODY_BYTES: usize = 16 << 10;
+/// An idle group has settled after this.
+const IDLE: Duration = Duration::from_secs(3);
+/// The first moments after the start do not count.
+const WARM_UP: Duration = Duration::from_secs(1);
+const LOOK_INTERVAL: Duration = Duration::from_millis(2);
+
+/// One measured value.
+struct Row {
+    name: &'static str,
+    value: f64,
+    unit: &'static str,
+    aim: &'static str,
+}
+
+/// Runs the command.
+pub fn run(arguments: &BenchArguments, output: Output) -> Result<(), Failure> {
+    let figures = if arguments.only.is_empty() { ALL.to_vec() } else { arguments.only.clone() };
+    let mut rows = Vec::new();
+    for figure in figures {
+        if output == Output::Text {
+            print_line(&format!("measuring {figure:?} …").to_lowercase());
+        }
+        rows.extend(match figure {
+            Figure::Memory => sidecar::block_on(memory())?,
+            Figure::Delivery => sidecar::block_on(delivery(Duration::from_secs(arguments.seconds)))?,
+            Figure::Silence => sidecar::block_on(silence(Duration::from_secs(arguments.seconds)))?,
+            Figure::Recovery => sidecar::block_on(recovery(arguments.log))?,
+            Figure::Seeds => seeds(arguments.seeds),
+        });
+    }
+    let document: Value = rows
+        .iter()
+        .map(|row| json!({ "name": row.name, "value": row.value, "unit": row.unit, "aim": row.aim }))
+        .collect();
+    output.print(&document, || {
+        let heading = ["FIGURE", "VALUE", "UNIT", "AIM"].map(str::to_owned).to_vec();
+        let lines = rows
+            .iter()
+            .map(|row| vec![row.name.to_owned(), format!("{:.2}", row.value), row.unit.to_owned(), row.aim.to_owned()]);
+        table(&std::iter::once(heading).chain(lines).collect::<Vec<_>>())
+    });
+    Ok(())
+}
+
+/// A group in a directory of its own, for the time of one figure.
+struct Bench {
+    members: Vec<MemberProcess>,
+    clients: Vec<Client>,
+    _scratch: Scratch,
+}
+
+impl Bench {
+    async fn start(count: usize) -> Result<Bench, Failure> {
+        let scratch = Scratch::make("bench")?;
+        let mut members = group::found(scratch.path(), "bench", ports::free(count)?)?;
+        let clients: Vec<Client> = members.iter().map(poll::client).collect();
+        for member in &mut members {
+            member.start()?;
+        }
+        settle::ready(&mut members, &clients).await?;
+        Ok(Bench { members, clients, _scratch: scratch })
+    }
+
+    fn publishers(&self, rate: f64, body_bytes: usize) -> Vec<Publisher> {
+        let rate = rate / self.members.len() as f64;
+        let start = |(member, client): (&MemberProcess, &Client)| {
+            Publisher::start(client.clone(), Plan { name: member.name().to_owned(), rate, body_bytes })
+        };
+        self.members.iter().zip(&self.clients).map(start).collect()
+    }
+
+    async fn subscribers(&self) -> Result<Vec<Subscriber>, Failure> {
+        let mut subscribers = Vec::new();
+        for client in &self.clients {
+            subscribers.push(Subscriber::start(client).await.map_err(sidecar::failure)?);
+        }
+        Ok(subscribers)
+    }
+
+    async fn stop(mut self) -> Result<(), Failure> {
+        let killed = group::stop(&mut self.members).await;
+        if killed.is_empty() { Ok(()) } else { Err(Failure::failed(killed.join("; "))) }
+    }
+}
+
+async fn memory() -> Result<Vec<Row>, Failure> {
+    let mut bench = Bench::start(3).await?;
+    sleep(IDLE).await;
+    let resident = bench.members.iter_mut().filter_map(|member| resident_bytes(member.pid()?)).max();
+    bench.stop().await?;
+    let resident = resident.ok_or_else(|| Failure::failed("/proc tells no resident memory"))?;
+    Ok(vec![Row { name: "resident, idle", value: resident as f64 / f64::from(1 << 20), unit: "MiB", aim: "≤ 60" }])
+}
+
+/// Resident memory of a process, in bytes.
+fn resident_bytes(pid: u32) -> Option<u64> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    Some(line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()? << 10)
+}
+
+async fn delivery(time: Duration) -> Result<Vec<Row>, Failure> {
+    let bench = Bench::start(3).await?;
+    let subscribers = bench.subscribers().await?;
+    let counts_from = Instant::now() + WARM_UP;
+    let publishers = bench.publishers(DELIVERY_RATE, BODY_BYTES);
+    sleep(WARM_UP + time).await;
+    let mut sent = Vec::new();
+    for publisher in publishers {
+        sent.extend(publisher.finish().await);
+    }
+    let everything = || subscribers.iter().all(|subscriber| subscriber.count() >= sent.len());
+    settle::until("everything is delivered", everything).await?;
+    let deliveries: Vec<Vec<Delivery>> = subscribers.into_iter().map(Subscriber::finish).collect();
+    bench.stop().await?;
+    let mut single = Vec::new();
+    let mut everywhere: HashMap<&str, Duration> = HashMap::new();
+    let published: HashMap<&str, Instant> =
+        sent.iter().filter(|sent| sent.at >= counts_from).map(|sent| (sent.body.as_str(), sent.at)).collect();
+    for delivery in deliveries.iter().flatten() {
+        if let Some(at) = published.get(delivery.body.as_str()) {
+            let took = delivery.at.saturating_duration_since(*at);
+            single.push(took);
+            let last = everywhere.entry(&delivery.body).or_default();
+            *last = took.max(*last);
+        }
+    }
+    let mut everywhere: Vec<Duration> = everywhere.into_values().collect();
+    let mut answers: Vec<Duration> = sent.iter().filter(|sent| sent.at >= counts_from).map(|sent| sent.took).collect();
+    let row = |name, value, aim| Row { name, value, unit: "ms", aim };
+    Ok(vec![
+        row("delivery p50, 2,000/s", percentile(&mut single, 0.50), "≤ 1.0"),
+        row("delivery p99, 2,000/s", percentile(&mut single, 0.99), ""),
+        row("delivery at the last of three p50", percentile(&mut everywhere, 0.50), ""),
+        row("delivery at the last of three p99", percentile(&mut everywhere, 0.99), ""),
+        row("answer p50", percentile(&mut answers, 0.50), ""),
+        row("answer p99", percentile(&mut answers, 0.99), ""),
+        Row { name: "failed publishes", value: failed(&sent) as f64, unit: "", aim: "0" },
+    ])
+}
+
+async fn silence(time: Duration) -> Result<Vec<Row>, Failure> {
+    let mut bench = Bench::start(3).await?;
+    let victim = settle::leader(&bench.members, &bench.clients).await?;
+    let mut subscribers = bench.subscribers().await?;
+    drop(subscribers.remove(victim));
+    let publishers = bench.publishers(SILENCE_RATE, BODY_BYTES);
+    sleep(time / 2).await;
+    let at = Instant::now();
+    bench.members[victim].kill().await?;
+    publishers[victim].stop();
+    sleep(time / 2).await;
+    let now = Instant::now();
+    let silences = subscribers.iter().map(|subscriber| subscriber.longest_silence(at, now));
+    let silence = silences.max().unwrap_or_default();
+    let mut failures = 0;
+    for (index, publisher) in publishers.into_iter().enumerate() {
+        let sent = publisher.finish().await;
+        failures += if index == victim { 0 } else { failed(&sent) };
+    }
+    bench.stop().await?;
+    Ok(vec![
+        Row { name: "silence after SIGKILL of the leader", value: milliseconds(silence), unit: "ms", aim: "≤ 500" },
+        Row { name: "failed publishes on the survivors", value: failures as f64, unit: "", aim: "0" },
+    ])
+}
+
+/// A member alone, filled and killed; then the time from its start to the end of reading.
+async fn recovery(log_bytes: u64) -> Result<Vec<Row>, Failure> {
+    let mut bench = Bench::start(1).await?;
+    let publisher = bench.publishers(f64::INFINITY, RECOVERY_BODY_BYTES).remove(0);
+    while publisher.ordered() * (RECOVERY_BODY_BYTES as u64) < log_bytes {
+        sleep(LOOK_INTERVAL).await;
+    }
+    let sent = publisher.finish().await;
+    bench.members[0].kill().await?;
+    let began = Instant::now();
+    bench.members[0].start()?;
+    while bench.clients[0].get("/startupz").await.is_err() {
+        if let Some(status) = bench.members[0].exit_status() {
+            return Err(Failure::failed(format!("the member ended ({status})")));
+        }
+        sleep(LOOK_INTERVAL).await;
+    }
+    let took = began.elapsed();
+    bench.stop().await?;
+    let gibibytes = (sent.len() * RECOVERY_BODY_BYTES) as f64 / f64::from(1 << 30);
+    Ok(vec![Row {
+        name: "reading the log at a start",
+        value: took.as_secs_f64() / gibibytes,
+        unit: "s/GiB",
+        aim: "≤ 5",
+    }])
+}
+
+fn seeds(count: u64) -> Vec<Row> {
+    let jobs = std::thread::available_parallelism().map_or(1, |jobs| jobs.get());
+    let began = Instant::now();
+    campaign(0..count, jobs, &Sabotage::NONE, |_| true);
+    let minutes = began.elapsed().as_secs_f64() / 60.0;
+    vec![Row { name: "simulated seeds", value: count as f64 / minutes, unit: "/min", aim: "≥ 500" }]
+}
+
+fn failed(sent: &[Sent]) -> usize {
+    sent.iter().filter(|sent| !matches!(sent.outcome, Outcome::Ordered(_))).count()
+}
+
+/// In milliseconds; 0 if there is nothing.
+fn percentile(durations: &mut [Duration], part: f64) -> f64 {
+    durations.sort_unstable();
+    let index = (durations.len() as f64 * part) as usize;
+    durations.get(index).or(durations.last()).copied().map_or(0.0, milliseconds)
+}
+
+fn milliseconds(duration: Duration) -> f64 {
+    duration.as_secs_f64() * 1000.0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn percentiles_are_of_the_sorted_values() {
+        let mut durations: Vec<Duration> = (1..=100).rev().map(Duration::from_millis).collect();
+        assert_eq!(percentile(&mut durations, 0.50), 51.0);
+        assert_eq!(percentile(&mut durations, 0.99), 100.0);
+        assert_eq!(percentile(&mut [], 0.5), 0.0);
+    }
+}

@@ -1,0 +1,79 @@
+//! Waiting for facts about a group, each within a bound.
+
+use std::time::Duration;
+
+use serde_json::Value;
+use tokio::time::{Instant, sleep};
+
+use super::member_process::MemberProcess;
+use super::poll;
+use crate::api::client::Client;
+use crate::cmd::exit::Failure;
+use crate::cmd::sidecar;
+
+const PATIENCE: Duration = Duration::from_secs(30);
+const LOOK_INTERVAL: Duration = Duration::from_millis(25);
+/// A head that does not move for this long is the last one.
+const QUIET: Duration = Duration::from_millis(300);
+
+/// Waits until something is so.
+pub async fn until(what: &str, mut is_so: impl FnMut() -> bool) -> Result<(), Failure> {
+    let deadline = Instant::now() + PATIENCE;
+    while !is_so() {
+        sleep_before(deadline, what).await?;
+    }
+    Ok(())
+}
+
+/// Waits until every member is ready. One that ends meanwhile is told.
+pub async fn ready(members: &mut [MemberProcess], clients: &[Client]) -> Result<(), Failure> {
+    let deadline = Instant::now() + PATIENCE;
+    for (member, client) in members.iter_mut().zip(clients) {
+        while !poll::standing(member, client).await.is_ready() {
+            if let Some(status) = member.exit_status() {
+                let log = member.log_path();
+                return Err(Failure::failed(format!("{} ended ({status}); see {}", member.name(), log.display())));
+            }
+            sleep_before(deadline, &format!("{} is ready", member.name())).await?;
+        }
+    }
+    Ok(())
+}
+
+/// Waits until all members have delivered the same, and nothing more comes. Gives the last position.
+pub async fn same_head(members: &mut [MemberProcess], clients: &[Client]) -> Result<u64, Failure> {
+    let deadline = Instant::now() + PATIENCE;
+    let mut since: Option<(u64, Instant)> = None;
+    loop {
+        let mut heads = Vec::new();
+        for (member, client) in members.iter_mut().zip(clients) {
+            heads.push(poll::standing(member, client).await.delivered);
+        }
+        let head = heads[0];
+        let same = heads.iter().all(|other| *other == head);
+        match since {
+            Some((last, at)) if same && last == head => {
+                if at.elapsed() >= QUIET {
+                    return Ok(head);
+                }
+            }
+            _ => since = same.then(|| (head, Instant::now())),
+        }
+        sleep_before(deadline, &format!("all members have the same head (now {heads:?})")).await?;
+    }
+}
+
+/// Which member leads, as the first that answers says.
+pub async fn leader(members: &[MemberProcess], clients: &[Client]) -> Result<usize, Failure> {
+    let status: Value = clients[0].get_json("/v1/status").await.map_err(sidecar::failure)?;
+    let named = members.iter().position(|member| status["leader"] == member.member().to_string());
+    named.ok_or_else(|| Failure::failed(format!("nobody leads: {}", status["leader"])))
+}
+
+async fn sleep_before(deadline: Instant, what: &str) -> Result<(), Failure> {
+    if Instant::now() >= deadline {
+        return Err(Failure::failed(format!("waited {} s in vain until {what}", PATIENCE.as_secs())));
+    }
+    sleep(LOOK_INTERVAL).await;
+    Ok(())
+}
