@@ -183,16 +183,10 @@ async fn refuse(pair: &mut Pair, refusal: Refusal) -> End {
         pair.urgent.1.write_all(&refusal_frame(&refusal)).await?;
         pair.urgent.1.close().await?;
         pair.bulk.1.close().await?;
-        loop {
-            match pair.urgent.0.next().await {
-                Ok(Frame::Refusal(theirs)) => return Ok::<_, End>(Some(theirs)),
-                Ok(_) => {}
-                Err(_) => return Ok(None),
-            }
-        }
+        Ok::<_, std::io::Error>(pair.urgent.0.last_refusal().await)
     };
     let by_them = timeout(limits::FAREWELL_TIMEOUT, said).await.ok().and_then(Result::ok).flatten();
-    End::Refused { by_us: Some(refusal), by_them }
+    End::Refused { by_us: Some(Box::new(refusal)), by_them: by_them.map(Box::new) }
 }
 
 #[cfg(test)]

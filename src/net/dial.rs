@@ -27,6 +27,11 @@ impl Dialling {
         self.failures = self.failures.saturating_add(1);
     }
 
+    /// Whether it went well until now.
+    pub fn is_fresh(&self) -> bool {
+        self.failures == 0
+    }
+
     /// One side refused the other.
     pub fn refused(&mut self, now: Instant) {
         self.due = now + jittered(limits::REFUSED_PAUSE);

@@ -38,6 +38,8 @@ pub struct PeerFigures {
     pub addresses: Vec<Multiaddr>,
     /// Whether there is a link, which both sides may use.
     pub linked: bool,
+    /// What was last in the way of a link: a dial that failed, or a refusal. None since the last link.
+    pub trouble: Option<String>,
     /// Of the last answered ping.
     pub round_trip: Option<Duration>,
     /// Links there were.

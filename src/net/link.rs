@@ -172,7 +172,8 @@ impl Link {
         (self.urgent.bytes(), self.bulk.bytes())
     }
 
-    fn refusal(&self) -> Option<Refusal> {
+    /// What is said last.
+    pub fn refusal(&self) -> Option<Refusal> {
         self.refusal.lock().expect("nobody panics with a refusal in hand").clone()
     }
 
@@ -210,6 +211,10 @@ pub(super) async fn run(link: Arc<Link>, pair: Pair) -> End {
             End::Lost(reason.expect("we hold the sender, and waited for it"))
         }
     };
+    if let Some(refusal) = link.refusal() {
+        // Perhaps the peer has closed its side before our writer was done.
+        end = End::refused_by_us(refusal);
+    }
     match end {
         // What the peer still says is taken until it closes its side.
         End::Finished => farewell(&mut tasks).await,
@@ -252,7 +257,7 @@ async fn next_end(tasks: &mut JoinSet<End>) -> Option<End> {
 async fn write_urgent(link: Arc<Link>, mut stream: WriteHalf<Stream>) -> End {
     loop {
         if let Some(refusal) = link.refusal() {
-            let refused = End::Refused { by_us: Some(refusal.clone()), by_them: None };
+            let refused = End::refused_by_us(refusal.clone());
             return close(&mut stream, &refusal_frame(&refusal)).await.map_or_else(End::from, |()| refused);
         }
         let (messages, consumed) = (link.urgent.take_all(), link.consumed.swap(0, Ordering::AcqRel));
@@ -311,7 +316,7 @@ async fn write_bulk(link: Arc<Link>, mut stream: WriteHalf<Stream>) -> End {
     let mut flushed = true;
     loop {
         if let Some(refusal) = link.refusal() {
-            let refused = End::Refused { by_us: Some(refusal), by_them: None };
+            let refused = End::refused_by_us(refusal);
             return close(&mut stream, &[]).await.map_or_else(End::from, |()| refused);
         }
         let written = match link.bulk.take() {

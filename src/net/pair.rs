@@ -26,9 +26,9 @@ pub(super) enum End {
     /// One side, or both, will not talk to the other.
     Refused {
         /// What we said.
-        by_us: Option<Refusal>,
+        by_us: Option<Box<Refusal>>,
         /// What they said.
-        by_them: Option<Refusal>,
+        by_them: Option<Box<Refusal>>,
     },
     /// The pair uses another connection.
     Left,
@@ -38,7 +38,11 @@ pub(super) enum End {
 
 impl End {
     pub fn refused_by_them(refusal: Refusal) -> End {
-        End::Refused { by_us: None, by_them: Some(refusal) }
+        End::Refused { by_us: None, by_them: Some(Box::new(refusal)) }
+    }
+
+    pub fn refused_by_us(refusal: Refusal) -> End {
+        End::Refused { by_us: Some(Box::new(refusal)), by_them: None }
     }
 }
 
@@ -78,6 +82,26 @@ impl FrameSource {
                 0 if self.frames.is_between_frames() => return Err(End::Closed.into()),
                 0 => return Err(End::Truncated.into()),
                 length => self.frames.feed(&self.piece[..length]),
+            }
+        }
+    }
+}
+
+impl FrameSource {
+    /// Reads to the end of the stream, whatever comes; gives the refusal, if one is said.
+    pub async fn last_refusal(&mut self) -> Option<Refusal> {
+        let mut readable = true;
+        loop {
+            match self.frames.next_frame() {
+                Ok(Some(Frame::Refusal(refusal))) => return Some(refusal),
+                Ok(Some(_)) => continue,
+                Ok(None) => {}
+                Err(_) => readable = false,
+            }
+            match read(&mut self.stream, &mut self.piece).await {
+                Ok(0) | Err(_) => return None,
+                Ok(length) if readable => self.frames.feed(&self.piece[..length]),
+                Ok(_) => {}
             }
         }
     }

@@ -19,12 +19,14 @@ pub(super) struct Peer {
     pub counters: Counters,
     addresses: Mutex<Vec<Multiaddr>>,
     link: RwLock<Option<Arc<Link>>>,
+    /// Why there is no link.
+    trouble: Mutex<Option<String>>,
 }
 
 impl Peer {
     pub fn new(member: MemberId, name: String, peer_id: PeerId, addresses: Vec<Multiaddr>) -> Peer {
-        let (counters, link) = (Counters::default(), RwLock::new(None));
-        Peer { member, name, peer_id, counters, addresses: Mutex::new(addresses), link }
+        let (counters, link, trouble) = (Counters::default(), RwLock::new(None), Mutex::new(None));
+        Peer { member, name, peer_id, counters, addresses: Mutex::new(addresses), link, trouble }
     }
 
     /// For logs: name and the beginning of the key.
@@ -56,6 +58,10 @@ impl Peer {
         *self.addresses.lock().expect("nobody panics with addresses in hand") = addresses;
     }
 
+    pub fn set_trouble(&self, trouble: Option<String>) {
+        *self.trouble.lock().expect("nobody panics with trouble in hand") = trouble;
+    }
+
     /// Queues a message, if there is a link and room.
     pub fn send(&self, bulk: bool, message: Bytes) {
         if let Some(link) = self.link()
@@ -74,6 +80,7 @@ impl Peer {
             name: self.name.clone(),
             addresses: self.addresses(),
             linked: link.is_some(),
+            trouble: self.trouble.lock().expect("nobody panics with trouble in hand").clone(),
             round_trip: Some(counters.round_trip_micros.value())
                 .filter(|&micros| micros > 0)
                 .map(Duration::from_micros),

@@ -229,7 +229,7 @@ impl Switchboard {
             let connection = self.connections.get_mut(&id).expect("offered a moment ago");
             let (link, reply) = connection.offer.take().expect("offered a moment ago");
             let verdict = match link.peer.link() {
-                None => Verdict::Take,
+                None => self.being_refused(&link).map_or(Verdict::Take, Verdict::Refuse),
                 Some(current) => self.compare(&current, &link),
             };
             if matches!(verdict, Verdict::Take) {
@@ -251,6 +251,16 @@ impl Switchboard {
             return Some(*id);
         }
         offered().next().filter(|_| !(chooses && coming)).map(|(id, _)| *id)
+    }
+
+    /// What the same process is being told on another connection.
+    fn being_refused(&self, offered: &Link) -> Option<Refusal> {
+        let others = self.connections.values().filter_map(|connection| connection.link.as_ref());
+        let same = others.filter(|other| {
+            other.peer.member == offered.peer.member
+                && (other.hello.incarnation, other.hello.nonce) == (offered.hello.incarnation, offered.hello.nonce)
+        });
+        same.filter_map(|other| other.refusal()).next()
     }
 
     /// A member that has a link comes by another connection (rule I1).
@@ -278,8 +288,11 @@ impl Switchboard {
 
     fn take(&mut self, id: ConnectionId, link: &Arc<Link>) {
         let others = self.connections.iter().filter(|(_, other)| other.member == link.peer.member);
-        let before: Vec<(ConnectionId, Arc<Link>)> =
-            others.filter_map(|(id, other)| Some((*id, other.link.clone()?))).collect();
+        // One that is down already is saying its last words.
+        let before: Vec<(ConnectionId, Arc<Link>)> = others
+            .filter_map(|(id, other)| Some((*id, other.link.clone()?)))
+            .filter(|(_, link)| link.is_up())
+            .collect();
         before.iter().for_each(|(_, link)| link.take_down());
         let connection = self.connections.get_mut(&id).expect("its offer was taken a moment ago");
         connection.link = Some(link.clone());
@@ -287,7 +300,7 @@ impl Switchboard {
         // Before the driver hears of it, so that it can answer at once.
         link.peer.set_link(link.clone());
         link.bring_up();
-        self.logged.remove(&link.peer.member);
+        link.peer.set_trouble(None);
         info!(
             peer = link.peer.label(),
             incarnation = link.hello.incarnation.0,
@@ -331,27 +344,35 @@ impl Switchboard {
                 totals.truncated.add(1);
                 (None, None)
             }
-            End::Refused { by_us, by_them } => (by_us.clone(), by_them.clone()),
+            End::Refused { by_us, by_them } => (by_us.as_deref().cloned(), by_them.as_deref().cloned()),
             End::Lost(_) | End::Closed | End::Left | End::Finished => (None, None),
         };
         let label = self.label(connection.member);
         if connection.link.is_some() {
             info!(peer = label, reason = ?end, "link down");
+            if refusals == (None, None) {
+                // It was a good one: the next refusal is news.
+                self.logged.remove(&connection.member);
+            }
         } else {
             debug!(peer = label, reason = ?end, "no link");
         }
-        if let (_, Some(refusal)) = &refusals
-            && self.shared.peers.contains_key(&connection.member)
-        {
-            let _ = self.intake.inbox.push(Input::Refused { peer: connection.member, reason: refusal.clone() }, None);
-        }
+        let by_them = refusals.1.clone();
         self.count_and_log(connection.member, label, refusals);
+        if let Some(reason) = by_them.filter(|_| self.shared.peers.contains_key(&connection.member)) {
+            // A driver that has ended needs no news.
+            let _ = self.intake.inbox.push(Input::Refused { peer: connection.member, reason }, None);
+        }
     }
 
     fn count_and_log(&mut self, member: MemberId, label: String, refusals: (Option<Refusal>, Option<Refusal>)) {
         let (by_us, by_them) = refusals;
         if self.logged.len() >= STRANGERS_REMEMBERED && !self.logged.contains_key(&member) {
             self.logged.clear();
+        }
+        if let Some((refusal, peer)) = by_them.as_ref().or(by_us.as_ref()).zip(self.shared.peers.get(&member)) {
+            let who = if by_them.is_some() { "refuses us" } else { "refused" };
+            peer.set_trouble(Some(format!("{who}: {refusal}")));
         }
         if let Some(refusal) = by_us {
             self.shared.totals.refused.count(&refusal);
@@ -426,14 +447,22 @@ impl Switchboard {
         let Some(member) = self.dial_ended(id) else {
             return;
         };
-        let label = self.label(member);
-        if let DialError::WrongPeerId { obtained, address } = error {
-            let found = member_of_peer(obtained).map_or_else(|| obtained.to_string(), |member| member.to_string());
-            debug!(peer = label, %address, found, "another key answers at this address");
+        let trouble = match error {
+            DialError::WrongPeerId { obtained, address } => {
+                let found = member_of_peer(obtained).map_or_else(|| obtained.to_string(), |found| found.to_string());
+                format!("at {address} answers {found}, another key")
+            }
+            error => error.to_string(),
+        };
+        let dialling = self.dialling.get_mut(&member).expect("every peer has one");
+        let peer = &self.shared.peers[&member];
+        if dialling.is_fresh() {
+            info!(peer = peer.label(), trouble, "not reached");
         } else {
-            debug!(peer = label, %error, "not reached");
+            debug!(peer = peer.label(), trouble, "not reached");
         }
-        self.dialling.get_mut(&member).expect("every peer has one").failed(Instant::now());
+        peer.set_trouble(Some(trouble));
+        dialling.failed(Instant::now());
     }
 
     fn dial_ended(&mut self, id: ConnectionId) -> Option<MemberId> {

@@ -426,6 +426,7 @@ async fn a_lost_peer_is_noticed_and_comes_back() {
         // As a SIGKILL: nothing is said, the sockets close.
         runtime.shutdown_background();
         one.expect_down(two.id);
+        until("its port is free", || transport::probe(&address.parse().unwrap()).is_ok()).await;
         let again = || Member::listening(keys[goes].clone(), &members, hello(3), &address);
         let mut two = again().await;
         assert_eq!(one.expect_up(two.id), hello(3));
@@ -563,6 +564,71 @@ impl Member {
             }
         }
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_in_the_way_of_a_link_is_told() {
+    let (one, mut two) = pair().await;
+    let keys = keypairs::<1>();
+    let address = one.mesh.listen_addresses()[0].clone();
+    assert_eq!(two.figures_of(one.id).trouble, None);
+    one.mesh.stop().await;
+    two.expect_down(one.id);
+    let trouble = |part: &str| two.figures_of(one.id).trouble.is_some_and(|trouble| trouble.contains(part));
+    until("nobody listens", || trouble("refused")).await;
+    let other = Member::listening(keys[0].clone(), &[], hello(1), &address.to_string()).await;
+    until("somebody else listens", || trouble(&other.id.to_string())).await;
+}
+
+/// Passes bytes between the members until it is told to freeze; then it holds its connections open and says nothing.
+async fn freezing_link(target: &Member) -> (Multiaddr, watch::Sender<bool>) {
+    let port = target.mesh.listen_addresses()[0].to_string().rsplit('/').next().unwrap().parse::<u16>().unwrap();
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = format!("/ip4/127.0.0.1/tcp/{}", listener.local_addr().unwrap().port()).parse().unwrap();
+    let (freeze, frozen) = watch::channel(false);
+    tokio::spawn(async move {
+        while let Ok((mut near, _)) = listener.accept().await {
+            let mut frozen = frozen.clone();
+            tokio::spawn(async move {
+                let mut far = tokio::net::TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+                let copied = tokio::io::copy_bidirectional(&mut near, &mut far);
+                // The test's end drops the sender, which ends both waits.
+                if overtaken(copied, frozen.wait_for(|frozen| *frozen)).await {
+                    drop(frozen.wait_for(|frozen| !*frozen).await);
+                }
+            });
+        }
+    });
+    (address, freeze)
+}
+
+/// Whether the second ended first.
+async fn overtaken<A, B>(one: impl Future<Output = A>, other: impl Future<Output = B>) -> bool {
+    tokio::select! {
+        _ = one => false,
+        _ = other => true,
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_link_that_says_nothing_is_closed_and_comes_back() {
+    let keys = keypairs::<2>();
+    let members = group(&keys);
+    let [one, two] = keys;
+    let mut one = Member::start(one, &members, hello(1)).await;
+    let mut two = Member::start(two, &members, hello(2)).await;
+    let (address, freeze) = freezing_link(&two).await;
+    one.mesh.set_addresses(two.id, vec![address]);
+    one.expect_up(two.id);
+    two.expect_up(one.id);
+    freeze.send(true).unwrap();
+    one.expect_down(two.id);
+    two.expect_down(one.id);
+    freeze.send(false).unwrap();
+    one.expect_up(two.id);
+    two.expect_up(one.id);
+    one.mesh.send(two.id, &urgent(1));
+    two.expect_message(one.id);
 }
 
 mod hostile;
