@@ -435,12 +435,15 @@ fn judge_hello(id: &MemberId, hello: &Hello, peer: &Peer, lane_head: LaneHead) -
             said: format!("incarnation {known}"),
         });
     }
-    if peer.incarnation == Some(hello.incarnation) {
-        return Some(Refusal::TwoProcesses(*id));
-    }
-    if hello.highest_vote < peer.highest_vote {
+    let again = peer.incarnation == Some(hello.incarnation);
+    // An old copy that is started as often as the original was has its incarnation too. Only while the other process is
+    // heard are there two of them.
+    if hello.highest_vote < peer.highest_vote && !(again && peer.linked) {
         let text = |vote: Option<Tip>| vote.map_or("that it never voted".to_owned(), |tip| format!("vote {tip}"));
         return Some(Refusal::StaleDisk { says: text(hello.highest_vote), said: text(peer.highest_vote) });
+    }
+    if again {
+        return Some(Refusal::TwoProcesses(*id));
     }
     None
 }

@@ -1,0 +1,163 @@
+//! A group of members on one address, in one folder that goes when the test ends.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::LazyLock;
+
+use tempfile::TempDir;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use super::address::Address;
+use super::member::{Member, Signal};
+use super::program::synod;
+use super::wait::until;
+
+/// Port of the first member's API; the next member has the next one.
+const API_PORT: u16 = 7171;
+/// Groups that run at one time: each is three processes that sync a disk.
+const GROUPS_MAX: usize = 2;
+/// Lines of each member's log that a failed test shows.
+const LINES_SHOWN: usize = 40;
+
+static ROOM: LazyLock<Arc<Semaphore>> = LazyLock::new(|| Arc::new(Semaphore::new(GROUPS_MAX)));
+
+/// A group and its processes.
+pub struct Group {
+    /// Its members, in leader order.
+    pub members: Vec<Member>,
+    directory: TempDir,
+    address: Address,
+    _room: OwnedSemaphorePermit,
+}
+
+impl Group {
+    /// Makes a group of three with small segments, so that logs have several. Nothing is started.
+    pub async fn found() -> Group {
+        let room = ROOM.clone().acquire_owned().await.expect("the semaphore is never closed");
+        let (directory, address) = (tempfile::tempdir().unwrap(), Address::reserve());
+        let base_port = API_PORT.to_string();
+        let folder = directory.path().to_str().unwrap();
+        let made =
+            synod(["init", "--members", "3", "--name", "trial", "--base-port", &base_port, "--dir", folder]).await;
+        assert_eq!(made.code, Some(0), "{made:?}");
+        let names = ["n1", "n2", "n3"];
+        let members = (0..).zip(names).map(|(index, name)| {
+            let ports = [API_PORT + index, API_PORT + 100 + index].map(|port| address.with_port(port));
+            Member::new(directory.path(), name, ports[0], ports[1])
+        });
+        let members: Vec<Member> = members.collect();
+        let group = Group { members, directory, address, _room: room };
+        let text = group.address.text();
+        group.edit_genesis(|genesis| {
+            genesis.replace("127.0.0.1", &text).replace("batch_bytes_max = \"4MiB\"", "batch_bytes_max = \"2MiB\"")
+        });
+        for member in &group.members {
+            member.edit(|config| {
+                config.replace("127.0.0.1", &text).replace("# segment_bytes = \"64MiB\"", "segment_bytes = \"4MiB\"")
+            });
+        }
+        group
+    }
+
+    /// Makes the files of another group inside this one's folder. Gives back where.
+    pub async fn found_another(&self) -> PathBuf {
+        let folder = self.folder().join("another");
+        let made = synod(["init".as_ref(), "--dir".as_ref(), folder.as_os_str()]).await;
+        assert_eq!(made.code, Some(0), "{made:?}");
+        folder
+    }
+
+    /// Makes a group of three and starts it.
+    pub async fn start() -> Group {
+        let mut group = Group::found().await;
+        group.start_all().await;
+        group
+    }
+
+    /// Starts every member that does not run, and waits until all are ready.
+    pub async fn start_all(&mut self) {
+        self.members.iter_mut().filter(|member| !member.is_started()).for_each(Member::start);
+        for member in &mut self.members {
+            member.ready().await;
+        }
+    }
+
+    /// Kills all at once.
+    pub fn kill_all(&mut self) {
+        // Signals to all of them come before the first is waited for.
+        self.members.iter().for_each(|member| member.signal(Signal::Kill));
+        self.members.iter_mut().for_each(Member::kill);
+    }
+
+    /// Stops all by SIGTERM, at once.
+    pub async fn stop_all(&mut self) {
+        futures::future::join_all(self.members.iter_mut().map(Member::stop)).await;
+    }
+
+    /// The folder of the group.
+    pub fn folder(&self) -> &Path {
+        self.directory.path()
+    }
+
+    /// The genesis that all members read.
+    pub fn genesis(&self) -> PathBuf {
+        self.folder().join("genesis.toml")
+    }
+
+    /// Changes the genesis.
+    pub fn edit_genesis(&self, change: impl FnOnce(String) -> String) {
+        let before = fs::read_to_string(self.genesis()).unwrap();
+        let after = change(before.clone());
+        assert_ne!(before, after, "the edit changes something");
+        fs::write(self.genesis(), after).unwrap();
+    }
+
+    /// Addresses of this group that no member uses: an API's and a mesh's.
+    pub fn spare_addresses(&self) -> [std::net::SocketAddr; 2] {
+        [API_PORT + 50, API_PORT + 150].map(|port| self.address.with_port(port))
+    }
+
+    /// The member that leads, and says so itself.
+    pub async fn leader(&self) -> usize {
+        until("somebody leads", async || {
+            for (index, member) in self.members.iter().enumerate().filter(|(_, member)| member.is_started()) {
+                if member.try_status().await.is_some_and(|status| status["role"] == "leader" && status["ready"] == true)
+                {
+                    return Some(index);
+                }
+            }
+            None
+        })
+        .await
+    }
+
+    /// Some member that does not lead.
+    pub async fn follower(&self) -> usize {
+        (self.leader().await + 1) % self.members.len()
+    }
+
+    /// All members but that one.
+    pub fn others(&self, than: usize) -> Vec<usize> {
+        (0..self.members.len()).filter(|index| *index != than).collect()
+    }
+
+    /// All members.
+    pub fn everybody(&self) -> Vec<usize> {
+        (0..self.members.len()).collect()
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            return;
+        }
+        for member in &self.members {
+            let log = member.log();
+            let lines: Vec<&str> = log.lines().collect();
+            let shown = &lines[lines.len().saturating_sub(LINES_SHOWN)..];
+            eprintln!("---- the end of what {} said\n{}", member.name, shown.join("\n"));
+        }
+    }
+}
