@@ -354,8 +354,11 @@ impl World {
     /// A member restarts, and soon its disk turns a bit: from the restart on everything before it is known to be synced,
     /// its newest vote too.
     fn kill_to_rot(&mut self, member: usize) {
-        self.kill(member);
-        let delay = self.milliseconds(5, 400);
+        if self.stage.nodes[member].runs() {
+            self.die(member);
+            self.restart_after(member, Duration::from_millis(5));
+        }
+        let delay = self.milliseconds(20, 400);
         self.after(delay, Event::Relief(Relief::Rot(member)));
     }
 

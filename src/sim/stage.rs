@@ -412,7 +412,7 @@ pub fn tear(random: &mut Random) -> impl FnMut(&Unsynced<'_>) -> Survival + '_ {
 pub fn count_death(coverage: &mut Coverage, death: Death) {
     match death {
         Death::None => {}
-        Death::Effects(_) => coverage.crashes_inside_turn += 1,
+        Death::Effects(_) | Death::InSync => coverage.crashes_inside_turn += 1,
         Death::SyncAfterSend => {
             coverage.crashes_inside_turn += 1;
             coverage.crashes_before_sync += 1;

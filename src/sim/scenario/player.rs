@@ -28,6 +28,8 @@ const TURN: Duration = Duration::from_micros(10);
 const PATIENCE: Duration = Duration::from_secs(60);
 /// Segments of the members' logs.
 const SEGMENT_BYTES: u64 = 16 << 20;
+/// Kinds of records, from 1 on.
+const RECORDS: [&str; 7] = ["incarnation", "batch", "entry", "voter", "vote", "decided", "genesis"];
 /// A scenario that has so many events between two commands goes in circles.
 const EVENTS_MAX: usize = 200_000;
 
@@ -155,6 +157,7 @@ impl Player {
             ["answers"] => self.show_answers(),
             ["count", member, names @ ..] => self.count(member, names),
             ["log", member] => self.show_log(member),
+            ["records", member, count] => self.show_records(member, number(count)? as usize),
             ["watch", kinds @ ..] => self.watch(kinds),
             ["unwatch"] => self.watch(&[]),
             _ => Err("no such command".to_owned()),
@@ -398,9 +401,10 @@ impl Player {
         let member = self.member(word)?;
         let death = match death {
             ["before-sync"] => Death::SyncAfterSend,
+            ["in-sync"] => Death::InSync,
             ["after-sync"] => Death::AfterSync,
             ["after", effects] => Death::Effects(number(effects)?),
-            _ => return Err("before-sync, after-sync or after N".to_owned()),
+            _ => return Err("before-sync, in-sync, after-sync or after N".to_owned()),
         };
         self.stage()?.nodes[member].shell.lock().death = death;
         Ok(())
@@ -452,8 +456,7 @@ impl Player {
         let found = match what {
             ["newest", kind, rest @ ..] => {
                 let back = if let ["back", back] = rest { number(back)? as usize } else { 0 };
-                let kinds = ["incarnation", "batch", "entry", "voter", "vote", "decided", "genesis"];
-                let kind = kinds.iter().position(|name| name == kind).ok_or("no such kind of record")?;
+                let kind = RECORDS.iter().position(|name| name == kind).ok_or("no such kind of record")?;
                 of(kind as u8 + 1).nth(back)
             }
             ["slot", slot] => {
@@ -773,6 +776,16 @@ impl Player {
         let torn = recovered.torn.map_or("whole".to_owned(), |_| "a torn tail was cut".to_owned());
         let incarnation = driver.replica().incarnation();
         self.say(format!("{word}: incarnation {incarnation} · {torn}"));
+        Ok(())
+    }
+
+    /// The newest durable records of a member's log.
+    fn show_records(&mut self, word: &str, count: usize) -> Understood<()> {
+        let member = self.member(word)?;
+        let placed = self.stage()?.storage(member).placed();
+        let newest = &placed[placed.len().saturating_sub(count)..];
+        let kinds: Vec<&str> = newest.iter().map(|placed| RECORDS[usize::from(placed.kind) - 1]).collect();
+        self.say(format!("{word}: {}", kinds.join(" ")));
         Ok(())
     }
 
