@@ -441,9 +441,9 @@ impl Player {
             }
             ["slot", slot] => {
                 let slot = Slot(number(slot)?);
-                of(3).find(|placed| {
-                    matches!(read(&placed.location, 3), Some(Record::Entry(record)) if record.slot == slot)
-                })
+                of(3).find(
+                    |placed| matches!(read(&placed.location, 3), Some(Record::Entry(record)) if record.slot == slot),
+                )
             }
             _ => return Err("newest KIND [back N] or slot N".to_owned()),
         };
@@ -503,7 +503,8 @@ impl Player {
 
     /// Links a pair if both run and nothing cuts them apart.
     fn dial(&mut self, one: usize, other: usize) -> Understood<()> {
-        let both = [one, other].iter().all(|member| self.stage.as_ref().is_some_and(|stage| stage.nodes[*member].runs()));
+        let both =
+            [one, other].iter().all(|member| self.stage.as_ref().is_some_and(|stage| stage.nodes[*member].runs()));
         let pair = self.pair(one, other);
         if !both || pair.cut || pair.open {
             return Ok(());
