@@ -24,6 +24,9 @@ async fn publishers_at_all_members_over_tcp_and_socket_get_one_order() {
     for member in &group.members {
         let over_tcp = read(&member.client(), sequence.len() as u64).await;
         assert_eq!(over_tcp, sequence, "TCP and socket show the same");
+        let log = member.log();
+        assert!(!log.contains(" WARN ") && !log.contains(" ERROR "), "a healthy run warns of nothing: {log}");
+        assert!(!log.contains(sequence[0].body()), "messages are nobody's business: {log}");
     }
 }
 

@@ -24,6 +24,13 @@ pub struct Event {
     pub data: Option<String>,
 }
 
+impl Event {
+    /// The body of a message that carries text.
+    pub fn body(&self) -> &str {
+        self.data.as_deref().unwrap_or_else(|| panic!("a body that is no text: {self:?}"))
+    }
+}
+
 #[derive(Deserialize)]
 struct Page {
     messages: Vec<Event>,
@@ -98,7 +105,7 @@ fn as_promised(sequence: &[Event], published: &Published, members: &[usize]) {
         assert!(event.hlc.as_str() > last_hlc, "the clock rises strictly: {last_hlc}, then {event:?}");
         last_hlc = &event.hlc;
         assert!(ids.insert(&event.id), "delivered twice: {event:?}");
-        let body = event.data.as_deref().unwrap_or_else(|| panic!("a body that nobody published: {event:?}"));
+        let body = event.body();
         if let Some(earlier) = bodies.insert(body, event) {
             panic!("delivered twice: {earlier:?} and {event:?}");
         }
