@@ -69,6 +69,8 @@ pub struct Turn {
     pub drained: bool,
 }
 
+/// Payload alone waits this long for the entry that orders it: one sync then covers both. A hop to the leader and back.
+const PAYLOAD_PATIENCE: Duration = Duration::from_millis(2);
 /// How often the outside is told the state at most, while there is work.
 const OBSERVE_INTERVAL: Duration = Duration::from_millis(20);
 /// How often a full disk is looked at again.
@@ -79,8 +81,9 @@ pub struct Driver<O: Outside, F: wal::Files> {
     replica: Replica<Crash>,
     log: Log<F>,
     outside: O,
-    /// Handed out by the replica and not yet appended.
+    /// Handed out by the replica and not yet appended; when they are to be durable at the latest.
     pending: Vec<Record>,
+    due: Option<Instant>,
     next: Option<Instant>,
     observed: Option<Instant>,
     disk_looked: Option<Instant>,
@@ -124,6 +127,7 @@ impl<O: Outside, F: wal::Files> Driver<O, F> {
             log,
             outside,
             pending: Vec::new(),
+            due: None,
             next: None,
             observed: None,
             disk_looked: None,
@@ -149,7 +153,7 @@ impl<O: Outside, F: wal::Files> Driver<O, F> {
 
     /// One turn. With `wait`, blocks on the inbox until an input comes or a timer is due.
     pub fn turn(&mut self, wait: bool) -> Result<Turn, Stop> {
-        let until = if wait && (self.pending.is_empty() || self.stuck) { self.next } else { None };
+        let until = if wait { self.next } else { None };
         let inputs = self.outside.inputs(limits::INPUTS_PER_TURN, until);
         let now = self.outside.now();
         self.look_at_disk(now);
@@ -157,33 +161,43 @@ impl<O: Outside, F: wal::Files> Driver<O, F> {
             self.replica.step(input, now)?;
         }
         let ready = self.replica.ready(now)?;
-        self.emit(ready);
-        if !self.pending.is_empty() {
+        self.emit(ready, now.instant);
+        if self.due.is_some_and(|due| due <= now.instant) {
             self.persist()?;
         }
         let now = self.outside.now();
         self.observe(now, self.pending.is_empty());
-        self.next = Some(self.replica.next_timeout());
+        let next = self.next_turn();
+        self.next = Some(next);
         let drained = self.replica.is_drained() && self.pending.is_empty();
-        Ok(Turn { next: self.replica.next_timeout(), again: !self.pending.is_empty() && !self.stuck, drained })
+        Ok(Turn { next, again: next <= now.instant, drained })
+    }
+
+    fn next_turn(&self) -> Instant {
+        let timeout = self.replica.next_timeout();
+        match self.due {
+            Some(due) if !self.stuck => timeout.min(due),
+            _ => timeout,
+        }
     }
 
     /// Appends what is pending, syncs once, and hands out what that allows (R7).
     fn persist(&mut self) -> Result<(), Stop> {
         let began = self.outside.now().instant;
-        let locations = self.append_pending()?;
+        let locations = self.append_pending(began)?;
         self.log.sync().map_err(log_failed)?;
         let now = self.outside.now();
         self.sync_last = now.instant.since(began);
         self.replica.handle_durable(&locations, self.sync_last, now)?;
         let ready = self.replica.ready(now)?;
-        self.emit(ready);
+        self.emit(ready, now.instant);
         Ok(())
     }
 
     /// Appends what there is room for; the rest stays pending, in order, and the replica is told.
-    fn append_pending(&mut self) -> Result<Vec<Location>, Stop> {
+    fn append_pending(&mut self, began: Instant) -> Result<Vec<Location>, Stop> {
         let records = std::mem::take(&mut self.pending);
+        self.due = None;
         let mut locations = Vec::with_capacity(records.len());
         self.stuck = false;
         for record in &records {
@@ -198,11 +212,14 @@ impl<O: Outside, F: wal::Files> Driver<O, F> {
             }
         }
         self.pending.extend(records.into_iter().skip(locations.len()));
+        if self.stuck {
+            self.due = Some(began);
+        }
         Ok(locations)
     }
 
-    fn emit(&mut self, ready: Ready) {
-        let Ready { early, late, deliver, outcomes, serve, refuse, hello, records } = ready;
+    fn emit(&mut self, ready: Ready, now: Instant) {
+        let Ready { early, late, deliver, outcomes, serve, refuse, hello, records, urgent } = ready;
         if let Some(hello) = hello {
             self.outside.hello(hello);
         }
@@ -221,7 +238,11 @@ impl<O: Outside, F: wal::Files> Driver<O, F> {
         for (peer, reason) in refuse {
             self.outside.refuse(peer, reason);
         }
-        self.pending.extend(records);
+        if !records.is_empty() {
+            let due = if urgent { now } else { now + PAYLOAD_PATIENCE };
+            self.due = Some(self.due.map_or(due, |earlier| earlier.min(due)));
+            self.pending.extend(records);
+        }
     }
 
     /// A full disk is told to the replica before it promises anything, and again when there is room.

@@ -35,6 +35,9 @@ pub struct Ready {
     pub hello: Option<Hello>,
     /// To be appended in this order, then synced, then reported back.
     pub records: Vec<Record>,
+    /// Whether somebody waits for one of the records. Payload alone can wait a little for the entry and the vote that
+    /// follow it, so that one sync covers all three.
+    pub urgent: bool,
 }
 
 /// What a record handed out was about, to be looked up when it is durable.
@@ -60,6 +63,7 @@ pub(crate) struct Output {
 
 impl Output {
     pub fn record(&mut self, record: Record, about: Handed) {
+        self.ready.urgent |= !matches!(about, Handed::Batch(_));
         self.ready.records.push(record);
         self.handed.push_back(about);
         self.records_made += 1;

@@ -180,6 +180,7 @@ impl<M: FaultModel> Replica<M> {
         let id = header.id();
         let mut messages = Vec::with_capacity(publishes.len());
         let mut tickets = Vec::with_capacity(publishes.len());
+        let wants_accepted = publishes.iter().any(|publish| publish.ack == Ack::Accepted);
         for (index, publish) in publishes.into_iter().enumerate() {
             let index = index as u64;
             let awaited = Awaited { id: header.message_id(index), index, ack: publish.ack, deadline: publish.deadline };
@@ -197,6 +198,7 @@ impl<M: FaultModel> Replica<M> {
         self.lane.push(batch.reference(), batch.bytes.len() as u64);
         self.lanes.admit(batch.clone(), Logged::No, true);
         self.log_batch(&batch.reference());
+        self.out.ready.urgent |= wants_accepted;
         self.push_own(); // L2: may leave before it is durable here
     }
 
