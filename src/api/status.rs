@@ -105,7 +105,7 @@ fn standing(api: &Api, snapshot: &Snapshot) -> Value {
         "leader": snapshot.leader,
         "leader_name": name(api, &snapshot.leader),
         "head": head(snapshot).max(delivered).0,
-        "decided": snapshot.decided.0,
+        "decided": snapshot.decided.max(delivered).0,
         "delivered": delivered.0,
         "floor": 1,
         "lag": lag(snapshot),

@@ -28,7 +28,7 @@ impl SidecarArguments {
     pub fn client(&self) -> Result<Client, Failure> {
         let (target, token_file) = match &self.api {
             Some(text) => (text.parse::<Target>().map_err(Failure::usage)?, self.token_file.clone()),
-            None => self.from_configuration()?,
+            None => self.configured()?,
         };
         let client = Client::new(target.clone());
         match (target, token_file) {
@@ -37,7 +37,7 @@ impl SidecarArguments {
         }
     }
 
-    fn from_configuration(&self) -> Result<(Target, Option<PathBuf>), Failure> {
+    fn configured(&self) -> Result<(Target, Option<PathBuf>), Failure> {
         let api = SettingsArguments::without_flags(self.config.clone()).settings()?.api;
         let target = if api.socket.exists() { Target::Unix(api.socket) } else { Target::Tcp(api.listen.to_string()) };
         Ok((target, self.token_file.clone().or(api.token_file)))

@@ -59,6 +59,9 @@ fn text(report: &Report) -> String {
         ));
     }
     lines.extend(recovered.rots.iter().map(|rot| format!("rot         {rot}")));
+    if report.rot_is_overtaken {
+        lines.push("            behind it stand newer words of the voter and a newer decided mark".to_owned());
+    }
     lines.extend(report.mistakes.iter().map(|mistake| format!("mistake     {mistake}")));
     if report.mistakes_untold > 0 {
         lines.push(format!("mistake     and {} more", report.mistakes_untold));

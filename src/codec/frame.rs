@@ -229,7 +229,7 @@ pub(super) mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::types::{Digest, Epoch, Incarnation, MemberId, Round, Slot, StartNonce, Tip};
+    use crate::types::{Digest, Epoch, Incarnation, LaneHead, MemberId, Round, Slot, StartNonce, Tip};
 
     pub fn hello() -> Hello {
         Hello {
@@ -240,6 +240,7 @@ pub(super) mod tests {
             incarnation: Incarnation(3),
             nonce: StartNonce(4),
             highest_vote: None,
+            sealed: LaneHead::START,
             decided: Tip { round: Round::default(), slot: Slot(0), digest: Digest([5; 32]) },
         }
     }

@@ -238,7 +238,8 @@ impl<O: Outside, F: wal::Files> Driver<O, F> {
 
     fn observe(&mut self, now: crate::types::Now, idle: bool) {
         let due = self.observed.is_none_or(|last| now.instant >= last + OBSERVE_INTERVAL);
-        if !due && !(idle && self.replica.is_drained()) {
+        let ending = idle && self.replica.is_drained();
+        if !(due || ending) {
             return;
         }
         self.observed = Some(now.instant);

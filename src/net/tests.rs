@@ -9,8 +9,8 @@ use crate::driver::Input;
 use crate::driver::inbox::{Inbox, inbox};
 use crate::types::peer::PeerMessage;
 use crate::types::{
-    Batch, BatchHeader, BatchNumber, Digest, Epoch, Incarnation, Message, MessageKind, MessageNumber, Round, Slot,
-    StartNonce, Tip, limits,
+    Batch, BatchHeader, BatchNumber, Digest, Epoch, Incarnation, LaneHead, Message, MessageKind, MessageNumber, Round,
+    Slot, StartNonce, Tip, limits,
 };
 
 /// Nothing here takes that long.
@@ -25,6 +25,7 @@ pub(super) fn hello(incarnation: u64) -> Hello {
         incarnation: Incarnation(incarnation),
         nonce: StartNonce(100 + incarnation),
         highest_vote: None,
+        sealed: LaneHead::START,
         decided: Tip { round: Round::default(), slot: Slot(0), digest: Digest::ZERO },
     }
 }

@@ -4,7 +4,7 @@ use std::future::Future;
 use std::io;
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use libp2p::Multiaddr;
 use libp2p::identity::Keypair;
@@ -38,6 +38,9 @@ use crate::wal::{self, DiskFiles};
 const SPARES: usize = 2;
 /// Beyond the time a publish may take, a drain waits this long.
 const DRAIN_MARGIN: Duration = Duration::from_secs(2);
+
+/// Signals within this time are one wish to stop; a later one means: at once.
+const ONE_WISH: Duration = Duration::from_secs(1);
 
 /// Why a member did not start, or ended by itself.
 #[derive(Debug, thiserror::Error)]
@@ -73,10 +76,16 @@ pub enum RunError {
     Api(#[from] CannotServe),
     /// The driver ended.
     #[error(transparent)]
-    Driver(#[from] DriverError),
+    Driver(Box<DriverError>),
     /// The system refuses a thread or randomness.
     #[error("the system refuses what the member needs: {0}")]
     System(#[from] io::Error),
+}
+
+impl From<DriverError> for RunError {
+    fn from(error: DriverError) -> RunError {
+        RunError::Driver(Box::new(error))
+    }
 }
 
 /// Who this member is, with its data directory held.
@@ -89,7 +98,7 @@ struct Member {
 
 /// Runs a member until `stop` is done, then drains it. Needs a tokio runtime.
 ///
-/// `stop` is polled again while draining: a second stop ends the drain at once.
+/// While draining a second `stop`, a while after the first, ends the drain at once.
 pub async fn run<S: Future<Output = ()>>(
     configuration: Configuration,
     mut stop: impl FnMut() -> S,
@@ -116,8 +125,14 @@ pub async fn run<S: Future<Output = ()>>(
     let outcome = parts.serve_until(&member, stop()).await;
     match outcome {
         Ok(()) => {
-            let patience = stop();
-            parts.drain(&member, patience).await?;
+            let told = Instant::now();
+            let hurry = async {
+                // One wish to stop often comes twice: to the process and to its group, or as a signal and as the end of input.
+                while told.elapsed() < ONE_WISH {
+                    stop().await;
+                }
+            };
+            parts.drain(&member, hurry).await?;
             remove_socket(&member.settings.api.socket);
             tracing::info!("stopped");
             Ok(())

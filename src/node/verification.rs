@@ -1,7 +1,8 @@
 //! Reads a member's log offline: what it holds, and whether it is whole. Changes nothing.
 //!
-//! *Whole* means: no synced turn is damaged, and the decided chain links from genesis to the decided mark with the payload
-//! of every slot. A torn tail is no damage: its sync never returned, and the next start cuts it.
+//! *Whole* means: the decided chain links from genesis to the decided mark with the payload of every slot, and no synced
+//! turn is damaged, or what was lost stands in the log again, and newer words of the voter and a newer mark behind it (as
+//! after a repair from peers). A torn tail is no damage: its sync never returned, and the next start cuts it.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -40,6 +41,8 @@ pub struct Report {
     pub positions: u64,
     /// Batches of the log that the decided chain does not name.
     pub unordered_batches: u64,
+    /// Behind the last rot stand newer words of the voter and a newer decided mark: it hides no promise.
+    pub rot_is_overtaken: bool,
     /// What contradicts itself or is missing.
     pub mistakes: Vec<String>,
     /// Mistakes beyond those told.
@@ -49,7 +52,7 @@ pub struct Report {
 impl Report {
     /// Whether nothing is damaged or missing.
     pub fn is_whole(&self) -> bool {
-        self.recovered.rots.is_empty() && self.mistakes.is_empty()
+        self.mistakes.is_empty() && (self.recovered.rots.is_empty() || self.rot_is_overtaken)
     }
 
     /// The group.
@@ -79,6 +82,7 @@ impl Report {
             "positions": self.positions,
             "unordered_batches": self.unordered_batches,
             "torn": torn,
+            "rot_is_overtaken": self.rot_is_overtaken,
             "rot": self.recovered.rots.iter().map(Rot::to_string).collect::<Vec<_>>(),
             "mistakes": self.mistakes,
             "mistakes_untold": self.mistakes_untold,
@@ -90,6 +94,7 @@ impl Report {
 pub fn verify<F: Files>(files: F, member: Option<MemberId>) -> Result<Report, OpenError> {
     let mut scan = Scan::default();
     let recovered = inspect(files, &mut scan)?;
+    scan.report.rot_is_overtaken = !recovered.rots.is_empty() && scan.voter_after_rot && scan.mark_after_rot;
     scan.report.recovered = recovered;
     scan.check_member(member);
     scan.check_chain();
@@ -115,6 +120,8 @@ struct Scan {
     report: Report,
     links: HashMap<Digest, Link>,
     payloads: HashMap<Digest, Payload>,
+    voter_after_rot: bool,
+    mark_after_rot: bool,
 }
 
 impl Replay for Scan {
@@ -127,7 +134,8 @@ impl Replay for Scan {
     }
 
     fn rot(&mut self, _rot: &Rot) {
-        // It is in the figures that `inspect` returns.
+        // The rot itself is in the figures that `inspect` returns.
+        (self.voter_after_rot, self.mark_after_rot) = (false, false);
     }
 }
 
@@ -190,6 +198,7 @@ impl Scan {
     }
 
     fn take_voter(&mut self, voter: Voter) -> Result<(), String> {
+        self.voter_after_rot = true;
         let last = self.report.round.replace(voter.round);
         match last {
             Some(last) if voter.round < last => Err(format!("round {} is entered after round {last}", voter.round)),
@@ -198,6 +207,7 @@ impl Scan {
     }
 
     fn take_vote(&mut self, voted: Voted) -> Result<(), String> {
+        self.voter_after_rot = true;
         let highest = self.report.highest_vote.max(Some(voted.tip));
         let last = std::mem::replace(&mut self.report.highest_vote, highest);
         match last {
@@ -209,6 +219,7 @@ impl Scan {
     }
 
     fn take_decided(&mut self, tip: Tip) -> Result<(), String> {
+        self.mark_after_rot = true;
         let last = self.report.decided.replace(tip);
         match last {
             Some(last) if tip.slot < last.slot => Err(format!("the decided mark falls from {last} to {tip}")),
@@ -411,6 +422,22 @@ mod tests {
         let report = verify(files, Some(OWN)).unwrap();
         assert!(!report.is_whole());
         assert_eq!(report.recovered.rots.len(), 1);
+    }
+
+    #[test]
+    fn rot_that_was_repaired_leaves_the_log_whole() {
+        let mut turns = records();
+        let lost = turns[2].clone();
+        turns.push(lost[..2].to_vec());
+        let files = written(&turns);
+        let damaged = files.names().into_iter().find(|name| name.ends_with("1.wal")).unwrap();
+        let bytes = files.contents(&damaged);
+        let Record::Batch(batch) = &lost[0] else { panic!("a turn begins with its batch") };
+        let place = bytes.windows(batch.len()).position(|window| window == batch).unwrap();
+        files.flip_bit(&damaged, place as u64);
+        let report = verify(files, Some(OWN)).unwrap();
+        assert_eq!(report.recovered.rots.len(), 1);
+        assert!(report.is_whole(), "{:?}", report.mistakes);
     }
 
     #[test]

@@ -265,7 +265,7 @@ mod tests {
         let order: Vec<BatchId> = lanes.following(&ORIGIN, LaneHead::START).map(|held| held.header.id()).collect();
         assert_eq!(order, [first.header.id(), second.header.id(), opening.header.id()]);
         lanes.order(&first.reference());
-        assert_eq!(lanes.order(&opening.reference()).1, true);
+        assert!(lanes.order(&opening.reference()).1);
         assert!(lanes.held(&second.reference()).is_none(), "a closed lane's batch is given up");
         assert_eq!(lanes.admit(second, Logged::No, true), Admission::Past);
     }

@@ -99,8 +99,10 @@
 //!   where the newest voter record may be lost, means that the member no longer knows what it promised: under this
 //!   identity it never votes, claims or leads again. A hole in its own unordered batches is looked for at peers; if nobody
 //!   fills it, the lane ends before it, and the loss is logged.
-//! - **I1** The hello carries incarnation, start nonce and highest durable vote. Whoever has recorded something higher of
-//!   that identity refuses it as `stale_disk`, and it stops; one incarnation with two nonces is refused on both.
+//! - **I1** The hello carries incarnation, start nonce, highest durable vote and the last batch sealed. Whoever has heard, or
+//!   has in its log from before its own start, something higher of that identity refuses it as `stale_disk`, and it stops;
+//!   one incarnation with two nonces is refused on both. Within one start (same nonce) nothing is compared: words may
+//!   overtake a hello on another stream.
 //!
 //! | before this leaves | this is on disk |
 //! |---|---|

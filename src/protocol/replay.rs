@@ -118,6 +118,7 @@ impl<M: FaultModel> Replica<M> {
         self.views.durable_claim = self.views.claim;
         self.views.votes = self.views.votes.split_off(&self.chain.decided.slot.next());
         self.marked = self.chain.decided;
+        self.heads_at_start = self.lanes.heads();
         if restored.rot {
             self.judge_rot(&restored)?;
         }
@@ -134,7 +135,6 @@ impl<M: FaultModel> Replica<M> {
         };
         let started = Started { incarnation: self.incarnation, nonce: self.nonce };
         self.out.record(Record::Incarnation(started), Handed::Other);
-        self.out.ready.hello = Some(self.hello());
         match restored.round {
             Some((round, incarnation)) => {
                 self.views.round = round;

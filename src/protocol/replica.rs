@@ -22,7 +22,7 @@ use crate::types::peer::{Envelope, Hello, Refusal};
 use crate::types::settings::Timing;
 use crate::types::statement::{Round, Tip};
 use crate::types::{
-    Batch, Configuration, Delivered, Digest, Incarnation, Input, Instant, LaneHead, Location, MemberId, Now,
+    Batch, BatchId, Configuration, Delivered, Digest, Incarnation, Input, Instant, LaneHead, Location, MemberId, Now,
     PeerMessage, Record, Rule, Sabotage, Slot, StartNonce, limits,
 };
 
@@ -71,6 +71,11 @@ pub struct Replica<M: FaultModel = Crash> {
     pub(crate) draining: bool,
     pub(crate) disk_full: Option<String>,
     pub(crate) marked: Tip,
+    /// Lane heads as the log had them at the start: words that others have said before it (rule I1).
+    pub(crate) heads_at_start: BTreeMap<MemberId, LaneHead>,
+    /// Once true, small delays are no reason to be unready.
+    pub(crate) caught_up: bool,
+    told_hello: Option<Hello>,
     pub(crate) sync_slowest: Duration,
     pub(crate) counters: Counters,
     pub(crate) out: Output,
@@ -111,6 +116,9 @@ impl<M: FaultModel> Replica<M> {
             draining: false,
             disk_full: None,
             marked: chain.decided,
+            heads_at_start: BTreeMap::new(),
+            caught_up: false,
+            told_hello: None,
             sync_slowest: Duration::ZERO,
             counters: Counters::default(),
             out: Output::default(),
@@ -205,11 +213,13 @@ impl<M: FaultModel> Replica<M> {
         self.vote()?;
         self.advance()?;
         self.deliver();
+        self.note_caught_up();
         self.push_own();
         self.expire();
         self.exchange();
         self.fetch();
         self.hand_mark();
+        self.renew_hello();
         self.schedule.promised = Some(self.next_timeout());
         Ok(std::mem::take(&mut self.out.ready))
     }
@@ -218,6 +228,15 @@ impl<M: FaultModel> Replica<M> {
     fn follow_decided_view(&mut self) {
         if self.repairing.is_none() && self.chain.decided.round > self.views.target() {
             self.enter(self.chain.decided.round);
+        }
+    }
+
+    /// Hellos of new links say the newest: what is sealed and voted for is in them before it is sent.
+    fn renew_hello(&mut self) {
+        let hello = self.hello();
+        if self.told_hello.as_ref() != Some(&hello) {
+            self.told_hello = Some(hello.clone());
+            self.out.ready.hello = Some(hello);
         }
     }
 
@@ -257,7 +276,7 @@ impl<M: FaultModel> Replica<M> {
     }
 
     fn handle_link_up(&mut self, id: MemberId, hello: Hello) {
-        let lane_head = self.lanes.head(&id);
+        let lane_head = self.heads_at_start.get(&id).copied().unwrap_or(LaneHead::START);
         let Some(peer) = self.peers.get_mut(&id) else {
             self.out.ready.refuse.push((id, Refusal::NotAMember(id)));
             return;
@@ -416,8 +435,17 @@ impl<M: FaultModel> Replica<M> {
             nonce: self.nonce,
             highest_vote: self.views.durable_claim,
             decided: self.chain.decided,
+            sealed: LaneHead {
+                batch: BatchId { incarnation: self.incarnation, number: self.lane.sealed_number() },
+                digest: self.lane.parent,
+            },
         }
     }
+}
+
+/// Whether what a member says to have sealed is below, or beside, what others have of the same lane.
+fn below(sealed: &LaneHead, known: &LaneHead) -> bool {
+    sealed.batch < known.batch || (sealed.batch == known.batch && sealed.digest != known.digest)
 }
 
 /// Rule I1: whether a hello is below what this identity has said before.
@@ -433,6 +461,12 @@ fn judge_hello(id: &MemberId, hello: &Hello, peer: &Peer, lane_head: LaneHead) -
         return Some(Refusal::StaleDisk {
             says: format!("incarnation {}", hello.incarnation),
             said: format!("incarnation {known}"),
+        });
+    }
+    if peer.nonce.is_none() && below(&hello.sealed, &lane_head) {
+        return Some(Refusal::StaleDisk {
+            says: format!("that it sealed batch {} of incarnation {known}", hello.sealed.batch.number),
+            said: format!("batch {} with digest {}", lane_head.batch.number, lane_head.digest.short()),
         });
     }
     let again = peer.incarnation == Some(hello.incarnation);

@@ -65,6 +65,11 @@ impl OwnLane {
         (self.intake.len() as u64, self.intake_bytes)
     }
 
+    /// Number of the last batch sealed by this incarnation; 0 before the first.
+    pub fn sealed_number(&self) -> BatchNumber {
+        BatchNumber(self.next_number.0.saturating_sub(1))
+    }
+
     /// Nothing waits to be sealed or ordered.
     pub fn is_drained(&self) -> bool {
         self.intake.is_empty() && self.unordered.is_empty()

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::model::FaultModel;
+use super::peers::Peer;
 use super::replica::Replica;
 use crate::types::host::PeerSnapshot;
 use crate::types::peer::Status;
@@ -73,7 +74,10 @@ impl<M: FaultModel> Replica<M> {
     fn is_outstanding(&self) -> bool {
         let behind = self.marks.last_key_value().is_some_and(|(slot, _)| *slot > self.chain.decided.slot);
         let unsettled = self.views.round.view > View(0) && !self.views.bases.contains_key(&self.views.round);
+        let decided = self.chain.decided.slot;
+        let trails = |peer: &Peer| peer.linked && peer.status.as_ref().is_some_and(|said| said.decided.slot < decided);
         behind
+            || self.peers.values().any(trails)
             || unsettled
             || self.repairing.is_some()
             || self.views.entering.is_some()
@@ -320,7 +324,9 @@ impl<M: FaultModel> Replica<M> {
             ));
         }
         let behind = slot_known.0 - self.chain.delivered().0.min(slot_known.0);
-        if behind > READY_SLOTS {
+        if !self.caught_up && present >= self.quorum && behind == 0 {
+            reasons.push("waiting to hear from a quorum how far the order is".to_owned());
+        } else if behind > READY_SLOTS || (!self.caught_up && behind > 0) {
             reasons.push(format!("catching up: {behind} slots behind"));
         }
         if clock_offset_ms.unsigned_abs() > self.timing.clock_drift_max.as_millis() as u64 {
@@ -336,6 +342,12 @@ impl<M: FaultModel> Replica<M> {
             reasons.push("no leader: a view change is under way".to_owned());
         }
         if reasons.is_empty() { Readiness::Ready } else { Readiness::NotReady(reasons) }
+    }
+
+    /// Latches once a quorum told how far the order is and this member has all of it.
+    pub(crate) fn note_caught_up(&mut self) {
+        let told = self.peers.values().filter(|peer| peer.status.is_some()).count() + 1;
+        self.caught_up |= told >= self.quorum && self.chain.delivered() >= self.known_slot();
     }
 
     /// Whether the present round's base is known: it has a leader at work.

@@ -90,7 +90,6 @@ impl<M: FaultModel> Replica<M> {
     /// An own vote is durable: it counts, and hellos tell of it.
     pub(crate) fn handle_own_vote(&mut self, tip: Tip) -> Result<(), Halt> {
         self.views.durable_claim = self.views.durable_claim.max(Some(tip));
-        self.out.ready.hello = Some(self.hello());
         self.count(self.me, tip);
         Ok(())
     }

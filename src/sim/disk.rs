@@ -101,7 +101,9 @@ impl LogFile for DiskHandle {
         let names = self.names.lock().expect("nothing panics while it holds this");
         let file = names.get(&self.name).unwrap_or(&self.name);
         if std::mem::take(&mut self.untouched) {
-            shell.note(Effect::Settled { file: file.clone() });
+            let mut contents = vec![0; self.file.size()? as usize];
+            self.file.read_at(&mut contents, 0)?;
+            shell.note(Effect::Settled { file: file.clone(), contents });
         }
         for (offset, bytes) in self.written.drain(..) {
             shell.note(Effect::Durable { file: file.clone(), offset, bytes });

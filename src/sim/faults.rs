@@ -13,6 +13,8 @@ use crate::types::{Entry, Location, Record, Slot};
 /// Segment files hold this much beside a record's payload: length and kind before it, the checksum behind it.
 const HEAD_BYTES: u64 = 5;
 const CHECKSUM_BYTES: u64 = 4;
+/// Kinds of records that say what a voter promised: voter and vote.
+const PROMISES: [u8; 2] = [4, 5];
 
 impl World {
     /// Begins a fault.
@@ -48,7 +50,7 @@ impl World {
             }
             Fault::ClockJump => self.jump_clock(member),
             Fault::RotBelow => self.rot(member, false),
-            Fault::RotAbove => self.rot(member, true),
+            Fault::RotAbove => self.kill_to_rot(member),
             Fault::FullDisk => self.fill_disk(member),
             Fault::Drain => self.drain(member),
             Fault::BadLinks => self.worsen_links(),
@@ -82,6 +84,7 @@ impl World {
                 }
             }
             Relief::Churn(member, rounds) => self.churn(member, rounds),
+            Relief::Rot(member) => self.rot(member, true),
         }
     }
 
@@ -348,6 +351,17 @@ impl World {
         }
     }
 
+    /// A member restarts, and soon its disk turns a bit: from the restart on everything before it is known to be synced,
+    /// its newest vote too.
+    fn kill_to_rot(&mut self, member: usize) {
+        if self.stage.nodes[member].runs() {
+            self.die(member);
+            self.restart_after(member, Duration::from_millis(5));
+        }
+        let delay = self.milliseconds(20, 400);
+        self.after(delay, Event::Relief(Relief::Rot(member)));
+    }
+
     /// Turns a bit in a member's log while the member is down. Of all members at most f are ever damaged: more could
     /// lose what the group decided.
     fn rot(&mut self, member: usize, above: bool) {
@@ -377,8 +391,10 @@ impl World {
         let storage = self.stage.storage(member);
         let proven = storage.proven();
         if above {
-            let newest = &proven[proven.len().saturating_sub(6)..];
-            return newest.get(self.random.index(newest.len().max(1))).map(|placed| placed.location);
+            let promise = proven.iter().rfind(|placed| PROMISES.contains(&placed.kind)).copied();
+            let newest = &proven[proven.len().saturating_sub(8)..];
+            let any = newest.get(self.random.index(newest.len().max(1))).copied();
+            return promise.filter(|_| self.random.chance(700)).or(any).map(|placed| placed.location);
         }
         let node = &self.stage.nodes[member];
         let read = |placed: &super::check::Placed| Record::read(placed.kind, &node.read(&placed.location)?).ok();

@@ -1,7 +1,7 @@
 //! Who is in the simulated group.
 
 use crate::types::configuration::Genesis;
-use crate::types::limits;
+use crate::types::limits::RULES_VERSION;
 use crate::types::{ClusterId, ClusterLimits, Digest, FaultModelKind, GenesisMember, MemberId};
 
 /// The members by index; people read index 0 as member 1.
@@ -17,7 +17,7 @@ pub struct Group {
 
 impl Group {
     /// A group of so many members, the same at every call.
-    pub fn new(members: usize) -> Group {
+    pub fn new(members: usize, limits: ClusterLimits) -> Group {
         let members = (0..members).map(|index| GenesisMember {
             name: format!("member-{}", index + 1),
             id: MemberId(ed25519_dalek::SigningKey::from_bytes(&[index as u8 + 1; 32]).verifying_key().to_bytes()),
@@ -27,9 +27,9 @@ impl Group {
             name: "simulation".to_owned(),
             nonce: [0; 16],
             model: FaultModelKind::Crash,
-            rules_version: limits::RULES_VERSION,
+            rules_version: RULES_VERSION,
             members: members.collect(),
-            limits: ClusterLimits { message_bytes_max: 96 << 10, batch_bytes_max: 100 << 10 },
+            limits,
         };
         genesis.check().expect("the simulated group keeps the rules for a genesis");
         let configuration = genesis.configuration();

@@ -237,6 +237,11 @@ impl Node {
         self.shell.lock().inbox.push_back(input);
     }
 
+    /// What is in a file of its disk; nothing if there is no such file.
+    pub fn contents(&self, name: &str) -> Vec<u8> {
+        if self.files.size(name).is_ok() { self.files.contents(name) } else { Vec::new() }
+    }
+
     /// A record's payload as its disk has it now.
     pub fn read(&self, location: &Location) -> Option<Vec<u8>> {
         let mut bytes = vec![0; location.length as usize];

@@ -6,6 +6,7 @@ use super::clock::{Clock, Moment};
 use super::network::Manner;
 use super::random::Random;
 use super::shell::Temper;
+use crate::types::ClusterLimits;
 use crate::types::settings::Timing;
 
 /// A kind of fault. Each begins at a drawn moment and most end at another.
@@ -74,6 +75,8 @@ pub struct Plan {
     pub body_bytes: u64,
     /// Every message goes through its bytes.
     pub coded: bool,
+    /// Bounds everybody agrees on.
+    pub limits: ClusterLimits,
     /// Bytes of a log segment.
     pub segment_bytes: u64,
     /// Timers of all members.
@@ -171,6 +174,7 @@ impl Plan {
             publish_gap: Duration::from_millis(random.weighted(&[(4, 90), (4, 60), (2, 40)])),
             body_bytes: random.weighted(&[(6, 200), (2, 2_000), (2, 20_000)]),
             coded: random.chance(60),
+            limits: ClusterLimits { message_bytes_max: 40 << 10, batch_bytes_max: 44 << 10 },
             segment_bytes: random.weighted(&[(1, 128 << 10), (2, 256 << 10)]),
             timing: Timing::default(),
         }

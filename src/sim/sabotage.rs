@@ -16,6 +16,17 @@ fn removals() -> Vec<Vec<Rule>> {
     removals
 }
 
+/// The first few names, and how many more there are.
+fn named(scenarios: &[String]) -> String {
+    let shown = scenarios.len().min(SCENARIOS_SHOWN);
+    let more = scenarios.len() - shown;
+    let rest = if more == 0 { String::new() } else { format!(" and {more} more") };
+    format!("{}{rest}", scenarios[..shown].join(" "))
+}
+
+/// Scenarios named in a row.
+const SCENARIOS_SHOWN: usize = 3;
+
 /// Prints for each rule which scenarios and how many of `seeds` seeds notice its removal. Fails if nothing notices one.
 pub fn report(seeds: u64, jobs: usize, out: &mut (dyn Write + Send)) -> io::Result<Exit> {
     if sabotage(&[Rule::R7]).is_none() {
@@ -40,7 +51,7 @@ pub fn report(seeds: u64, jobs: usize, out: &mut (dyn Write + Send)) -> io::Resu
             true
         });
         let names: Vec<&str> = removal.iter().map(|rule| rule.name()).collect();
-        writeln!(out, "{:<16} {failed:>6}     {}", names.join("+"), scenarios.join(" "))?;
+        writeln!(out, "{:<16} {failed:>6}     {}", names.join("+"), named(&scenarios))?;
         if let Some((seed, text)) = first {
             let text: String = text.chars().take(160).collect();
             writeln!(out, "{:<16} seed {seed}: {text}", "")?;

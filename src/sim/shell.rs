@@ -31,6 +31,8 @@ pub enum Effect {
     Settled {
         /// The file's name.
         file: String,
+        /// What is in it.
+        contents: Vec<u8>,
     },
     /// A message left.
     Send {
@@ -63,6 +65,8 @@ pub enum Death {
     Effects(u64),
     /// When the next sync is called that follows a message: what left early is out, its records are not durable.
     SyncAfterSend,
+    /// When the next sync is called: its records are not durable.
+    InSync,
     /// Right after the next sync: its records are durable, nothing that waits for them has left.
     AfterSync,
 }
@@ -161,7 +165,7 @@ impl Shell {
             Death::Effects(0) => self.dead = true,
             Death::Effects(left) => *left -= 1,
             Death::AfterSync if self.synced => self.dead = true,
-            Death::None | Death::AfterSync | Death::SyncAfterSend => {}
+            Death::None | Death::AfterSync | Death::SyncAfterSend | Death::InSync => {}
         }
         !self.dead
     }
@@ -173,7 +177,7 @@ impl Shell {
 
     /// A sync begins; the turn goes on after the time it takes. An error if it fails or the member dies in it.
     pub fn syncs(&mut self) -> io::Result<()> {
-        if self.death == Death::SyncAfterSend && self.sent {
+        if self.death == Death::InSync || (self.death == Death::SyncAfterSend && self.sent) {
             self.dead = true;
         }
         self.writes()?;

@@ -67,7 +67,7 @@ pub struct Stage {
     /// What disks say about votes.
     pub agreement: Agreement,
     /// What members did, in words, if anybody wants to know.
-    pub notices: Option<Vec<String>>,
+    pub notices: Option<Vec<(Moment, String)>>,
     storages: Vec<Storage>,
     statements: Statements,
     settings: Settings,
@@ -202,9 +202,9 @@ impl Stage {
     }
 
     /// Says something to whoever wants to know.
-    pub fn notice(&mut self, words: impl FnOnce() -> String) {
+    pub fn notice(&mut self, at: Moment, words: impl FnOnce() -> String) {
         if let Some(notices) = &mut self.notices {
-            notices.push(words());
+            notices.push((at, words()));
         }
     }
 
@@ -229,12 +229,12 @@ impl Stage {
             match effect {
                 Effect::Durable { file, offset, bytes } => {
                     self.follow(at, member, 3 << 32 | bytes.len() as u64);
-                    let files = &self.nodes[member].files;
-                    let found = self.storages[member].durable(&file, offset, &bytes, |name| files.contents(name));
+                    let node = &self.nodes[member];
+                    let found = self.storages[member].durable(&file, offset, &bytes, |name| node.contents(name));
                     self.durable(member, at, found)?;
                 }
-                Effect::Settled { file } => {
-                    let found = self.storages[member].settled(&file, &self.nodes[member].files.contents(&file));
+                Effect::Settled { file, contents } => {
+                    let found = self.storages[member].settled(&file, &contents);
                     self.durable(member, at, found)?;
                 }
                 Effect::Send { to, envelope } => {
@@ -278,7 +278,7 @@ impl Stage {
                 && self.agreement.voter(member).is_none_or(|earlier| earlier.round < voter.round)
             {
                 self.chart.note(at, member, format!("enters {}", voter.round));
-                self.notice(|| format!("{} enters {}", member + 1, voter.round));
+                self.notice(at, || format!("{} enters {}", member + 1, voter.round));
                 self.statements.enters(member, voter.round, &self.agreement)?;
                 self.coverage.views_entered += u64::from(voter.round.view.0 > 0);
             }
@@ -314,7 +314,7 @@ impl Stage {
         let head = self.sequence.head();
         let witness = Witness { agreement: &self.agreement, storage: &self.storages[member] };
         self.sequence.delivered(member, delivered, bytes, &witness, &mut self.promises)?;
-        self.notice(|| tell_delivered(member, delivered, bytes));
+        self.notice(at, || tell_delivered(member, delivered, bytes));
         if self.sequence.head() > head {
             self.coverage.ordered += delivered.count;
             self.note_early(delivered, bytes);
@@ -350,7 +350,7 @@ impl Stage {
         }
         if self.notices.is_some() {
             let said = Promises::says(&self.promises.message(ticket).body);
-            self.notice(|| format!("{} answers {said}: {}", member + 1, tell_outcome(outcome)));
+            self.notice(at, || format!("{} answers {said}: {}", member + 1, tell_outcome(outcome)));
         }
         self.sequence.told(member, outcome)?;
         self.promises.answered(member, self.nodes[member].starts, ticket, outcome)
@@ -412,7 +412,7 @@ pub fn tear(random: &mut Random) -> impl FnMut(&Unsynced<'_>) -> Survival + '_ {
 pub fn count_death(coverage: &mut Coverage, death: Death) {
     match death {
         Death::None => {}
-        Death::Effects(_) => coverage.crashes_inside_turn += 1,
+        Death::Effects(_) | Death::InSync => coverage.crashes_inside_turn += 1,
         Death::SyncAfterSend => {
             coverage.crashes_inside_turn += 1;
             coverage.crashes_before_sync += 1;

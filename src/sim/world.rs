@@ -80,6 +80,8 @@ pub enum Relief {
     Smooth,
     /// A silent link is noticed and breaks.
     Notice(usize, usize, u64),
+    /// A bit turns in the newest records.
+    Rot(usize),
     /// A member's links break once more.
     Churn(usize, u64),
 }
@@ -167,7 +169,7 @@ impl World {
     pub fn new(seed: u64, sabotage: Sabotage) -> World {
         let mut random = Random::new(seed, 1);
         let plan = Plan::draw(&mut random);
-        let group = Group::new(plan.members);
+        let group = Group::new(plan.members, plan.limits);
         let members = (0..plan.members).map(|_| (plan.clock(&mut random), plan.temper(&mut random))).collect();
         let settings = Settings {
             genesis: group.genesis.clone(),

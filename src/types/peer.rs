@@ -38,6 +38,9 @@ pub struct Hello {
     /// How far it knows the order to be decided.
     #[n(7)]
     pub decided: Tip,
+    /// The last batch of its own lane, as far as it sealed it.
+    #[n(8)]
+    pub sealed: LaneHead,
 }
 
 /// Why a peer is refused. The text goes to the peer and into the log.

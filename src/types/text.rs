@@ -50,8 +50,11 @@ fn quantity(text: &str, units: &[(&str, u64)]) -> Option<u64> {
 }
 
 fn written(quantity: u64, units: &[(&str, u64)]) -> String {
-    let (name, factor) =
-        units.iter().rev().find(|(_, factor)| quantity >= *factor && quantity % factor == 0).unwrap_or(&units[0]);
+    let (name, factor) = units
+        .iter()
+        .rev()
+        .find(|(_, factor)| quantity >= *factor && quantity.is_multiple_of(*factor))
+        .unwrap_or(&units[0]);
     format!("{}{name}", quantity / factor)
 }
 

@@ -60,6 +60,13 @@ impl Sequence {
         self.rows.last().map_or(Position(0), |row| Position(row.first.0 + row.count - 1))
     }
 
+    /// Messages in the slot that has most.
+    pub fn largest_slot(&self) -> u64 {
+        let mut counts = std::collections::BTreeMap::new();
+        self.rows.iter().for_each(|row| *counts.entry(row.slot).or_insert(0) += row.count);
+        counts.into_values().max().unwrap_or(0)
+    }
+
     /// The batch digest at each place a host got: equal for two hosts that stand at the same position.
     pub fn digest(&self, member: usize) -> Digest {
         let mut bytes = Vec::new();

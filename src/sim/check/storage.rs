@@ -59,7 +59,9 @@ impl Storage {
         let segment = self.segments.entry(file.to_owned()).or_default();
         let expected = segment.read + segment.rest.len() as u64;
         if offset > expected {
-            segment.rest.extend_from_slice(&contents(file)[expected as usize..offset as usize]);
+            let whole = contents(file);
+            let gap = whole.get(expected as usize..offset as usize).ok_or("a write beyond the file's end")?;
+            segment.rest.extend_from_slice(gap);
         } else if offset < expected {
             segment.rest.clear();
             segment.read = offset;

@@ -6,7 +6,7 @@
 //! inject A->B claim VIEW none|SLOT@VIEW [other]
 //! inject A->B new-view VIEW none|SLOT@VIEW
 //! inject A->B batch M/INCARNATION/NUMBER            one that was sent before
-//! inject A->B false-batch M/INCARNATION/NUMBER      another one of that number, linked to nothing
+//! inject A->B false-batch M/INCARNATION/NUMBER [COUNT]   another one of that number (and the next), linked to nothing
 //! ```
 //!
 //! `SLOT@VIEW` is the newest proposal for that slot of that view, by anybody or by hand; `other` replaces its digest.
@@ -19,8 +19,15 @@ use crate::types::{
     PeerMessage, Round, Slot, View, Vote, chain_digest,
 };
 
-/// The message that the words describe.
-pub(super) fn message(player: &mut Player, from: usize, words: &[&str]) -> Understood<PeerMessage> {
+/// The messages that the words describe.
+pub(super) fn messages(player: &mut Player, from: usize, words: &[&str]) -> Understood<Vec<PeerMessage>> {
+    let ["false-batch", name, count] = words else { return Ok(vec![message(player, from, words)?]) };
+    let (origin, first) = batch_id(player, name)?;
+    let ids = (0..number(count)?).map(|step| BatchId { number: BatchNumber(first.number.0 + step), ..first });
+    ids.map(|id| false_batch(player, origin, id)).collect()
+}
+
+fn message(player: &mut Player, from: usize, words: &[&str]) -> Understood<PeerMessage> {
     match words {
         ["proposal", place, "on", parent, "of", batches @ ..] => proposal(player, place, parent, batches),
         ["vote", place] => Ok(PeerMessage::Vote(Vote { phase: 0, tip: tip(player, place)? })),
@@ -40,7 +47,10 @@ pub(super) fn message(player: &mut Player, from: usize, words: &[&str]) -> Under
             let batch = player.batches.get(&known).ok_or(format!("batch {name} was never sent"))?;
             Ok(PeerMessage::Batch(batch.clone()))
         }
-        ["false-batch", name] => false_batch(player, name),
+        ["false-batch", name] => {
+            let (origin, id) = batch_id(player, name)?;
+            false_batch(player, origin, id)
+        }
         _ => Err(format!("member {} cannot say that", from + 1)),
     }
 }
@@ -62,8 +72,7 @@ fn proposal(player: &mut Player, place: &str, parent: &str, batches: &[&str]) ->
     Ok(PeerMessage::Proposal { round, entry: ChainEntry { slot, parent, entry: (entry, bytes) } })
 }
 
-fn false_batch(player: &mut Player, name: &str) -> Understood<PeerMessage> {
-    let (origin, id) = batch_id(player, name)?;
+fn false_batch(player: &mut Player, origin: usize, id: BatchId) -> Understood<PeerMessage> {
     let message = Message {
         kind: MessageKind::Application,
         topic: "simulation".to_owned(),
@@ -80,7 +89,9 @@ fn false_batch(player: &mut Player, name: &str) -> Understood<PeerMessage> {
         parent: if first { Digest::ZERO } else { Digest::of("scenario", b"nothing") },
         resumes: first.then(BatchId::default),
     };
-    Ok(PeerMessage::Batch(Batch::seal(header, vec![message])))
+    let batch = Batch::seal(header, vec![message]);
+    player.stage()?.agreement.forged(batch.digest);
+    Ok(PeerMessage::Batch(batch))
 }
 
 /// The tip of the newest proposal for a slot of a view.

@@ -17,18 +17,22 @@
 //! | `publish M TEXT [accepted] [within TIME]` | a host publishes; it waits for `ordered` unless told otherwise |
 //! | `publish M TEXT times N` / `publish M TEXT bytes N` | N messages; a body of N bytes |
 //! | `drop KIND A->B`, `hold KIND A->B`, `pass KIND A->B` | what happens to messages from now on; `pass` delivers what was held |
+//! | `open KIND A->B` | new messages pass; what was held stays held |
 //! | `forget` | held messages never arrive |
 //! | `cut M N`, `link M N` | a pair's link breaks and stays broken; may come up again |
 //! | `silence A->B`, `speak A->B` | nothing arrives and nobody notices; it does again |
 //! | `kill M`, `crash M [keeping all\|nothing\|leading N\|sectors 0101…]` | the process dies; the machine does, and of each unsynced write that is left |
-//! | `doom M before-sync\|after-sync\|after N` | it dies then in its coming turns, like `kill` |
+//! | `doom M before-sync\|in-sync\|after-sync\|after N` | it dies then in its coming turns, like `kill`; `before-sync` needs something to leave first |
 //! | `pause M`, `resume M` | the process stands still |
 //! | `disk M sync TIME`, `disk M full`, `disk M room`, `disk M fails` | how its disk behaves |
 //! | `clock M TIME`, `clock M -TIME` | moves its wall clock |
 //! | `flip M newest KIND [back N]`, `flip M slot N` | turns a bit in a record of its log, while it is down |
 //! | `drain M` | as SIGTERM does |
 //! | `inject A->B …` | a message made by hand, see [`inject`] |
-//! | `show M …`, `order`, `count M NAME …`, `log M` | state; who delivered what; counters; what recovery found |
+//! | `show M …`, `order`, `count M NAME …`, `log M`, `records M N` | state; who delivered what; counters; what recovery found; the newest durable records |
+//! | `order count` | how many messages have a position, and who has them all |
+//! | `answers` | how publishers were answered |
+//! | `quiet`, `loud` | members' deeds are not told; are told again |
 //! | `watch KIND …`, `unwatch` | prints messages of these kinds as they arrive |
 
 mod inject;
@@ -51,7 +55,8 @@ fn folder() -> PathBuf {
 pub struct Scenario {
     /// Its name: the file's name without `.txt`.
     pub name: String,
-    text: String,
+    /// Its commands and recorded output.
+    pub text: String,
 }
 
 /// All scenarios, by name. Empty if the repository's files are not there.

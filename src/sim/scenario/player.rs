@@ -15,7 +15,7 @@ use crate::sim::shell::{Death, Temper};
 use crate::sim::stage::{Act, Scene, Stage};
 use crate::types::peer::{ChainEntry, Envelope};
 use crate::types::settings::Timing;
-use crate::types::{Ack, Batch, BatchId, Location, PeerMessage, Record, Round, Sabotage, Slot};
+use crate::types::{Ack, Batch, BatchId, ClusterLimits, Location, Outcome, PeerMessage, Record, Round, Sabotage, Slot};
 use crate::wal::Survival;
 
 /// Time on the way.
@@ -27,7 +27,9 @@ const TURN: Duration = Duration::from_micros(10);
 /// How long publishers wait, unless told otherwise.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// Segments of the members' logs.
-const SEGMENT_BYTES: u64 = 4 << 20;
+const SEGMENT_BYTES: u64 = 16 << 20;
+/// Kinds of records, from 1 on.
+const RECORDS: [&str; 7] = ["incarnation", "batch", "entry", "voter", "vote", "decided", "genesis"];
 /// A scenario that has so many events between two commands goes in circles.
 const EVENTS_MAX: usize = 200_000;
 
@@ -37,6 +39,7 @@ enum Event {
     Arrive { from: usize, to: usize, session: u64, envelope: Arc<Envelope> },
     Link(usize, usize, u64),
     Unlink(usize, usize),
+    Say(String),
 }
 
 /// What happens to messages of a kind in a direction.
@@ -68,8 +71,10 @@ pub(super) struct Player {
     silent: Vec<(usize, usize)>,
     held: Vec<(usize, usize, Arc<Envelope>)>,
     watched: Vec<String>,
+    digests: Vec<String>,
     out: Vec<String>,
     failed: bool,
+    quiet: bool,
     /// Proposals that were sent, for messages made by hand.
     pub(super) proposals: BTreeMap<(Slot, Round), ChainEntry>,
     /// Batches that were sent.
@@ -93,8 +98,10 @@ impl Player {
             silent: Vec::new(),
             held: Vec::new(),
             watched: Vec::new(),
+            digests: Vec::new(),
             out: Vec::new(),
             failed: false,
+            quiet: false,
             proposals: BTreeMap::new(),
             batches: BTreeMap::new(),
         }
@@ -126,6 +133,9 @@ impl Player {
             ["drop", kind, direction] => self.filter(kind, direction, false),
             ["hold", kind, direction] => self.filter(kind, direction, true),
             ["pass", kind, direction] => self.pass(kind, direction),
+            ["open", kind, direction] => self.open(kind, direction).map(|_| ()),
+            ["quiet"] => self.hush(true),
+            ["loud"] => self.hush(false),
             ["forget"] => self.forget(),
             ["cut", one, other] => self.cut(one, other),
             ["link", one, other] => self.mend(one, other),
@@ -143,8 +153,11 @@ impl Player {
             ["inject", direction, what @ ..] => self.inject(direction, what),
             ["show", members @ ..] => self.each(members, Self::show),
             ["order"] => self.show_order(),
+            ["order", "count"] => self.count_order(),
+            ["answers"] => self.show_answers(),
             ["count", member, names @ ..] => self.count(member, names),
             ["log", member] => self.show_log(member),
+            ["records", member, count] => self.show_records(member, number(count)? as usize),
             ["watch", kinds @ ..] => self.watch(kinds),
             ["unwatch"] => self.watch(&[]),
             _ => Err("no such command".to_owned()),
@@ -155,7 +168,7 @@ impl Player {
 
     fn gather(&mut self, count: u64) -> Understood<()> {
         let count = usize::try_from(count).ok().filter(|count| [1, 3, 5, 7].contains(count));
-        let group = Group::new(count.ok_or("a group has 1, 3, 5 or 7 members")?);
+        let group = Group::new(count.ok_or("a group has 1, 3, 5 or 7 members")?, ClusterLimits::default());
         let temper = Temper { sync: SYNC, exact: true, stall_every: 0, stall: Duration::ZERO, failing: false };
         let members = (0..group.size()).map(|_| (Clock::new(0, 0), temper)).collect();
         let settings = Settings {
@@ -239,6 +252,10 @@ impl Player {
                 Ok(())
             }
             Event::Link(one, other, session) => self.linked(one, other, session),
+            Event::Say(words) => {
+                self.say(words);
+                Ok(())
+            }
             Event::Unlink(member, peer) => {
                 let peer = self.stage()?.group.id(peer);
                 self.push(member, Input::LinkDown { peer })
@@ -329,11 +346,14 @@ impl Player {
                 }
             }
             Ending::Died => {
-                self.say(format!("{} dies", member + 1));
+                let at = self.stage()?.nodes[member].busy;
+                self.at(at, Event::Say(format!("{} dies", member + 1)));
                 self.kill(member)
             }
             Ending::Stopped(stopped) => {
-                self.say(format!("{} {stopped}", member + 1));
+                let at = self.stage()?.nodes[member].busy;
+                let words = self.named(&stopped.to_string());
+                self.at(at, Event::Say(format!("{} {words}", member + 1)));
                 self.kill(member)
             }
         }
@@ -381,9 +401,10 @@ impl Player {
         let member = self.member(word)?;
         let death = match death {
             ["before-sync"] => Death::SyncAfterSend,
+            ["in-sync"] => Death::InSync,
             ["after-sync"] => Death::AfterSync,
             ["after", effects] => Death::Effects(number(effects)?),
-            _ => return Err("before-sync, after-sync or after N".to_owned()),
+            _ => return Err("before-sync, in-sync, after-sync or after N".to_owned()),
         };
         self.stage()?.nodes[member].shell.lock().death = death;
         Ok(())
@@ -435,8 +456,7 @@ impl Player {
         let found = match what {
             ["newest", kind, rest @ ..] => {
                 let back = if let ["back", back] = rest { number(back)? as usize } else { 0 };
-                let kinds = ["incarnation", "batch", "entry", "voter", "vote", "decided", "genesis"];
-                let kind = kinds.iter().position(|name| name == kind).ok_or("no such kind of record")?;
+                let kind = RECORDS.iter().position(|name| name == kind).ok_or("no such kind of record")?;
                 of(kind as u8 + 1).nth(back)
             }
             ["slot", slot] => {
@@ -579,11 +599,16 @@ impl Player {
         Ok(())
     }
 
-    fn pass(&mut self, kind: &str, direction: &str) -> Understood<()> {
+    /// Messages pass from now on; held ones stay held. Returns what would match them.
+    fn open(&mut self, kind: &str, direction: &str) -> Understood<Filter> {
         let (from, to) = self.direction(direction)?;
         let named = |filter: &Filter| filter.kind == kind && (filter.from, filter.to) == (from, to);
         self.filters.retain(|filter| !named(filter));
-        let passes = Filter { kind: kind.to_owned(), from, to, holds: false };
+        Ok(Filter { kind: kind.to_owned(), from, to, holds: false })
+    }
+
+    fn pass(&mut self, kind: &str, direction: &str) -> Understood<()> {
+        let passes = self.open(kind, direction)?;
         let (passed, held) = std::mem::take(&mut self.held)
             .into_iter()
             .partition(|(from, to, envelope)| passes.matches(*from, *to, &envelope.message));
@@ -620,7 +645,8 @@ impl Player {
     fn hand_over(&mut self, from: usize, to: usize, envelope: &Envelope) -> Understood<()> {
         let name = envelope.message.name();
         if self.watched.iter().any(|kind| kind == "*" || kind == name) {
-            self.say(format!("{}->{} {}", from + 1, to + 1, self.named(&describe(&envelope.message))));
+            let described = self.named(&describe(&envelope.message));
+            self.say(format!("{}->{} {described}", from + 1, to + 1));
         }
         let peer = self.stage()?.group.id(from);
         self.push(to, Input::Received { peer, envelope: envelope.clone() })
@@ -644,10 +670,12 @@ impl Player {
 
     fn inject(&mut self, direction: &str, what: &[&str]) -> Understood<()> {
         let (Some(from), Some(to)) = self.direction(direction)? else { return Err("of one direction".to_owned()) };
-        let message = inject::message(self, from, what)?;
         let configuration = self.stage()?.group.configuration;
-        self.remember(&message);
-        self.hand_over(from, to, &Envelope { epoch: crate::types::Epoch(0), configuration, message })
+        for message in inject::messages(self, from, what)? {
+            self.remember(&message);
+            self.hand_over(from, to, &Envelope { epoch: crate::types::Epoch(0), configuration, message })?;
+        }
+        Ok(())
     }
 
     // What is shown.
@@ -698,6 +726,36 @@ impl Player {
         Ok(())
     }
 
+    /// How many messages have a position, and who has all of them. (Every reading of the clock was above the one before:
+    /// the checkers see to that.)
+    fn count_order(&mut self) -> Understood<()> {
+        let stage = self.stage()?;
+        let head = stage.sequence.head();
+        let having: Vec<String> = (0..stage.group.size())
+            .filter(|member| stage.sequence.position(*member) == head)
+            .map(|member| (member + 1).to_string())
+            .collect();
+        let slots = stage.sequence.largest_slot();
+        self.say(format!("{head} messages at {}, up to {slots} in one slot", having.join(" ")));
+        Ok(())
+    }
+
+    /// How publishers were answered, by kind.
+    fn show_answers(&mut self) -> Understood<()> {
+        let promises = &self.stage()?.promises;
+        let ordered = promises.answers(|outcome| matches!(outcome, Outcome::Ordered { .. }));
+        let accepted = promises.answers(|outcome| matches!(outcome, Outcome::Accepted { .. }));
+        let rejected = promises.answers(|outcome| matches!(outcome, Outcome::Rejected(_)));
+        let unknown = promises.answers(|outcome| matches!(outcome, Outcome::OutcomeUnknown { .. }));
+        self.say(format!("{ordered} ordered · {accepted} accepted · {rejected} rejected · {unknown} unknown"));
+        Ok(())
+    }
+
+    fn hush(&mut self, quiet: bool) -> Understood<()> {
+        self.quiet = quiet;
+        Ok(())
+    }
+
     fn count(&mut self, word: &str, names: &[&str]) -> Understood<()> {
         let member = self.running(word)?;
         let driver = self.stage()?.nodes[member].driver().ok_or("it does not run")?;
@@ -721,23 +779,51 @@ impl Player {
         Ok(())
     }
 
+    /// The newest durable records of a member's log.
+    fn show_records(&mut self, word: &str, count: usize) -> Understood<()> {
+        let member = self.member(word)?;
+        let placed = self.stage()?.storage(member).placed();
+        let newest = &placed[placed.len().saturating_sub(count)..];
+        let kinds: Vec<&str> = newest.iter().map(|placed| RECORDS[usize::from(placed.kind) - 1]).collect();
+        self.say(format!("{word}: {}", kinds.join(" ")));
+        Ok(())
+    }
+
     pub(super) fn say(&mut self, line: impl Into<String>) {
         self.out.push(line.into());
     }
 
-    /// Ids as member numbers.
-    fn named(&self, text: &str) -> String {
-        let Some(stage) = &self.stage else { return text.to_owned() };
-        (0..stage.group.size()).fold(text.to_owned(), |text, index| {
+    /// Ids as member numbers, and digests as names in the order of their coming: recorded output survives a change of
+    /// what is hashed.
+    fn named(&mut self, text: &str) -> String {
+        let words: Vec<String> = text.split(' ').map(|word| self.named_word(word)).collect();
+        words.join(" ")
+    }
+
+    fn named_word(&mut self, word: &str) -> String {
+        let Some(stage) = &self.stage else { return word.to_owned() };
+        for index in 0..stage.group.size() {
             let short = stage.group.id(index).short();
-            let number = (index + 1).to_string();
-            text.replace(&short, &number).replace(&format!("{}:", &short[..4]), &format!("{number}:"))
-        })
+            let rest = word.strip_prefix(&short).or_else(|| word.strip_prefix(&short[..4]));
+            if let Some(rest) = rest.filter(|rest| rest.is_empty() || rest.starts_with(['/', ':'])) {
+                return format!("{}{rest}", index + 1);
+            }
+        }
+        if word.len() != 8 || !word.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+            return word.to_owned();
+        }
+        let known = self.digests.iter().position(|digest| digest == word).unwrap_or_else(|| {
+            self.digests.push(word.to_owned());
+            self.digests.len() - 1
+        });
+        format!("h{}", known + 1)
     }
 
     fn collect(&mut self) {
         let notices = self.stage.as_mut().and_then(|stage| stage.notices.as_mut()).map(std::mem::take);
-        notices.into_iter().flatten().for_each(|notice| self.out.push(notice));
+        if !self.quiet {
+            notices.into_iter().flatten().for_each(|(at, notice)| self.at(at, Event::Say(notice)));
+        }
     }
 }
 
