@@ -5,6 +5,9 @@ use serde_json::{Value, json};
 use super::harness::program::synod_with_input;
 use super::harness::{Group, synod, until};
 
+/// Names and values.
+type Headers = &'static [(&'static str, &'static str)];
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn commands_print_documents_for_scripts() {
     let mut group = Group::start().await;
@@ -75,7 +78,7 @@ async fn what_is_not_there_yet_says_so_over_the_api() {
     let group = Group::start().await;
     let client = group.members[0].client();
     let (get, post, put, delete) = ("GET", "POST", "PUT", "DELETE");
-    let cases: [(&str, &str, &[(&str, &str)]); 26] = [
+    let cases: [(&str, &str, Headers); 26] = [
         (get, "/v1/cursors", &[]),
         (put, "/v1/cursors/billing", &[]),
         (delete, "/v1/cursors/billing", &[]),

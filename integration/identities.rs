@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use super::harness::member::{Signal, copy_folder};
+use super::harness::member::{Member, Signal, copy_folder};
 use super::harness::sequence::{agree, continues};
 use super::harness::wait::until;
 use super::harness::{Group, Load, synod};
@@ -162,4 +162,38 @@ async fn a_twin_of_a_running_member_is_found_out() {
     more.none_failed_at(&others);
     more.extend(published);
     agree(&group, &others, &mut more).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_key_without_its_log_is_refused_by_those_who_heard_it() {
+    without_its_log(async |_| {}).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_key_without_its_log_is_refused_by_those_who_have_its_messages_in_their_logs() {
+    without_its_log(async |group: &mut Group| {
+        for other in group.others(2) {
+            group.members[other].stop().await;
+        }
+    })
+    .await;
+}
+
+async fn without_its_log(before_the_start: impl AsyncFn(&mut Group)) {
+    let mut group = Group::start().await;
+    let load = Load::start(&group);
+    load.goes_on(&group.everybody(), 30).await;
+    let mut published = load.finish().await;
+    let before = agree(&group, &group.everybody(), &mut published).await;
+    let (wiped, others) = (2, group.others(2));
+    group.members[wiped].stop().await;
+    fs::remove_dir_all(group.members[wiped].wal()).unwrap();
+    before_the_start(&mut group).await;
+    group.members.iter_mut().filter(|member| !member.is_started()).for_each(Member::start);
+    group.members[wiped].refuses(IDENTITY_LOST, &["stale_disk", "exit=73"]).await;
+    for other in &others {
+        group.members[*other].ready().await;
+    }
+    let after = agree(&group, &others, &mut published).await;
+    continues(&after, &before);
 }

@@ -4,6 +4,7 @@
 mod commands;
 mod crashes;
 mod damaged_logs;
+mod dev_and_demo;
 mod drain;
 mod full_disk;
 mod harness;

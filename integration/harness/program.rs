@@ -47,7 +47,9 @@ pub fn command() -> Command {
     let mut command = Command::new(PROGRAM);
     let settings =
         std::env::vars_os().map(|(name, _)| name).filter(|name| name.to_string_lossy().starts_with("SYNOD_"));
-    settings.for_each(|name| drop(command.env_remove(name)));
+    for name in settings {
+        command.env_remove(name);
+    }
     command
 }
 
