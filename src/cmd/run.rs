@@ -87,6 +87,7 @@ fn failure(error: RunError) -> Failure {
         | RunError::CannotListen(_)
         | RunError::Mesh(_)
         | RunError::Api(_) => Exit::Usage,
+        RunError::RefusedBefore(_) => Exit::IdentityLost,
         RunError::System(_) => Exit::Failure,
         RunError::Driver(error) => driver_exit(error),
     };

@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 
 /// Name of the lock file.
 const LOCK_FILE: &str = "lock";
+/// Name of the file that says why the others refused this directory for good.
+const REFUSED_FILE: &str = "refused";
 
 /// Where a member's log is in its data directory.
 pub fn log_folder(data_dir: &Path) -> PathBuf {
@@ -106,6 +108,23 @@ impl DataDirectory {
         fs::read_to_string(path.join(LOCK_FILE)).ok()?.trim().parse().ok()
     }
 
+    /// Why the others refused this directory for good, if they have.
+    pub fn refused(&self) -> Result<Option<String>, DataDirectoryError> {
+        match fs::read_to_string(self.path.join(REFUSED_FILE)) {
+            Ok(words) => Ok(Some(words.trim_end().to_owned())),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(DataDirectoryError::sorted(&self.path, error)),
+        }
+    }
+
+    /// Writes down, durably, that the others refused this directory for good.
+    pub fn mark_refused(&self, words: &str) -> io::Result<()> {
+        let mut file = File::create(self.path.join(REFUSED_FILE))?;
+        writeln!(file, "{words}")?;
+        file.sync_all()?;
+        File::open(&self.path)?.sync_all()
+    }
+
     /// Where it is.
     pub fn path(&self) -> &Path {
         &self.path
@@ -145,6 +164,17 @@ mod tests {
         drop(held);
         DataDirectory::check_unused(directory.path()).unwrap();
         DataDirectory::lock(directory.path()).unwrap();
+    }
+
+    #[test]
+    fn a_refusal_stays() {
+        let directory = tempfile::tempdir().unwrap();
+        let held = DataDirectory::lock(directory.path()).unwrap();
+        assert_eq!(held.refused().unwrap(), None);
+        held.mark_refused("stale_disk: it is old").unwrap();
+        drop(held);
+        let held = DataDirectory::lock(directory.path()).unwrap();
+        assert_eq!(held.refused().unwrap().as_deref(), Some("stale_disk: it is old"));
     }
 
     #[test]

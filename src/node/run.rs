@@ -27,10 +27,11 @@ use super::state_log::StateLog;
 use super::{mesh_figures, random, token};
 use crate::api::{self, ApiSettings, CannotServe, Host, MemberEntry, Tickets};
 use crate::delivery;
-use crate::driver::Start;
 use crate::driver::inbox::{InboxSender, inbox};
+use crate::driver::{Start, Stop};
 use crate::net::{Mesh, MeshError, MeshMember, MeshSettings};
-use crate::types::peer::{Envelope, Hello};
+use crate::protocol::Halt;
+use crate::types::peer::{Envelope, Hello, Refusal};
 use crate::types::{Genesis, MemberId, PeerMessage, Position, Sabotage, StartNonce, limits};
 use crate::wal::{self, DiskFiles};
 
@@ -62,6 +63,12 @@ pub enum RunError {
         /// The group's name.
         group: String,
     },
+    /// Rule I1: the others refused this data directory before, for good.
+    #[error(
+        "{0}\nthis data directory was refused before and is not started again: start the member on its newest one; if that is \
+         lost, so is this identity, and the member must come back as a new one, which a fixed membership does not offer yet"
+    )]
+    RefusedBefore(String),
     /// The token file cannot be used.
     #[error("{0}")]
     Token(String),
@@ -110,6 +117,9 @@ pub async fn run<S: Future<Output = ()>>(
     if !genesis.members.iter().any(|named| named.id == member) {
         return Err(RunError::NotAMember { member, group: genesis.name });
     }
+    if let Some(words) = directory.refused()? {
+        return Err(RunError::RefusedBefore(words));
+    }
     let token = settings.api.token_file.as_deref().map(token::read).transpose().map_err(RunError::Token)?;
     let member = Member { identity, genesis, settings, directory };
     let listeners = Listeners::take(&member.settings, &member.mesh_listen()).await?;
@@ -137,7 +147,28 @@ pub async fn run<S: Future<Output = ()>>(
             tracing::info!("stopped");
             Ok(())
         }
-        Err(error) => Err(error),
+        Err(error) => {
+            if let Some(words) = refused_for_good(&error) {
+                member.keep_refusal(words);
+            }
+            Err(error)
+        }
+    }
+}
+
+/// Rule I1: the words of a peer that has heard more of this identity than its log knows. A further start would raise the
+/// incarnation above what the others know, and pass for an honest one: so a directory that was refused stays so. (Of two
+/// processes one has the newest log, and may start again.)
+fn refused_for_good(error: &RunError) -> Option<&Refusal> {
+    match error {
+        RunError::Driver(error) => match error.as_ref() {
+            DriverError::Stop(Stop::Halt(Halt::RefusedAsStale {
+                refusal: refusal @ Refusal::StaleDisk { .. },
+                ..
+            })) => Some(refusal),
+            _ => None,
+        },
+        _ => None,
     }
 }
 
@@ -270,6 +301,12 @@ impl Parts {
 }
 
 impl Member {
+    fn keep_refusal(&self, refusal: &Refusal) {
+        if let Err(error) = self.directory.mark_refused(&refusal.to_string()) {
+            tracing::error!(%error, "the refusal cannot be written down; never start this data directory again");
+        }
+    }
+
     fn names(&self) -> Vec<(MemberId, String)> {
         self.genesis.members.iter().map(|member| (member.id, member.name.clone())).collect()
     }
