@@ -1,9 +1,14 @@
 //! SIGTERM: what runs is finished, what comes is refused, whoever leads hands over.
 
-use super::harness::load::Fate;
+use std::time::Duration;
+
+use synod::types::Ack;
+
+use super::harness::load::{Fate, publish, publisher_name};
 use super::harness::member::Signal;
 use super::harness::sequence::agree;
-use super::harness::{Group, Load, Published};
+use super::harness::wait::passed;
+use super::harness::{Group, Load, Published, until};
 
 /// Publishers that a [`Load`] has at each member.
 const PUBLISHERS: usize = 3;
@@ -73,13 +78,14 @@ async fn a_member_without_a_quorum_leaves_when_told_and_offers_what_it_accepted_
     group.members[0].kill();
     group.members[1].kill();
     let client = group.members[2].unix();
-    let body = super::harness::load::publisher_name() + "/0";
-    let sent = super::harness::load::publish(&client, 2, body, synod::types::Ack::Accepted).await.unwrap();
+    let body = publisher_name() + "/0";
+    let sent = publish(&client, 2, body, Ack::Accepted).await.unwrap();
     assert!(matches!(sent.fate, Fate::Accepted { .. }), "{sent:?}");
     published.add([sent]);
     group.members[2].signal(Signal::Terminate);
-    super::harness::until("it drains", async || group.members[2].log().contains("draining").then_some(())).await;
-    // A second signal ends the wait.
+    until("it drains", async || group.members[2].log().contains("draining").then_some(())).await;
+    // A second signal, a while after the first, ends the wait.
+    passed(Duration::from_millis(1500)).await;
     group.members[2].stop().await;
     group.start_all().await;
     agree(&group, &group.everybody(), &mut published).await;

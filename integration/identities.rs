@@ -194,6 +194,9 @@ async fn without_its_log(before_the_start: impl AsyncFn(&mut Group)) {
     for other in &others {
         group.members[*other].ready().await;
     }
+    // Starting it again does not make it any better.
+    group.members[wiped].start();
+    group.members[wiped].refuses(IDENTITY_LOST, &["stale_disk"]).await;
     let after = agree(&group, &others, &mut published).await;
     continues(&after, &before);
 }

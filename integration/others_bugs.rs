@@ -6,11 +6,13 @@ use std::time::Duration;
 
 use serde_json::Value;
 use synod::api::client::{Client, Lines};
+use synod::types::Ack;
 
+use super::harness::load::{publish, publisher_name};
 use super::harness::member::Signal;
 use super::harness::sequence::agree;
 use super::harness::wait::passed;
-use super::harness::{Group, Load, synod};
+use super::harness::{Group, Load, Published, synod};
 
 /// malachite #850, #864: votes left before the log was replayed, so that a member contradicted itself after a restart.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -46,7 +48,7 @@ async fn malachite_850_864_members_restarted_under_load_never_vote_twice_in_one_
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn smartbft_570_a_decision_learnt_by_catch_up_and_by_a_view_change_is_delivered_once() {
     let mut group = Group::start().await;
-    let mut published = super::harness::Published::default();
+    let mut published = Published::default();
     for _ in 0..2 {
         let load = Load::start(&group);
         load.goes_on(&group.everybody(), 30).await;
@@ -97,14 +99,14 @@ async fn relt_a_reader_that_stands_still_for_three_seconds_loses_nothing() {
     load.goes_on(&group.everybody(), 20).await;
     assert_eq!(position(&lines.next().await.unwrap().unwrap()), 1);
     // More than what stands in sockets between the two, so that the reader really holds its stream up.
-    let padding = vec![b'x'; 1 << 20];
+    let padding = "x".repeat(1 << 20);
     let mut fillings = Vec::new();
-    let name = super::harness::load::publisher_name();
+    let name = publisher_name();
     for number in 0..24 {
-        let body = format!("{name}/{number} {}", String::from_utf8(padding.clone()).unwrap());
-        let body = body[..1 << 20].to_owned();
+        let mut body = format!("{name}/{number} {padding}");
+        body.truncate(1 << 20);
         let client = group.members[number % 3].unix();
-        fillings.extend(super::harness::load::publish(&client, number % 3, body, synod::types::Ack::Ordered).await);
+        fillings.extend(publish(&client, number % 3, body, Ack::Ordered).await);
     }
     passed(Duration::from_secs(3)).await;
     load.goes_on(&group.everybody(), 50).await;
