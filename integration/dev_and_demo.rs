@@ -3,11 +3,12 @@
 
 use std::fs;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Stdio};
 
 use serde_json::Value;
 
 use super::harness::load::publish_last;
+use super::harness::member::Signal;
 use super::harness::program;
 use super::harness::sequence::agree;
 use super::harness::{Group, Published, synod, until};
@@ -27,7 +28,7 @@ impl Dev {
 
     /// Ends it as Ctrl-C does, and gives back its exit code.
     async fn interrupt(mut self) -> Option<i32> {
-        signal("INT", u64::from(self.process.id()));
+        Signal::Interrupt.send(self.process.id());
         until("dev has ended", async || self.process.try_wait().unwrap()).await.code()
     }
 }
@@ -38,10 +39,6 @@ impl Drop for Dev {
         let _ = self.process.kill();
         let _ = self.process.wait();
     }
-}
-
-fn signal(name: &str, pid: u64) {
-    assert!(Command::new("kill").args(["-s", name, &pid.to_string()]).status().unwrap().success());
 }
 
 /// The members of `members.json`, if all of them have the processes wanted: a number, or none.
@@ -85,7 +82,7 @@ async fn dev_runs_a_group_keeps_its_roster_and_goes_on_with_it() {
     }
     agree(&group, &group.everybody(), &mut published).await;
     // What is killed stays down, and can be started by hand.
-    signal("KILL", members[1]["pid"].as_u64().unwrap());
+    Signal::Kill.send(members[1]["pid"].as_u64().unwrap() as u32);
     until("its end is told", async || roster(&folder, [true, false, true])).await;
     published.extend(publish_last(&group, &[0, 2]).await);
     group.members[1].start_and_catch_up().await;

@@ -3,14 +3,14 @@
 use std::fs::{self, File};
 use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use serde_json::Value;
 use synod::types::Ack;
 
 use super::harness::load::{Fate, publish, publisher_name};
 use super::harness::member::Member;
-use super::harness::program::{PROGRAM, is_root};
+use super::harness::program::PROGRAM;
 use super::harness::sequence::agree;
 use super::harness::{Group, Load, until};
 
@@ -88,11 +88,16 @@ fn start_on_small_volume(socket: &Path, member: &mut Member) {
     member.edit(|config| config.replace("# socket = \"\"", &format!("socket = {socket:?}")));
     member.socket = socket.to_owned();
     let mut command = Command::new("unshare");
-    if !is_root() {
+    if !may_mount() {
         command.arg("--map-root-user");
     }
     command.args(["--mount", "sh", "-c", SMALL_VOLUME, "sh"]).arg(&member.data_dir).arg(&key).arg(PROGRAM);
     member.start_by(command);
+}
+
+/// Whether this user may mount as it is; else it may as the root of a user namespace.
+fn may_mount() -> bool {
+    Command::new("unshare").args(["--mount", "true"]).stderr(Stdio::null()).status().unwrap().success()
 }
 
 /// The member's data directory as it sees it.

@@ -39,6 +39,22 @@ pub enum Signal {
     Continue,
 }
 
+impl Signal {
+    /// Sends it to a process of this test.
+    pub fn send(self, pid: u32) {
+        let name = match self {
+            Signal::Kill => "KILL",
+            Signal::Terminate => "TERM",
+            Signal::Interrupt => "INT",
+            Signal::Stop => "STOP",
+            Signal::Continue => "CONT",
+        };
+        // Every shell knows `kill`; the program of that name is not on every machine.
+        let command = format!("kill -s {name} {pid}");
+        assert!(Command::new("sh").args(["-c", &command]).status().unwrap().success(), "{command}");
+    }
+}
+
 impl Member {
     /// The member that lives in that folder. Nothing is started.
     pub fn new(folder: &Path, name: &str, api: SocketAddr, mesh: SocketAddr) -> Member {
@@ -146,15 +162,7 @@ impl Member {
 
     /// Sends a signal.
     pub fn signal(&self, signal: Signal) {
-        let name = match signal {
-            Signal::Kill => "KILL",
-            Signal::Terminate => "TERM",
-            Signal::Interrupt => "INT",
-            Signal::Stop => "STOP",
-            Signal::Continue => "CONT",
-        };
-        let status = Command::new("kill").args(["-s", name, &self.pid().to_string()]).status().unwrap();
-        assert!(status.success());
+        signal.send(self.pid());
     }
 
     /// Stops it by SIGTERM; it must end with exit code 0.

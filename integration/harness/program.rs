@@ -64,7 +64,7 @@ pub fn command_without_privileges() -> Command {
 }
 
 /// Whether these tests run as root.
-pub fn is_root() -> bool {
+fn is_root() -> bool {
     fs::metadata("/proc/self").expect("/proc is there").uid() == 0
 }
 
