@@ -1,5 +1,6 @@
 //! What is lacking here, and who is asked for it; what others lack, and what they get (rules V5, V7).
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -26,11 +27,13 @@ enum Want {
     Decided,
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 struct Asked {
     since: Instant,
     last: Option<Instant>,
     times: usize,
+    /// Who was asked in this round of asking everybody.
+    of: BTreeSet<MemberId>,
     /// Progress so far, to tell a standing gap from one that moves.
     progress: (u64, u64),
 }
@@ -40,7 +43,8 @@ pub(crate) struct Fetches {
     asked: BTreeMap<Want, Asked>,
     next_due: Option<Instant>,
     next_lane_check: Instant,
-    lane_wants: BTreeMap<MemberId, (LaneHead, MemberId)>,
+    /// Lanes that somebody holds further: how far we do, and who holds more, most first.
+    lane_wants: BTreeMap<MemberId, (LaneHead, Vec<MemberId>)>,
 }
 
 impl Fetches {
@@ -59,6 +63,7 @@ impl Fetches {
         if let Some(asked) = self.asked.get_mut(&Want::Decided) {
             asked.last = None;
             asked.times = 0;
+            asked.of.clear();
         }
     }
 }
@@ -115,8 +120,8 @@ impl<M: FaultModel> Replica<M> {
         if self.known_slot() > self.chain.decided.slot {
             wants.insert(Want::Decided, Vec::new());
         }
-        for (origin, (_, holder)) in &self.fetches.lane_wants {
-            wants.insert(Want::Lane(*origin), vec![*holder]);
+        for (origin, (_, holders)) in &self.fetches.lane_wants {
+            wants.insert(Want::Lane(*origin), holders.clone());
         }
         wants
     }
@@ -129,12 +134,11 @@ impl<M: FaultModel> Replica<M> {
     fn due(&mut self, want: Want, preferred: &[MemberId]) -> Option<MemberId> {
         let now = self.now.instant;
         let progress = self.progress(want);
-        let fresh = Asked { since: now, last: None, times: 0, progress };
-        let asked = self.fetches.asked.entry(want).or_insert(fresh);
+        let fresh = Asked { since: now, last: None, times: 0, of: BTreeSet::new(), progress };
+        let asked = self.fetches.asked.entry(want).or_insert_with(|| fresh.clone());
         if asked.progress != progress && asked.last.is_none() && asked.times == 0 {
             *asked = fresh; // it moves by itself
         }
-        let asked = *asked;
         let due = match asked.last {
             // A large slot over a slow link takes its time: asking again and again would only add to it.
             Some(last) => last + RETRY * (1 << asked.times.min(5)),
@@ -147,8 +151,12 @@ impl<M: FaultModel> Replica<M> {
         let able = self.holders(want, preferred);
         let retry = now + RETRY;
         self.fetches.next_due = Some(self.fetches.next_due.map_or(retry, |next| next.min(retry)));
-        let to = *able.get(asked.times % able.len().max(1))?;
         let asked = self.fetches.asked.get_mut(&want).expect("just looked up");
+        if able.iter().all(|id| asked.of.contains(id)) {
+            asked.of.clear();
+        }
+        let to = able.into_iter().find(|id| !asked.of.contains(id))?;
+        asked.of.insert(to);
         asked.last = Some(now);
         asked.times += 1;
         Some(to)
@@ -220,16 +228,12 @@ impl<M: FaultModel> Replica<M> {
         let mut wants = BTreeMap::new();
         for origin in &self.configuration.voters {
             let mine = self.lanes.contiguous(origin, |_| true);
-            let furthest = self
-                .peers
-                .iter()
-                .filter(|(_, peer)| peer.linked)
-                .filter_map(|(id, peer)| Some((peer.lane_head(origin)?.batch, *id)))
-                .max();
-            if let Some((head, holder)) = furthest
-                && head > mine.batch
-            {
-                wants.insert(*origin, (mine, holder));
+            let linked = self.peers.iter().filter(|(_, peer)| peer.linked);
+            let heads = linked.filter_map(|(id, peer)| Some((peer.lane_head(origin)?.batch, *id)));
+            let mut further: Vec<_> = heads.filter(|(head, _)| *head > mine.batch).collect();
+            further.sort_by_key(|(head, id)| (Reverse(*head), *id));
+            if !further.is_empty() {
+                wants.insert(*origin, (mine, further.into_iter().map(|(_, id)| id).collect()));
             }
         }
         // Only a gap that was there at the last check already, and did not move since, is asked for.

@@ -98,3 +98,35 @@ fn catch_quietly() {
         }));
     });
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_same_seed_takes_the_same_course() {
+        for seed in [3, 11] {
+            let (once, again) = (simulate(seed, &Sabotage::NONE), simulate(seed, &Sabotage::NONE));
+            assert_eq!((once.trace, &once.coverage), (again.trace, &again.coverage), "seed {seed}");
+        }
+        assert_ne!(simulate(3, &Sabotage::NONE).trace, simulate(11, &Sabotage::NONE).trace);
+    }
+
+    #[test]
+    fn a_short_campaign_passes() {
+        let mut reports = Vec::new();
+        campaign(0..24, 2, &Sabotage::NONE, |report| {
+            reports.push(report);
+            true
+        });
+        assert_eq!(reports.len(), 24);
+        let failed: Vec<_> = reports.iter().filter(|report| report.verdict != Verdict::Passed).collect();
+        assert!(failed.is_empty(), "{failed:#?}");
+    }
+
+    #[test]
+    fn a_panic_inside_a_simulation_is_a_text() {
+        let text = guarded(|| -> () { panic!("on purpose") }).unwrap_err();
+        assert!(text.contains("on purpose"), "{text}");
+    }
+}

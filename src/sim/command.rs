@@ -156,3 +156,37 @@ fn show(report: &Report, with_chart: bool, out: &mut dyn Write) -> io::Result<()
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn run(seeds: Seeds, sabotage: Vec<Rule>) -> (Exit, String) {
+        let mut out = Vec::new();
+        let exit = run_command(&Options { seeds, jobs: 2, sabotage }, &mut out).unwrap();
+        (exit, String::from_utf8(out).unwrap())
+    }
+
+    #[test]
+    fn one_seed_runs_twice_and_shows_what_happened() {
+        let (exit, text) = run(Seeds::One(5), Vec::new());
+        assert_eq!(exit, Exit::Passed, "{text}");
+        assert!(text.contains("seed 5: passed") && text.contains("the second run has the same digest"), "{text}");
+        assert!(text.contains("messages ordered"), "{text}");
+    }
+
+    #[cfg(not(feature = "sabotage"))]
+    #[test]
+    fn a_build_that_upholds_every_rule_says_so() {
+        assert_eq!(run(Seeds::One(5), vec![Rule::R7]).0, Exit::Unable);
+        assert_eq!(run(Seeds::SabotageReport(1), Vec::new()).0, Exit::Unable);
+    }
+
+    #[cfg(feature = "sabotage")]
+    #[test]
+    fn a_failure_shows_its_seed_and_a_chart() {
+        let (exit, text) = run(Seeds::Range(0..4), vec![Rule::Quorum]);
+        assert_eq!(exit, Exit::Diverged, "{text}");
+        assert!(text.contains("again: synod sim --seed") && text.contains("|"), "{text}");
+    }
+}

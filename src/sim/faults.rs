@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use super::clock::Moment;
 use super::node::Life;
 use super::plan::Fault;
 use super::shell::Death;
@@ -418,10 +417,5 @@ impl World {
 
     fn orders(&self, slot: Slot, batch: &crate::types::BatchRef) -> bool {
         self.stage.agreement.batches(slot).is_some_and(|batches| batches.contains(batch))
-    }
-
-    /// The moment now, for people.
-    pub fn moment(&self) -> Moment {
-        self.now
     }
 }

@@ -12,12 +12,12 @@ impl Random {
     /// A generator of its own for each (seed, purpose), so that drawing more for one purpose shifts no other.
     pub fn new(seed: u64, purpose: u64) -> Random {
         let mut random = Random { state: seed ^ purpose.wrapping_mul(0xA076_1D64_78BD_642F) };
-        random.next();
+        random.bits();
         random
     }
 
     /// 64 random bits.
-    pub fn next(&mut self) -> u64 {
+    pub fn bits(&mut self) -> u64 {
         self.state = self.state.wrapping_add(0x9E37_79B9_7F4A_7C15);
         let mut mixed = self.state;
         mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
@@ -28,7 +28,7 @@ impl Random {
     /// A number below `bound`, which is above 0.
     pub fn below(&mut self, bound: u64) -> u64 {
         assert!(bound > 0, "a choice has at least one possibility");
-        ((u128::from(self.next()) * u128::from(bound)) >> 64) as u64
+        ((u128::from(self.bits()) * u128::from(bound)) >> 64) as u64
     }
 
     /// A number from `low` to `high`, both possible.
@@ -87,7 +87,7 @@ mod tests {
             let mut again = Random::new(1, 2);
             (0..3).map(|_| again.below(1000)).collect::<Vec<_>>()
         });
-        assert_ne!(Random::new(1, 3).next(), Random::new(1, 2).next());
+        assert_ne!(Random::new(1, 3).bits(), Random::new(1, 2).bits());
     }
 
     #[test]

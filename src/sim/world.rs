@@ -16,7 +16,7 @@ use super::shell::Death;
 use super::stage::{Act, Scene, Stage, count_death, tear};
 use crate::driver::{Input, Serve};
 use crate::types::peer::{Envelope, Refusal};
-use crate::types::{Ack, Outcome, Sabotage, Ticket};
+use crate::types::{Ack, Outcome, Readiness, Round, Sabotage, Ticket};
 
 /// Something that is going to happen.
 #[derive(Debug)]
@@ -119,6 +119,8 @@ pub struct World {
     order: u64,
     dialling: Vec<bool>,
     farewells: Vec<Ticket>,
+    /// When everything was done, and in which rounds members were then: they are to stay there.
+    calm: Option<(Moment, Vec<Round>)>,
 }
 
 /// An event beside its place in the queue; it has no order of its own.
@@ -150,6 +152,8 @@ const LEAST: Duration = Duration::from_secs(30);
 const PATIENCE: Duration = Duration::from_secs(40);
 /// Last publishes come this long after the faults.
 const FAREWELL_AFTER: Duration = Duration::from_secs(3);
+/// When everything is done, no view changes for so long.
+const CALM: Duration = Duration::from_secs(2);
 /// No simulation needs more events than this.
 const EVENTS_MAX: u64 = 4_000_000;
 /// A turn takes this long besides its syncs.
@@ -193,6 +197,7 @@ impl World {
             order: 0,
             dialling: vec![false; size * size],
             farewells: Vec::new(),
+            calm: None,
             plan,
         }
     }
@@ -634,18 +639,30 @@ impl World {
     // The end.
 
     fn check(&mut self) -> Course {
+        let missing = self.unfinished();
+        let rounds = self.rounds();
+        if !missing.is_empty() || self.calm.as_ref().is_none_or(|(_, before)| *before != rounds) {
+            self.calm = missing.is_empty().then_some((self.now, rounds));
+        }
         if self.is_finished() {
             return Ok(());
         }
         if self.now > self.plan.heals() + PATIENCE {
-            return Err(Verdict::Stalled(self.unfinished()));
+            let restless = missing.is_empty().then(|| "views go on changing".to_owned());
+            return Err(Verdict::Stalled(missing.into_iter().chain(restless).collect()));
         }
         self.after(Duration::from_millis(250), Event::Check);
         Ok(())
     }
 
     fn is_finished(&self) -> bool {
-        self.now >= Moment::at(LEAST) && self.unfinished().is_empty()
+        self.calm.as_ref().is_some_and(|(since, _)| self.now.since(*since) >= CALM)
+    }
+
+    /// The rounds of the members that run.
+    fn rounds(&self) -> Vec<Round> {
+        let drivers = self.stage.nodes.iter().filter_map(|node| node.driver());
+        drivers.map(|driver| driver.replica().round()).collect()
     }
 
     /// What has still to happen.
@@ -660,6 +677,7 @@ impl World {
             if !self.stage.nodes[*member].runs() {
                 missing.push(format!("member {} does not run", member + 1));
             }
+            missing.extend(self.unready(*member));
             if sequence.digest(*member) != sequence.digest(live[0]) {
                 missing.push(format!("members {} and {} differ", live[0] + 1, member + 1));
             }
@@ -671,6 +689,15 @@ impl World {
             }
         }
         missing
+    }
+
+    /// What a member that runs says is in its way. A clock that jumped stays wrong, and is no obstacle to the order.
+    fn unready(&self, member: usize) -> Option<String> {
+        let Readiness::NotReady(reasons) = self.stage.nodes[member].driver()?.replica().snapshot().readiness else {
+            return None;
+        };
+        let reasons: Vec<String> = reasons.into_iter().filter(|reason| !reason.contains("clock")).collect();
+        (!reasons.is_empty()).then(|| format!("member {} is not ready: {}", member + 1, reasons.join(", ")))
     }
 
     /// Whether a member is told to die when it does something next.

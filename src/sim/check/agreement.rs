@@ -1,5 +1,6 @@
 //! Votes on disks: what a quorum of durable votes decided, and whether each vote was allowed.
 
+use std::collections::btree_map::Entry::Vacant;
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::Violation;
@@ -165,10 +166,9 @@ impl Agreement {
     fn entered(&mut self, member: usize, record: &EntryRecord) -> Result<(), Violation> {
         let digest = chain_digest(&self.group.cluster, &record.parent, record.slot, &record.entry);
         self.voters[member].entries.insert(digest);
-        if !self.entries.contains_key(&digest) {
+        if let Vacant(place) = self.entries.entry(digest) {
             let entry = Entry::admit(&record.entry).map_err(|error| Violation::new("log", error.to_string()))?;
-            let refs = entry.batches().to_vec();
-            self.entries.insert(digest, Link { slot: record.slot, parent: record.parent, refs });
+            place.insert(Link { slot: record.slot, parent: record.parent, refs: entry.batches().to_vec() });
         }
         Ok(())
     }

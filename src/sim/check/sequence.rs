@@ -170,7 +170,7 @@ impl Sequence {
         bytes: &[u8],
         promises: &mut Promises,
     ) -> Result<(), Violation> {
-        if let Some(last) = self.rows.last().filter(|last| row.hlc.0 <= last.hlc.0 + last.count - 1) {
+        if let Some(last) = self.rows.last().filter(|last| row.hlc < last.hlc.plus(last.count)) {
             let text = format!("position {} reads {:?} after {:?}", row.first, row.hlc, last.hlc);
             return Err(Violation::new("clock", text));
         }

@@ -28,7 +28,7 @@
 //! | `clock M TIME`, `clock M -TIME` | moves its wall clock |
 //! | `flip M newest KIND [back N]`, `flip M slot N` | turns a bit in a record of its log, while it is down |
 //! | `drain M` | as SIGTERM does |
-//! | `inject A->B …` | a message made by hand, see [`inject`] |
+//! | `inject A->B …` | a message made by hand; `inject.rs` lists them |
 //! | `show M …`, `order`, `count M NAME …`, `log M`, `records M N` | state; who delivered what; counters; what recovery found; the newest durable records |
 //! | `order count` | how many messages have a position, and who has them all |
 //! | `answers` | how publishers were answered |
