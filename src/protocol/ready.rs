@@ -47,6 +47,8 @@ pub(crate) enum Handed {
     Entry(Slot, Digest),
     Voter(crate::types::record::Voter),
     Vote(Tip),
+    /// A decided mark: it rides on the next sync.
+    Mark,
     Other,
 }
 
@@ -63,7 +65,7 @@ pub(crate) struct Output {
 
 impl Output {
     pub fn record(&mut self, record: Record, about: Handed) {
-        self.ready.urgent |= !matches!(about, Handed::Batch(_));
+        self.ready.urgent |= !matches!(about, Handed::Batch(_) | Handed::Mark);
         self.ready.records.push(record);
         self.handed.push_back(about);
         self.records_made += 1;

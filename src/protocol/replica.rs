@@ -193,7 +193,7 @@ impl<M: FaultModel> Replica<M> {
                 Handed::Entry(slot, digest) => self.chain.entry_durable(slot, &digest, *location),
                 Handed::Voter(voter) => self.handle_entered(voter),
                 Handed::Vote(tip) => self.handle_own_vote(tip)?,
-                Handed::Other => {}
+                Handed::Mark | Handed::Other => {}
             }
         }
         Ok(())
@@ -244,7 +244,7 @@ impl<M: FaultModel> Replica<M> {
     fn hand_mark(&mut self) {
         if !self.out.ready.records.is_empty() && self.chain.decided != self.marked {
             self.marked = self.chain.decided;
-            self.out.record(Record::Decided(self.marked), Handed::Other);
+            self.out.record(Record::Decided(self.marked), Handed::Mark);
         }
     }
 
