@@ -17,7 +17,7 @@ use crate::types::{
     Ack, Batch, Delivered, Digest, Incarnation, Location, Message, Outcome, PeerMessage, Publish, Record, Rejection,
     Ticket,
 };
-use crate::wal::{Survival, Unsynced};
+use crate::wal::{MemoryFiles, Survival, Unsynced};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -166,6 +166,13 @@ impl Stage {
         self.kill(member, at);
         self.chart.note(at, member, format!("ends: {reason}"));
         self.nodes[member].life = Life::Ended(reason);
+    }
+
+    /// A scenario gives a member that is down another disk. Nothing of it is known until it is read.
+    pub fn replace_disk(&mut self, member: usize, files: MemoryFiles) {
+        self.nodes[member].files = files;
+        self.storages[member] = Storage::default();
+        self.agreement.forget(member);
     }
 
     /// A host publishes a body (from [`Promises`]) at a running member.

@@ -92,6 +92,11 @@ impl Agreement {
         self.forged.insert(digest);
     }
 
+    /// A scenario gave a member another disk: what the one before held is not there any more.
+    pub fn forget(&mut self, member: usize) {
+        self.voters[member] = VoterState::default();
+    }
+
     /// A batch exists, on a disk or on its way.
     pub fn sealed(&mut self, batch: &Batch) -> Result<(), Violation> {
         if self.forged.contains(&batch.digest) {

@@ -27,6 +27,7 @@
 //! | `disk M sync TIME`, `disk M full`, `disk M room`, `disk M fails` | how its disk behaves |
 //! | `clock M TIME`, `clock M -TIME` | moves its wall clock |
 //! | `flip M newest KIND [back N]`, `flip M slot N` | turns a bit in a record of its log, while it is down |
+//! | `copy M`, `restore M` | keeps a copy of its disk; puts it in the place of the disk, while it is down |
 //! | `drain M` | as SIGTERM does |
 //! | `inject A->B …` | a message made by hand; `inject.rs` lists them |
 //! | `show M …`, `order`, `count M NAME …`, `log M`, `records M N` | state; who delivered what; counters; what recovery found; the newest durable records |

@@ -16,7 +16,7 @@ use crate::sim::stage::{Act, Scene, Stage};
 use crate::types::peer::{ChainEntry, Envelope};
 use crate::types::settings::Timing;
 use crate::types::{Ack, Batch, BatchId, ClusterLimits, Location, Outcome, PeerMessage, Record, Round, Sabotage, Slot};
-use crate::wal::Survival;
+use crate::wal::{MemoryFiles, Survival};
 
 /// Time on the way.
 const LATENCY: Duration = Duration::from_millis(1);
@@ -75,6 +75,7 @@ pub(super) struct Player {
     out: Vec<String>,
     failed: bool,
     quiet: bool,
+    copies: BTreeMap<usize, MemoryFiles>,
     /// Proposals that were sent, for messages made by hand.
     pub(super) proposals: BTreeMap<(Slot, Round), ChainEntry>,
     /// Batches that were sent.
@@ -102,6 +103,7 @@ impl Player {
             out: Vec::new(),
             failed: false,
             quiet: false,
+            copies: BTreeMap::new(),
             proposals: BTreeMap::new(),
             batches: BTreeMap::new(),
         }
@@ -149,6 +151,8 @@ impl Player {
             ["disk", member, manner @ ..] => self.disk(member, manner),
             ["clock", member, by] => self.move_clock(member, by),
             ["flip", member, what @ ..] => self.flip(member, what),
+            ["copy", member] => self.copy_disk(member),
+            ["restore", member] => self.restore_disk(member),
             ["drain", member] => self.drain(member),
             ["inject", direction, what @ ..] => self.inject(direction, what),
             ["show", members @ ..] => self.each(members, Self::show),
@@ -316,7 +320,8 @@ impl Player {
             match act {
                 Act::Send { to, envelope } => self.send(member, to, at, envelope),
                 Act::Refuse { peer, reason } => {
-                    self.say(format!("{} refuses {}: {reason}", member + 1, peer + 1));
+                    let words = self.named(&reason.to_string());
+                    self.say(format!("{} refuses {}: {words}", member + 1, peer + 1));
                     self.part(member, peer)?;
                     let refuser = self.stage()?.group.id(member);
                     self.push(peer, Input::Refused { peer: refuser, reason })?;
@@ -441,6 +446,26 @@ impl Player {
     fn drain(&mut self, word: &str) -> Understood<()> {
         let member = self.running(word)?;
         self.push(member, Input::Drain)
+    }
+
+    /// Keeps a copy of a member's disk.
+    fn copy_disk(&mut self, word: &str) -> Understood<()> {
+        let member = self.member(word)?;
+        let copy = self.stage()?.nodes[member].files.fork();
+        self.copies.insert(member, copy);
+        Ok(())
+    }
+
+    /// Puts the copy in the place of the disk.
+    fn restore_disk(&mut self, word: &str) -> Understood<()> {
+        let member = self.member(word)?;
+        let copy = self.copies.get(&member).ok_or("there is no copy of its disk")?.fork();
+        let stage = self.stage()?;
+        if stage.nodes[member].runs() {
+            return Err(format!("member {word} runs"));
+        }
+        stage.replace_disk(member, copy);
+        Ok(())
     }
 
     /// Turns a bit in the middle of a record.
