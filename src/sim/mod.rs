@@ -13,7 +13,7 @@
 //! | `network` | sessions, latency, loss, doubling, silence |
 //! | `check/` | what must hold |
 //! | `stage` | members and checkers together |
-//! | `plan` `faults` `world` | the random world |
+//! | `plan` `faults` `links` `processes` `world` | the random world |
 //! | `chart` `coverage` | what a failure prints; what really happened |
 //! | `campaign` `sabotage` `command` | many seeds; rules switched off; the command |
 //! | `scenario/` | the world played by a script with recorded output |
@@ -27,9 +27,11 @@ pub mod coverage;
 mod disk;
 mod faults;
 pub mod group;
+mod links;
 pub mod network;
 pub mod node;
 pub mod plan;
+mod processes;
 pub mod random;
 mod sabotage;
 pub mod scenario;

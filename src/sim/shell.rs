@@ -116,7 +116,7 @@ pub struct Shell {
     syncs: u64,
 }
 
-/// A syncs longer than this counts as slow.
+/// A sync longer than this counts as slow.
 const SLOW_SYNC: Duration = Duration::from_millis(100);
 
 impl Shell {

@@ -2,20 +2,18 @@
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
-use std::sync::Arc;
 use std::time::Duration;
 
 use super::check::{self, Violation};
 use super::clock::Moment;
 use super::group::Group;
-use super::network::{Network, Packet, Passage};
-use super::node::{Ending, Life, Settings, Stopped};
+use super::network::{Network, Packet};
+use super::node::{Life, Settings};
 use super::plan::{Fault, Plan};
 use super::random::Random;
 use super::shell::Death;
-use super::stage::{Act, Scene, Stage, count_death, tear};
-use crate::driver::{Input, Serve};
-use crate::types::peer::{Envelope, Refusal};
+use super::stage::Stage;
+use crate::driver::Serve;
 use crate::types::{Ack, Outcome, Readiness, Round, Sabotage, Ticket};
 
 /// Something that is going to happen.
@@ -117,7 +115,7 @@ pub struct World {
     pub(super) starting: Vec<bool>,
     queue: BinaryHeap<Reverse<(Moment, u64, EventBox)>>,
     order: u64,
-    dialling: Vec<bool>,
+    pub(super) dialling: Vec<bool>,
     farewells: Vec<Ticket>,
     /// When everything was done, and in which rounds members were then: they are to stay there.
     calm: Option<(Moment, Vec<Round>)>,
@@ -156,8 +154,6 @@ const FAREWELL_AFTER: Duration = Duration::from_secs(3);
 const CALM: Duration = Duration::from_secs(2);
 /// No simulation needs more events than this.
 const EVENTS_MAX: u64 = 4_000_000;
-/// A turn takes this long besides its syncs.
-const TURN_TIME: Duration = Duration::from_micros(15);
 
 /// Ends the simulation.
 pub(super) type Course = Result<(), Verdict>;
@@ -321,285 +317,6 @@ impl World {
         }
     }
 
-    // Members.
-
-    /// Starts a member that is down.
-    fn start(&mut self, member: usize) -> Course {
-        self.starting[member] = false;
-        if self.stage.nodes[member].runs() || !self.stage.nodes[member].may_start() {
-            return Ok(());
-        }
-        let scene = self.stage.start(member, self.now)?;
-        self.stage.coverage.crashes_inside_start += u64::from(matches!(scene.ending, Ending::Died));
-        self.play(member, scene)?;
-        if self.stage.nodes[member].runs() {
-            for peer in (0..self.size()).filter(|peer| *peer != member) {
-                self.want_link(member, peer, Duration::from_millis(1));
-            }
-        }
-        Ok(())
-    }
-
-    fn wake(&mut self, member: usize, wake: u64) -> Course {
-        let node = &mut self.stage.nodes[member];
-        if node.wake != wake || !node.runs() {
-            return Ok(());
-        }
-        node.wakes = None;
-        if let Some(until) = node.paused {
-            self.wake_at(member, until);
-            return Ok(());
-        }
-        let scene = self.stage.turn(member, self.now)?;
-        self.play(member, scene)
-    }
-
-    /// Acts on what a member did.
-    fn play(&mut self, member: usize, scene: Scene) -> Course {
-        for (at, act) in scene.acts {
-            match act {
-                Act::Send { to, envelope } => self.send(member, to, at, envelope),
-                Act::Refuse { peer, reason } => self.refuse(member, peer, reason),
-                Act::Serve(request) => {
-                    let start = self.stage.nodes[member].starts;
-                    let delay = self.random.around(Duration::from_millis(2));
-                    self.at(at + delay, Event::Served { member, start, request });
-                }
-            }
-        }
-        match scene.ending {
-            Ending::Goes { next, again, drained } => {
-                let busy = self.stage.nodes[member].busy + TURN_TIME;
-                self.stage.nodes[member].busy = busy;
-                if drained && self.draining[member] {
-                    self.stage.coverage.drains += 1;
-                    self.draining[member] = false;
-                    self.die(member);
-                    self.restart_after(member, Duration::from_millis(300));
-                } else if again {
-                    self.wake_at(member, busy);
-                } else if let Some(next) = next {
-                    self.wake_at(member, next.max(busy));
-                }
-                Ok(())
-            }
-            Ending::Died => {
-                let death = self.stage.nodes[member].shell.lock().death;
-                count_death(&mut self.stage.coverage, death);
-                self.die(member);
-                let delay = self.random.around(Duration::from_millis(300));
-                self.restart_after(member, delay);
-                Ok(())
-            }
-            Ending::Stopped(stopped) => self.stopped(member, &stopped),
-        }
-    }
-
-    /// A member stopped by itself: for a reason that the faults gave it, or for one it should not have.
-    fn stopped(&mut self, member: usize, stopped: &Stopped) -> Course {
-        let failed = std::mem::take(&mut self.stage.nodes[member].shell.lock().failed);
-        if stopped.is_disk() && (failed || self.disk_full[member]) {
-            self.die(member);
-            self.restart_after(member, Duration::from_millis(700));
-            return Ok(());
-        }
-        let text = format!("member {} {stopped}", member + 1);
-        if self.rotten[member].is_some() && stopped.is_rot() {
-            self.stage.coverage.rot_fatal += 1;
-            self.unlink(member);
-            self.stage.end(member, self.now, stopped.to_string());
-            return Ok(());
-        }
-        if stopped.is_divergence() {
-            return Err(Verdict::Diverged(Violation::new("agreement", text)));
-        }
-        Err(Verdict::Crashed(text))
-    }
-
-    /// A member's process is gone; its links break.
-    pub(super) fn die(&mut self, member: usize) {
-        let at = self.now;
-        self.draining[member] = false;
-        let machine = self.random.chance(500);
-        if machine {
-            self.stage.crash(member, at, tear(&mut self.random));
-        } else {
-            self.stage.kill(member, at);
-        }
-        self.unlink(member);
-    }
-
-    /// Everybody loses the links to a member whose process is gone.
-    fn unlink(&mut self, member: usize) {
-        for peer in (0..self.size()).filter(|peer| *peer != member) {
-            let quick = self.random.chance(850);
-            let longest = if quick { Duration::from_millis(4) } else { Duration::from_millis(1500) };
-            let flush = self.random.chance(700);
-            self.part_pair(member, peer, longest, flush);
-        }
-    }
-
-    pub(super) fn restart_after(&mut self, member: usize, delay: Duration) {
-        if !std::mem::replace(&mut self.starting[member], true) {
-            self.after(delay, Event::Start(member));
-        }
-    }
-
-    /// Lets a member's driver run then, or earlier if that was planned already.
-    pub(super) fn wake_at(&mut self, member: usize, at: Moment) {
-        let node = &mut self.stage.nodes[member];
-        let at = at.max(node.busy);
-        if !node.runs() || node.wakes.is_some_and(|planned| planned <= at) {
-            return;
-        }
-        node.wake += 1;
-        node.wakes = Some(at);
-        let wake = node.wake;
-        self.at(at, Event::Wake { member, wake });
-    }
-
-    fn push(&mut self, member: usize, input: Input) {
-        if self.stage.nodes[member].runs() {
-            self.stage.nodes[member].push(input);
-            self.wake_at(member, self.now);
-        }
-    }
-
-    // Links.
-
-    fn send(&mut self, from: usize, to: usize, at: Moment, envelope: Arc<Envelope>) {
-        let session = self.network.session(from, to).filter(|_| self.network.believes(from, to));
-        let Some(session) = session else {
-            self.stage.chart.message(at, from, to, &envelope, Some("no link"));
-            return;
-        };
-        let packet = Packet { from, to, session, envelope };
-        match self.network.send(&packet, at, &mut self.random) {
-            Passage::Arrives(arrival, again) => {
-                if let Some(again) = again {
-                    self.at(again, Event::Arrive(packet.clone()));
-                }
-                self.at(arrival, Event::Arrive(packet));
-            }
-            Passage::Held => {}
-            Passage::Lost(reason) => self.stage.chart.message(at, from, to, &packet.envelope, Some(reason)),
-        }
-    }
-
-    fn arrive(&mut self, packet: Packet) {
-        let Packet { from, to, session, envelope } = packet;
-        if !self.network.carries(from, to, session) {
-            return;
-        }
-        self.stage.chart.message(self.now, from, to, &envelope, None);
-        let admitted = if self.plan.coded {
-            self.stage.coverage.messages_coded += 1;
-            Envelope::admit(&envelope.encode()).expect("members understand each other")
-        } else {
-            Envelope::clone(&envelope)
-        };
-        let peer = self.stage.group.id(from);
-        self.push(to, Input::Received { peer, envelope: admitted });
-    }
-
-    /// A pair tries to link after a while, unless it tries already.
-    pub(super) fn want_link(&mut self, one: usize, other: usize, delay: Duration) {
-        let pair = self.pair(one, other);
-        if !std::mem::replace(&mut self.dialling[pair], true) {
-            self.after(delay, Event::Dial(one, other));
-        }
-    }
-
-    fn dial(&mut self, one: usize, other: usize) {
-        let pair = self.pair(one, other);
-        self.dialling[pair] = false;
-        if self.network.session(one, other).is_some() {
-            return;
-        }
-        let ready = |member: usize| {
-            let node = &self.stage.nodes[member];
-            node.runs() && node.paused.is_none() && node.busy <= self.now && node.shell.lock().hello.is_some()
-        };
-        let able = ready(one) && ready(other) && self.barred[pair] == 0;
-        if !able || !self.network.passable(one, other) {
-            let wanted = [one, other].iter().all(|member| !matches!(self.stage.nodes[*member].life, Life::Ended(_)));
-            if wanted {
-                let delay = self.random.duration(Duration::from_millis(20), Duration::from_millis(150));
-                self.want_link(one, other, delay);
-            }
-            return;
-        }
-        for (member, peer) in [(one, other), (other, one)] {
-            if self.network.believes(member, peer) && !self.random.chance(200) {
-                let peer = self.stage.group.id(peer);
-                self.push(member, Input::LinkDown { peer });
-            }
-        }
-        let moments = [one, other].map(|_| self.now + self.random.around(self.plan.manner.latency * 3));
-        let session = self.network.open(one, other, moments[0].max(moments[1]));
-        self.at(moments[0], Event::LinkUp(one, other, session));
-        self.at(moments[1], Event::LinkUp(other, one, session));
-    }
-
-    fn link_up(&mut self, member: usize, peer: usize, session: u64) {
-        let hello = self.stage.nodes[peer].shell.lock().hello.clone();
-        let Some(hello) = hello.filter(|_| self.stage.nodes[peer].runs()) else { return };
-        if self.network.tell(member, peer, session, true) {
-            self.stage.chart.note(self.now, member, format!("link to {} is up", peer + 1));
-            let peer = self.stage.group.id(peer);
-            self.push(member, Input::LinkUp { peer, hello });
-        }
-    }
-
-    fn link_down(&mut self, member: usize, peer: usize, session: u64) {
-        if self.network.tell(member, peer, session, false) {
-            self.stage.chart.note(self.now, member, format!("link to {} is down", peer + 1));
-            let peer = self.stage.group.id(peer);
-            self.push(member, Input::LinkDown { peer });
-        }
-    }
-
-    /// A pair's session ends, and what is on the way in it is lost; each side learns it within `longest`.
-    pub(super) fn break_link(&mut self, one: usize, other: usize, longest: Duration) {
-        self.part_pair(one, other, longest, false);
-    }
-
-    /// A pair's session ends; with `flush` what is on the way still arrives at whoever has not learnt it. They dial again.
-    fn part_pair(&mut self, one: usize, other: usize, longest: Duration, flush: bool) {
-        if let Some((session, sides)) = self.network.close(one, other, flush) {
-            self.stage.coverage.links_broken += 1;
-            for (member, peer) in [(sides[0], sides[1]), (sides[1], sides[0])] {
-                let delay = self.random.duration(Duration::ZERO, longest);
-                self.after(delay, Event::LinkDown(member, peer, session));
-            }
-        }
-        let delay = self.random.duration(Duration::from_millis(5), Duration::from_millis(120));
-        self.want_link(one, other, delay);
-    }
-
-    fn refuse(&mut self, member: usize, peer: usize, reason: Refusal) {
-        self.break_link(member, peer, Duration::from_millis(1));
-        let refuser = self.stage.group.id(member);
-        self.push(peer, Input::Refused { peer: refuser, reason });
-    }
-
-    fn served(&mut self, member: usize, start: u64, request: &Serve) {
-        let node = &self.stage.nodes[member];
-        if !node.runs() || node.starts != start {
-            return;
-        }
-        let Some(to) = self.stage.group.index(&request.to) else { return };
-        if let Some(envelope) = self.stage.read_slots(member, request) {
-            self.send(member, to, self.now, envelope);
-        }
-    }
-
-    pub(super) fn pair(&self, one: usize, other: usize) -> usize {
-        one.min(other) * self.size() + one.max(other)
-    }
-
-    // Hosts.
-
     fn publish(&mut self) {
         if self.healed {
             return;
@@ -635,8 +352,6 @@ impl World {
             self.wake_at(member, self.now);
         }
     }
-
-    // The end.
 
     fn check(&mut self) -> Course {
         let missing = self.unfinished();

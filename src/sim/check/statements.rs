@@ -14,15 +14,13 @@ pub struct Statements {
     bases: BTreeMap<Round, Claim>,
     /// The highest view each member complained about, in any of its lives.
     complaints: Vec<Option<View>>,
-    /// Views whose leader complained about itself: it resigned.
-    resigned: Vec<View>,
 }
 
 impl Statements {
     /// Nobody has said anything.
     pub fn new(group: &Group) -> Statements {
         let complaints = vec![None; group.size()];
-        Statements { group: group.clone(), bases: BTreeMap::new(), complaints, resigned: Vec::new() }
+        Statements { group: group.clone(), bases: BTreeMap::new(), complaints }
     }
 
     /// A message leaves a member that runs with this incarnation.
@@ -69,12 +67,11 @@ impl Statements {
     }
 
     /// Rule V1: a member enters a view only by q complaints, a resignation, or because a voter is there already.
-    pub fn enters(&mut self, member: usize, round: Round, agreement: &Agreement) -> Result<(), Violation> {
+    pub fn enters(&self, member: usize, round: Round, agreement: &Agreement) -> Result<(), Violation> {
         let Some(below) = round.view.0.checked_sub(1).map(View) else { return Ok(()) };
         let complained = self.complaints.iter().filter(|view| **view >= Some(below)).count();
         let own = usize::from(self.complaints[member] < Some(below));
         let allowed = complained + own >= self.group.quorum()
-            || self.resigned.contains(&below)
             || self.leads(member, Round { view: below, ..round })
             || agreement.anybody_entered(round, member);
         if allowed {
@@ -86,7 +83,7 @@ impl Statements {
     }
 
     fn leads(&self, member: usize, round: Round) -> bool {
-        self.group.id(member) == self.group.genesis.configuration().leader(round.view)
+        member as u64 == round.view.0 % self.group.size() as u64
     }
 
     fn entered(
@@ -111,9 +108,6 @@ impl Statements {
         self.entered(member, message, status.round, agreement)?;
         if let Some(view) = status.complaint {
             self.complaints[member] = self.complaints[member].max(Some(view));
-            if self.leads(member, Round { view, ..status.round }) && !self.resigned.contains(&view) {
-                self.resigned.push(view);
-            }
         }
         if agreement.digest(status.decided.slot) != Some(status.decided.digest) {
             return Err(said("agreement", member, message, "naming for decided what no quorum's disks decided"));

@@ -37,8 +37,11 @@
 //! | `watch KIND …`, `unwatch` | prints messages of these kinds as they arrive |
 
 mod inject;
+mod links;
+mod members;
 mod player;
 mod script;
+mod show;
 
 use std::fs;
 use std::path::{Path, PathBuf};

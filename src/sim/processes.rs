@@ -1,0 +1,157 @@
+//! Processes of the random world: they start, take their turns, die and stop.
+
+use std::time::Duration;
+
+use super::check::Violation;
+use super::clock::Moment;
+use super::node::{Ending, Stopped};
+use super::stage::{Act, Scene, count_death, tear};
+use super::world::{Course, Event, Verdict, World};
+use crate::driver::Input;
+
+/// A turn takes this long besides its syncs.
+const TURN_TIME: Duration = Duration::from_micros(15);
+
+impl World {
+    /// Starts a member that is down.
+    pub(super) fn start(&mut self, member: usize) -> Course {
+        self.starting[member] = false;
+        if self.stage.nodes[member].runs() || !self.stage.nodes[member].may_start() {
+            return Ok(());
+        }
+        let scene = self.stage.start(member, self.now)?;
+        self.stage.coverage.crashes_inside_start += u64::from(matches!(scene.ending, Ending::Died));
+        self.play(member, scene)?;
+        if self.stage.nodes[member].runs() {
+            for peer in (0..self.size()).filter(|peer| *peer != member) {
+                self.want_link(member, peer, Duration::from_millis(1));
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn wake(&mut self, member: usize, wake: u64) -> Course {
+        let node = &mut self.stage.nodes[member];
+        if node.wake != wake || !node.runs() {
+            return Ok(());
+        }
+        node.wakes = None;
+        if let Some(until) = node.paused {
+            self.wake_at(member, until);
+            return Ok(());
+        }
+        let scene = self.stage.turn(member, self.now)?;
+        self.play(member, scene)
+    }
+
+    /// Acts on what a member did.
+    pub(super) fn play(&mut self, member: usize, scene: Scene) -> Course {
+        for (at, act) in scene.acts {
+            match act {
+                Act::Send { to, envelope } => self.send(member, to, at, envelope),
+                Act::Refuse { peer, reason } => self.refuse(member, peer, reason),
+                Act::Serve(request) => {
+                    let start = self.stage.nodes[member].starts;
+                    let delay = self.random.around(Duration::from_millis(2));
+                    self.at(at + delay, Event::Served { member, start, request });
+                }
+            }
+        }
+        match scene.ending {
+            Ending::Goes { next, again, drained } => {
+                let busy = self.stage.nodes[member].busy + TURN_TIME;
+                self.stage.nodes[member].busy = busy;
+                if drained && self.draining[member] {
+                    self.stage.coverage.drains += 1;
+                    self.draining[member] = false;
+                    self.die(member);
+                    self.restart_after(member, Duration::from_millis(300));
+                } else if again {
+                    self.wake_at(member, busy);
+                } else if let Some(next) = next {
+                    self.wake_at(member, next.max(busy));
+                }
+                Ok(())
+            }
+            Ending::Died => {
+                let death = self.stage.nodes[member].shell.lock().death;
+                count_death(&mut self.stage.coverage, death);
+                self.die(member);
+                let delay = self.random.around(Duration::from_millis(300));
+                self.restart_after(member, delay);
+                Ok(())
+            }
+            Ending::Stopped(stopped) => self.stopped(member, &stopped),
+        }
+    }
+
+    /// A member stopped by itself: for a reason that the faults gave it, or for one it should not have.
+    pub(super) fn stopped(&mut self, member: usize, stopped: &Stopped) -> Course {
+        let failed = std::mem::take(&mut self.stage.nodes[member].shell.lock().failed);
+        if stopped.is_disk() && (failed || self.disk_full[member]) {
+            self.die(member);
+            self.restart_after(member, Duration::from_millis(700));
+            return Ok(());
+        }
+        let text = format!("member {} {stopped}", member + 1);
+        if self.rotten[member].is_some() && stopped.is_rot() {
+            self.stage.coverage.rot_fatal += 1;
+            self.unlink(member);
+            self.stage.end(member, self.now, stopped.to_string());
+            return Ok(());
+        }
+        if stopped.is_divergence() {
+            return Err(Verdict::Diverged(Violation::new("agreement", text)));
+        }
+        Err(Verdict::Crashed(text))
+    }
+
+    /// A member's process is gone; its links break.
+    pub(super) fn die(&mut self, member: usize) {
+        let at = self.now;
+        self.draining[member] = false;
+        let machine = self.random.chance(500);
+        if machine {
+            self.stage.crash(member, at, tear(&mut self.random));
+        } else {
+            self.stage.kill(member, at);
+        }
+        self.unlink(member);
+    }
+
+    /// Everybody loses the links to a member whose process is gone.
+    pub(super) fn unlink(&mut self, member: usize) {
+        for peer in (0..self.size()).filter(|peer| *peer != member) {
+            let quick = self.random.chance(850);
+            let longest = if quick { Duration::from_millis(4) } else { Duration::from_millis(1500) };
+            let flush = self.random.chance(700);
+            self.part_pair(member, peer, longest, flush);
+        }
+    }
+
+    pub(super) fn restart_after(&mut self, member: usize, delay: Duration) {
+        if !std::mem::replace(&mut self.starting[member], true) {
+            self.after(delay, Event::Start(member));
+        }
+    }
+
+    /// Lets a member's driver run then, or earlier if that was planned already.
+    pub(super) fn wake_at(&mut self, member: usize, at: Moment) {
+        let node = &mut self.stage.nodes[member];
+        let at = at.max(node.busy);
+        if !node.runs() || node.wakes.is_some_and(|planned| planned <= at) {
+            return;
+        }
+        node.wake += 1;
+        node.wakes = Some(at);
+        let wake = node.wake;
+        self.at(at, Event::Wake { member, wake });
+    }
+
+    pub(super) fn push(&mut self, member: usize, input: Input) {
+        if self.stage.nodes[member].runs() {
+            self.stage.nodes[member].push(input);
+            self.wake_at(member, self.now);
+        }
+    }
+}
