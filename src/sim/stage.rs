@@ -67,7 +67,7 @@ pub struct Stage {
     /// What disks say about votes.
     pub agreement: Agreement,
     /// What members did, in words, if anybody wants to know.
-    pub notices: Option<Vec<(Moment, String)>>,
+    pub notices: Option<Vec<(Moment, usize, String)>>,
     storages: Vec<Storage>,
     statements: Statements,
     settings: Settings,
@@ -209,9 +209,9 @@ impl Stage {
     }
 
     /// Says something to whoever wants to know.
-    pub fn notice(&mut self, at: Moment, words: impl FnOnce() -> String) {
+    pub fn notice(&mut self, at: Moment, member: usize, words: impl FnOnce() -> String) {
         if let Some(notices) = &mut self.notices {
-            notices.push((at, words()));
+            notices.push((at, member, words()));
         }
     }
 
@@ -285,7 +285,7 @@ impl Stage {
                 && self.agreement.voter(member).is_none_or(|earlier| earlier.round < voter.round)
             {
                 self.chart.note(at, member, format!("enters {}", voter.round));
-                self.notice(at, || format!("{} enters {}", member + 1, voter.round));
+                self.notice(at, member, || format!("{} enters {}", member + 1, voter.round));
                 self.statements.enters(member, voter.round, &self.agreement)?;
                 self.coverage.views_entered += u64::from(voter.round.view.0 > 0);
             }
@@ -321,7 +321,7 @@ impl Stage {
         let head = self.sequence.head();
         let witness = Witness { agreement: &self.agreement, storage: &self.storages[member] };
         self.sequence.delivered(member, delivered, bytes, &witness, &mut self.promises)?;
-        self.notice(at, || tell_delivered(member, delivered, bytes));
+        self.notice(at, member, || tell_delivered(member, delivered, bytes));
         if self.sequence.head() > head {
             self.coverage.ordered += delivered.count;
             self.note_early(delivered, bytes);
@@ -357,7 +357,7 @@ impl Stage {
         }
         if self.notices.is_some() {
             let said = Promises::says(&self.promises.message(ticket).body);
-            self.notice(at, || format!("{} answers {said}: {}", member + 1, tell_outcome(outcome)));
+            self.notice(at, member, || format!("{} answers {said}: {}", member + 1, tell_outcome(outcome)));
         }
         self.sequence.told(member, outcome)?;
         self.promises.answered(member, self.nodes[member].starts, ticket, outcome)

@@ -102,13 +102,13 @@ impl Player {
             }
             Ending::Died => {
                 let at = self.stage()?.nodes[member].busy;
-                self.at(at, Event::Say(format!("{} dies", member + 1)));
+                self.at(at, Event::Say(member, format!("{} dies", member + 1)));
                 self.kill(member)
             }
             Ending::Stopped(stopped) => {
                 let at = self.stage()?.nodes[member].busy;
                 let words = self.named(&stopped.to_string());
-                self.at(at, Event::Say(format!("{} {words}", member + 1)));
+                self.at(at, Event::Say(member, format!("{} {words}", member + 1)));
                 self.kill(member)
             }
         }

@@ -2,7 +2,7 @@
 //!
 //! The texts are in `integration/scenarios/`. They are run against real drivers; links take one millisecond and syncs
 //! too, nothing is random. `SYNOD_SCENARIOS=record` makes the test write down what happens now: an explicit act, to be
-//! reviewed like code.
+//! reviewed like code. Deeds between two other lines are sorted by member; each member's own stand in their order.
 //!
 //! # Commands
 //!

@@ -29,7 +29,7 @@ pub(super) enum Event {
     Arrive { from: usize, to: usize, session: u64, envelope: Arc<Envelope> },
     Link(usize, usize, u64),
     Unlink(usize, usize),
-    Say(String),
+    Say(usize, String),
 }
 
 /// One pair's link.
@@ -53,7 +53,8 @@ pub(super) struct Player {
     pub(super) held: Vec<(usize, usize, Arc<Envelope>)>,
     pub(super) watched: Vec<String>,
     pub(super) digests: Vec<String>,
-    pub(super) out: Vec<String>,
+    /// Lines to be printed; a deed of a member with that member.
+    pub(super) out: Vec<(Option<usize>, String)>,
     pub(super) failed: bool,
     pub(super) quiet: bool,
     pub(super) copies: BTreeMap<usize, MemoryFiles>,
@@ -102,9 +103,14 @@ impl Player {
         self.collect();
     }
 
-    /// What was printed since this was last asked.
+    /// What was printed since this was last asked. Members' deeds between two other lines are told member by member: who
+    /// was first by some microseconds is not what a scenario shows.
     pub fn output(&mut self) -> Vec<String> {
-        std::mem::take(&mut self.out)
+        let mut lines = std::mem::take(&mut self.out);
+        for deeds in lines.chunk_by_mut(|(one, _), (other, _)| one.is_some() && other.is_some()) {
+            deeds.sort_by_key(|(member, _)| *member);
+        }
+        lines.into_iter().map(|(_, line)| line).collect()
     }
 
     fn understand(&mut self, words: &[&str]) -> Understood<()> {
@@ -237,8 +243,8 @@ impl Player {
                 Ok(())
             }
             Event::Link(one, other, session) => self.linked(one, other, session),
-            Event::Say(words) => {
-                self.say(words);
+            Event::Say(member, words) => {
+                self.out.push((Some(member), words));
                 Ok(())
             }
             Event::Unlink(member, peer) => {

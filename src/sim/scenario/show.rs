@@ -118,7 +118,7 @@ impl Player {
     }
 
     pub(super) fn say(&mut self, line: impl Into<String>) {
-        self.out.push(line.into());
+        self.out.push((None, line.into()));
     }
 
     /// Ids as member numbers, and digests as names in the order of their coming: recorded output survives a change of
@@ -150,7 +150,7 @@ impl Player {
     pub(super) fn collect(&mut self) {
         let notices = self.stage.as_mut().and_then(|stage| stage.notices.as_mut()).map(std::mem::take);
         if !self.quiet {
-            notices.into_iter().flatten().for_each(|(at, notice)| self.at(at, Event::Say(notice)));
+            notices.into_iter().flatten().for_each(|(at, member, words)| self.at(at, Event::Say(member, words)));
         }
     }
 }
