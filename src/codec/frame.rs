@@ -268,7 +268,7 @@ pub(super) mod tests {
         assert_eq!(message_header(0x0102), [0, 0, 1, 3, 3]);
         assert_eq!(piece_header(1, false), [0, 0, 0, 2, 5]);
         assert_eq!(piece_header(1, true), [0, 0, 0, 2, 6]);
-        assert_eq!(hello_frame(&hello())[..7], [0, 0, 0, 114, 0, 0x88, 1]);
+        assert_eq!(hello_frame(&hello())[..7], [0, 0, 0, 152, 0, 0x89, 1]);
     }
 
     #[test]
