@@ -87,8 +87,8 @@ pub fn run_command(options: &Options, out: &mut (dyn Write + Send)) -> io::Resul
         return Ok(Exit::Unable);
     };
     match &options.seeds {
-        Seeds::One(seed) => one(*seed, &sabotage, out),
-        Seeds::Range(range) => many(range.clone(), options.jobs, &sabotage, out),
+        Seeds::One(seed) => one(*seed, &options.sabotage, &sabotage, out),
+        Seeds::Range(range) => many(range.clone(), options, &sabotage, out),
         Seeds::SabotageReport(seeds) => super::sabotage::report(*seeds, options.jobs, out),
     }
 }
@@ -101,9 +101,9 @@ pub(super) fn sabotage(rules: &[Rule]) -> Option<Sabotage> {
     rules.is_empty().then_some(Sabotage::NONE)
 }
 
-fn one(seed: u64, sabotage: &Sabotage, out: &mut dyn Write) -> io::Result<Exit> {
+fn one(seed: u64, without: &[Rule], sabotage: &Sabotage, out: &mut dyn Write) -> io::Result<Exit> {
     let report = simulate(seed, sabotage);
-    show(&report, true, out)?;
+    show(&report, without, true, out)?;
     write!(out, "{}", report.coverage)?;
     let again = simulate(seed, sabotage);
     if again.trace != report.trace {
@@ -114,16 +114,16 @@ fn one(seed: u64, sabotage: &Sabotage, out: &mut dyn Write) -> io::Result<Exit> 
     Ok(report.verdict.exit())
 }
 
-fn many(range: Range<u64>, jobs: usize, sabotage: &Sabotage, out: &mut (dyn Write + Send)) -> io::Result<Exit> {
+fn many(range: Range<u64>, options: &Options, sabotage: &Sabotage, out: &mut (dyn Write + Send)) -> io::Result<Exit> {
     let begun = Instant::now();
     let count = range.end - range.start;
     let mut coverage = Coverage::default();
     let mut failures = Vec::new();
     let mut written = Ok(());
-    campaign(range, jobs, sabotage, |report| {
+    campaign(range, options.jobs, sabotage, |report| {
         coverage.add(&report.coverage);
         if report.verdict != Verdict::Passed {
-            written = show(&report, failures.len() < CHARTS_MAX, out);
+            written = show(&report, &options.sabotage, failures.len() < CHARTS_MAX, out);
             failures.push((report.seed, report.verdict.exit()));
         }
         written.is_ok()
@@ -146,13 +146,14 @@ fn many(range: Range<u64>, jobs: usize, sabotage: &Sabotage, out: &mut (dyn Writ
     Ok(Exit::Passed)
 }
 
-fn show(report: &Report, with_chart: bool, out: &mut dyn Write) -> io::Result<()> {
+fn show(report: &Report, without: &[Rule], with_chart: bool, out: &mut dyn Write) -> io::Result<()> {
     if let Some(chart) = report.chart.as_ref().filter(|_| with_chart) {
         write!(out, "{chart}")?;
     }
     writeln!(out, "seed {}: {} · digest {}", report.seed, report.verdict.text(), report.trace)?;
     if report.verdict != Verdict::Passed {
-        writeln!(out, "  again: synod sim --seed {}", report.seed)?;
+        let without: String = without.iter().map(|rule| format!(" --without {rule}")).collect();
+        writeln!(out, "  again: synod sim --seed {}{without}", report.seed)?;
     }
     Ok(())
 }
