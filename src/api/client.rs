@@ -4,12 +4,16 @@
 use std::fmt;
 use std::io;
 use std::path::PathBuf;
+use std::pin::pin;
 use std::str::FromStr;
 use std::sync::{Arc, Mutex};
 
 use bytes::{Bytes, BytesMut};
+use futures::FutureExt;
+use futures::future::{Either, select};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
+use hyper::client::conn::TrySendError;
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HOST};
 use hyper::{HeaderMap, Method, Request, Response, StatusCode};
@@ -19,6 +23,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
+use tokio::sync::watch;
 
 use crate::types::Ack;
 
@@ -44,7 +49,26 @@ pub struct Client {
     idle: Arc<Mutex<Vec<Sender>>>,
 }
 
-type Sender = SendRequest<Full<Bytes>>;
+/// One connection, from the side of its requests.
+struct Sender {
+    requests: SendRequest<Full<Bytes>>,
+    /// Closed when the connection has ended.
+    ended: watch::Receiver<()>,
+}
+
+type Sent = Result<Response<Incoming>, TrySendError<Request<Full<Bytes>>>>;
+
+impl Sender {
+    /// The answer. None if the connection ended without one: a request that is handed over in the moment in which its
+    /// connection ends may get not even an error. Whatever a connection has to say it has said when it ends.
+    async fn answer(&mut self, request: Request<Full<Bytes>>) -> Option<Sent> {
+        let answer = pin!(self.requests.try_send_request(request));
+        match select(answer, pin!(self.ended.changed())).await {
+            Either::Left((answer, _)) => Some(answer),
+            Either::Right((_, answer)) => answer.now_or_never(),
+        }
+    }
+}
 
 /// A whole answer.
 #[derive(Clone, Debug)]
@@ -244,16 +268,17 @@ impl Client {
                 Some(sender) => sender,
                 None => self.connect().await?,
             };
-            if sender.ready().await.is_err() && !fresh {
+            if sender.requests.ready().await.is_err() && !fresh {
                 continue;
             }
-            match sender.try_send_request(request).await {
-                Ok(response) => return Ok((response, sender)),
-                Err(mut error) => match error.take_message() {
+            match sender.answer(request).await {
+                Some(Ok(response)) => return Ok((response, sender)),
+                Some(Err(mut error)) => match error.take_message() {
                     // It never left: the idle connection had been closed meanwhile.
                     Some(unsent) if !fresh => request = unsent,
                     _ => return Err(self.broken(error.into_error())),
                 },
+                None => return Err(self.ended_early()),
             }
         }
     }
@@ -276,8 +301,12 @@ impl Client {
     {
         let (sender, connection) = http1::handshake(TokioIo::new(socket)).await.map_err(|error| self.broken(error))?;
         // It ends with the last sender and the last body; its errors reach whoever waits for an answer.
-        tokio::spawn(connection);
-        Ok(sender)
+        let (alive, ended) = watch::channel(());
+        tokio::spawn(async move {
+            let _ = connection.await;
+            drop(alive);
+        });
+        Ok(Sender { requests: sender, ended })
     }
 
     async fn whole(&self, response: Response<Incoming>) -> Result<Answer, ClientError> {
@@ -303,6 +332,13 @@ impl Client {
 
     fn broken(&self, error: hyper::Error) -> ClientError {
         ClientError::Broken { target: (*self.target).clone(), reason: cause(&error) }
+    }
+
+    fn ended_early(&self) -> ClientError {
+        ClientError::Broken {
+            target: (*self.target).clone(),
+            reason: "the connection ended before the answer".to_owned(),
+        }
     }
 
     fn unexpected(&self, what: String) -> ClientError {

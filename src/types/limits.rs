@@ -72,6 +72,8 @@ pub const URGENT_QUEUE_BYTES: usize = 16 << 20;
 /// Bytes queued for one peer on its bulk stream before messages are dropped (they are fetched again).
 pub const BULK_QUEUE_BYTES: usize = 64 << 20;
 
+/// Payload goes by the urgent stream while no more than this waits there, itself included.
+pub const URGENT_PAYLOAD_BYTES: usize = 8 << 10;
 /// Largest message on an urgent stream; what is larger travels in pieces on the bulk stream.
 pub const URGENT_FRAME_BYTES: usize = 1 << 20;
 /// Largest hello or refusal. Until a peer has said hello nothing longer is read from it.
@@ -159,6 +161,7 @@ const _: () = assert!(BULK_FRAME_BYTES * 4 <= BULK_WINDOW_BYTES);
 // A proposal of the most batches (a reference takes fewer than 100 bytes) fits on the urgent stream.
 const _: () = assert!(ENTRY_BATCHES_MAX * 128 < URGENT_FRAME_BYTES);
 const _: () = assert!(URGENT_FRAME_BYTES < URGENT_QUEUE_BYTES);
+const _: () = assert!(URGENT_PAYLOAD_BYTES < URGENT_FRAME_BYTES);
 const _: () = assert!(PEER_MESSAGE_BYTES as usize <= BULK_QUEUE_BYTES);
 const _: () = assert!(PEER_MESSAGE_BYTES as usize <= INBOX_BYTES && INBOX_BYTES <= u32::MAX as usize);
 const _: () = assert!(REFUSAL_TEXT_BYTES * 2 < HELLO_FRAME_BYTES);
