@@ -143,11 +143,11 @@ impl Link {
     }
 
     /// Queues a message; false if there is no room. What is too long for the urgent stream goes by the bulk stream. A
-    /// short batch goes by the urgent one while little waits there: with the proposal that follows it, it is one write
+    /// short batch goes by the urgent one while nothing waits on the bulk stream and little on that one: with the proposal that follows it, it is one write
     /// here and one wake-up there, and a vote behind it waits for next to nothing.
     pub fn send(&self, bulk: bool, message: Bytes) -> bool {
         let bulk = match bulk {
-            true => message.len() + self.urgent.bytes() > limits::URGENT_PAYLOAD_BYTES,
+            true => self.bulk.bytes() > 0 || message.len() + self.urgent.bytes() > limits::URGENT_PAYLOAD_BYTES,
             false => message.len() > limits::URGENT_FRAME_BYTES,
         };
         if bulk { self.bulk.push(message) } else { self.urgent.push(message) }

@@ -206,7 +206,7 @@ async fn three_link_up_pairwise_and_talk() {
         for to in ids.iter().filter(|id| **id != one.id) {
             for number in 0..100 {
                 one.mesh.send(*to, &urgent(number));
-                one.mesh.send(*to, &bulk(number, 1000));
+                one.mesh.send(*to, &bulk(number, limits::URGENT_PAYLOAD_BYTES));
             }
         }
     }
@@ -235,7 +235,8 @@ async fn three_link_up_pairwise_and_talk() {
 #[tokio::test(flavor = "multi_thread")]
 async fn large_messages_arrive_whole_and_in_order_beside_urgent_ones() {
     let (one, mut two) = pair().await;
-    let sizes = [5 << 20, 100, 8 << 20, limits::BULK_FRAME_BYTES, limits::BULK_WINDOW_BYTES, 7 << 20];
+    let sizes =
+        [5 << 20, limits::URGENT_PAYLOAD_BYTES, 8 << 20, limits::BULK_FRAME_BYTES, limits::BULK_WINDOW_BYTES, 7 << 20];
     let sent: Vec<Envelope> = sizes.iter().zip(0..).map(|(bytes, number)| bulk(number, *bytes)).collect();
     for envelope in &sent {
         one.mesh.send(two.id, envelope);
