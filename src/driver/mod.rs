@@ -219,7 +219,7 @@ impl<O: Outside, F: wal::Files> Driver<O, F> {
     }
 
     fn emit(&mut self, ready: Ready, now: Instant) {
-        let Ready { early, late, deliver, outcomes, serve, refuse, hello, records, urgent } = ready;
+        let Ready { early, late, deliver, outcomes, serve, recall, refuse, hello, records, urgent } = ready;
         if let Some(hello) = hello {
             self.outside.hello(hello);
         }
@@ -234,6 +234,12 @@ impl<O: Outside, F: wal::Files> Driver<O, F> {
         }
         for request in serve {
             self.outside.serve(request);
+        }
+        for (batch, location) in recall {
+            match self.log.read(location) {
+                Ok(bytes) => self.replica.handle_recalled(&batch, Bytes::from(bytes)),
+                Err(error) => tracing::error!(%error, "a batch cannot be read back from the log"),
+            }
         }
         for (peer, reason) in refuse {
             self.outside.refuse(peer, reason);

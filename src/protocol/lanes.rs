@@ -220,6 +220,21 @@ impl Lanes {
         (held, closes)
     }
 
+    /// Batches that are not ordered and whose bytes are only in the log, with their places.
+    pub fn forgotten(&self) -> Vec<(BatchRef, Location)> {
+        let held = self.lanes.values().flat_map(|lane| lane.held.values());
+        held.filter(|held| held.bytes.is_none())
+            .filter_map(|held| Some((held.reference(), held.logged.location()?)))
+            .collect()
+    }
+
+    /// Takes the bytes of such a batch back.
+    pub fn remember(&mut self, batch: &BatchRef, bytes: Bytes) {
+        if let Some(held) = self.held_mut(batch) {
+            held.bytes = Some(bytes);
+        }
+    }
+
     /// Frees the bytes of a batch that the log holds (while a damaged log is replayed).
     pub fn forget_bytes(&mut self, batch: &BatchRef) {
         if let Some(held) = self.held_mut(batch) {

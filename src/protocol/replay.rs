@@ -208,6 +208,7 @@ impl<M: FaultModel> Replica<M> {
         }
         self.lane.suspect = false;
         self.lane.hole_until = None;
+        self.out.ready.recall = self.lanes.forgotten();
         let head = self.lanes.head(&self.me);
         let me = self.me;
         let mut tail: Vec<_> = self.lanes.following(&me, head).map(|held| (held.reference(), held.size)).collect();

@@ -18,12 +18,14 @@ use super::ready::{Handed, Output, Ready};
 use super::sealing::OwnLane;
 use super::status::Schedule;
 use super::views::Views;
+use bytes::Bytes;
+
 use crate::types::peer::{Envelope, Hello, Refusal};
 use crate::types::settings::Timing;
 use crate::types::statement::{Round, Tip};
 use crate::types::{
-    Batch, BatchId, Configuration, Delivered, Digest, Incarnation, Input, Instant, LaneHead, Location, MemberId, Now,
-    PeerMessage, Record, Rule, Sabotage, Slot, StartNonce, limits,
+    Batch, BatchId, BatchRef, Configuration, Delivered, Digest, Incarnation, Input, Instant, LaneHead, Location,
+    MemberId, Now, PeerMessage, Record, Rule, Sabotage, Slot, StartNonce, limits,
 };
 
 /// Who this replica is and by which rules it runs.
@@ -199,6 +201,11 @@ impl<M: FaultModel> Replica<M> {
         Ok(())
     }
 
+    /// The bytes of a batch that was to be read back from the log.
+    pub fn handle_recalled(&mut self, batch: &BatchRef, bytes: Bytes) {
+        self.lanes.remember(batch, bytes);
+    }
+
     /// Everything to be done now, in the order of [`Ready`]'s fields.
     pub fn ready(&mut self, now: Now) -> Result<Ready, Halt> {
         self.now = now;
@@ -267,7 +274,7 @@ impl<M: FaultModel> Replica<M> {
         std::mem::take(&mut self.out.ready.records)
     }
 
-    fn batch_durable(&mut self, reference: &crate::types::BatchRef, location: Location) {
+    fn batch_durable(&mut self, reference: &BatchRef, location: Location) {
         self.lanes.mark(reference, Logged::Durable(location));
         self.chain.batch_durable(reference, location);
         if reference.origin == self.me && reference.batch.incarnation == self.incarnation {
