@@ -119,11 +119,13 @@ impl Bench {
     }
 
     fn publishers(&self, rate: f64, body_bytes: usize) -> Vec<Publisher> {
-        let rate = rate / self.members.len() as f64;
-        let start = |(member, client): (&MemberProcess, &Client)| {
-            Publisher::start(client.clone(), Plan { name: member.name().to_owned(), rate, body_bytes })
+        let spacing = Duration::from_secs_f64(1.0 / rate);
+        let count = self.members.len() as u32;
+        let start = |(index, (member, client)): (u32, (&MemberProcess, &Client))| {
+            let (interval, offset) = (spacing * count, spacing * index);
+            Publisher::start(client.clone(), Plan { name: member.name().to_owned(), interval, offset, body_bytes })
         };
-        self.members.iter().zip(&self.clients).map(start).collect()
+        (0..).zip(self.members.iter().zip(&self.clients)).map(start).collect()
     }
 
     async fn subscribers(&self) -> Result<Vec<Subscriber>, Failure> {

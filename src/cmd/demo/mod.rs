@@ -22,7 +22,7 @@ use comparison::{Published, Read};
 
 const MEMBERS: usize = 3;
 /// Messages a second through each member.
-const RATE: f64 = 300.0;
+const INTERVAL: Duration = Duration::from_micros(3_333);
 const BEFORE_THE_KILL: Duration = Duration::from_secs(3);
 const AFTER_THE_KILL: Duration = Duration::from_secs(4);
 const AFTER_THE_RESTART: Duration = Duration::from_secs(2);
@@ -114,7 +114,10 @@ impl Demo {
 
     fn publisher(&self, index: usize, suffix: &str) -> Publisher {
         let name = format!("{}{suffix}", self.members[index].name());
-        Publisher::start(self.clients[index].clone(), Plan { name, rate: RATE, body_bytes: 0 })
+        Publisher::start(
+            self.clients[index].clone(),
+            Plan { name, interval: INTERVAL, offset: Duration::ZERO, body_bytes: 0 },
+        )
     }
 
     /// Waits, and shows each second how far everybody is.

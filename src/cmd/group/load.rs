@@ -2,18 +2,19 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use tokio::task::{JoinHandle, JoinSet};
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::sync::mpsc;
+use tokio::task::{JoinError, JoinHandle, JoinSet};
 
 use crate::api::client::{Client, Receipt};
 use crate::cmd::sidecar::is_certainly_not_ordered;
 use crate::types::Ack;
 
-/// How often the publisher looks how many messages are due.
-const TICK: Duration = Duration::from_millis(1);
+/// Messages that may be due and not sent yet; beyond it the pace waits.
+const DUE_MAX: usize = 64;
 /// Messages of one publisher that wait for their answers; beyond it it pauses.
 const WAITING_MAX: usize = 2048;
 
@@ -53,8 +54,10 @@ pub struct Publisher {
 pub struct Plan {
     /// How bodies begin; tells publishers apart.
     pub name: String,
-    /// Messages a second.
-    pub rate: f64,
+    /// From one message to the next; none at all means as fast as the answers allow.
+    pub interval: Duration,
+    /// The first one is sent after this: publishers of one rate take turns.
+    pub offset: Duration,
     /// Bytes of each body, filled up with spaces; at least what the name and a number take.
     pub body_bytes: usize,
 }
@@ -86,33 +89,45 @@ impl Publisher {
 }
 
 async fn publish(client: Client, plan: Plan, stop: Arc<AtomicBool>, ordered: Arc<AtomicU64>) -> Vec<Sent> {
-    let began = Instant::now();
     let mut sent = Vec::new();
     let mut waiting: JoinSet<Sent> = JoinSet::new();
-    let mut number = 0u64;
-    let mut tick = interval(TICK);
-    tick.set_missed_tick_behavior(MissedTickBehavior::Skip);
-    let mut keep = |message: Sent| {
+    let mut due = pace(&plan, stop);
+    let mut keep = |message: Result<Sent, JoinError>| {
+        let message = message.expect("publishing does not panic");
         if matches!(message.outcome, Outcome::Ordered(_)) {
             ordered.fetch_add(1, Ordering::Relaxed);
         }
         sent.push(message);
     };
-    while !stop.load(Ordering::Relaxed) {
-        tick.tick().await;
-        let due = (began.elapsed().as_secs_f64() * plan.rate) as u64;
-        while number < due && waiting.len() < WAITING_MAX {
-            number += 1;
-            waiting.spawn(one(client.clone(), format!("{}-{number}", plan.name), plan.body_bytes));
-        }
-        while let Some(message) = waiting.try_join_next() {
-            keep(message.expect("publishing does not panic"));
+    loop {
+        tokio::select! {
+            number = due.recv(), if waiting.len() < WAITING_MAX => {
+                let Some(number) = number else { break };
+                waiting.spawn(one(client.clone(), format!("{}-{number}", plan.name), plan.body_bytes));
+            }
+            Some(message) = waiting.join_next() => keep(message),
         }
     }
     while let Some(message) = waiting.join_next().await {
-        keep(message.expect("publishing does not panic"));
+        keep(message);
     }
     sent
+}
+
+/// Tells the number of each message when it is due, until it is to stop. A thread, because the runtime's timers know
+/// whole milliseconds only: the messages of several publishers would fall together.
+fn pace(plan: &Plan, stop: Arc<AtomicBool>) -> mpsc::Receiver<u32> {
+    let (sender, receiver) = mpsc::channel(DUE_MAX);
+    let (interval, began) = (plan.interval, Instant::now() + plan.offset);
+    thread::spawn(move || {
+        for number in 1.. {
+            thread::sleep((began + interval * (number - 1)).saturating_duration_since(Instant::now()));
+            if stop.load(Ordering::Relaxed) || sender.blocking_send(number).is_err() {
+                return;
+            }
+        }
+    });
+    receiver
 }
 
 async fn one(client: Client, body: String, body_bytes: usize) -> Sent {

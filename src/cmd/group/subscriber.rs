@@ -3,6 +3,7 @@
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use serde_json::Value;
 use tokio::task::JoinHandle;
 
@@ -19,45 +20,50 @@ pub struct Delivery {
 
 /// A subscriber that runs; it ends with its member.
 pub struct Subscriber {
-    deliveries: Arc<Mutex<Vec<Delivery>>>,
+    /// What came, and when; it is read when all is over, so that reading delays nothing.
+    arrivals: Arc<Mutex<Vec<(Instant, Bytes)>>>,
     task: JoinHandle<()>,
 }
 
-const UNPOISONED: &str = "nobody panics while holding the deliveries";
+const UNPOISONED: &str = "nobody panics while holding the arrivals";
 
 impl Subscriber {
     /// Subscribes to everything from now on.
     pub async fn start(client: &Client) -> Result<Subscriber, ClientError> {
         let mut lines = client.lines("/v1/messages?after=latest").await?;
-        let deliveries: Arc<Mutex<Vec<Delivery>>> = Arc::default();
-        let kept = deliveries.clone();
+        let arrivals: Arc<Mutex<Vec<(Instant, Bytes)>>> = Arc::default();
+        let kept = arrivals.clone();
         let task = tokio::spawn(async move {
             while let Ok(Some(line)) = lines.next().await {
-                let at = Instant::now();
-                let event: Value = serde_json::from_slice(&line).unwrap_or_default();
-                let body = event["data"].as_str().unwrap_or_default().trim_end().to_owned();
-                kept.lock().expect(UNPOISONED).push(Delivery { at, body });
+                kept.lock().expect(UNPOISONED).push((Instant::now(), line));
             }
         });
-        Ok(Subscriber { deliveries, task })
+        Ok(Subscriber { arrivals, task })
     }
 
     /// How many deliveries came so far.
     pub fn count(&self) -> usize {
-        self.deliveries.lock().expect(UNPOISONED).len()
+        self.arrivals.lock().expect(UNPOISONED).len()
     }
 
     /// The longest time without a delivery that began or ended between two moments.
     pub fn longest_silence(&self, from: Instant, until: Instant) -> Duration {
-        let deliveries = self.deliveries.lock().expect(UNPOISONED);
-        longest_silence(deliveries.iter().map(|delivery| delivery.at), from, until)
+        let arrivals = self.arrivals.lock().expect(UNPOISONED);
+        longest_silence(arrivals.iter().map(|(at, _)| *at), from, until)
     }
 
     /// Ends the subscription and gives everything that came.
     pub fn finish(self) -> Vec<Delivery> {
         self.task.abort();
-        std::mem::take(&mut self.deliveries.lock().expect(UNPOISONED))
+        let arrivals = std::mem::take(&mut *self.arrivals.lock().expect(UNPOISONED));
+        arrivals.into_iter().map(|(at, line)| Delivery { at, body: body(&line) }).collect()
     }
+}
+
+/// The text of an event without its padding; empty if it has none.
+fn body(line: &[u8]) -> String {
+    let event: Value = serde_json::from_slice(line).unwrap_or_default();
+    event["data"].as_str().unwrap_or_default().trim_end().to_owned()
 }
 
 /// Silence counts from the last moment before `from`, or from `from`, and until the first after `until`, or until `until`.
