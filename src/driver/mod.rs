@@ -10,7 +10,7 @@ use bytes::Bytes;
 
 pub use outside::{Input, LogFigures, Outside, Serve, ServeSlot};
 
-use crate::protocol::{Crash, Halt, Identity, Outgoing, Ready, Replica, Restored};
+use crate::protocol::{Crash, Halt, Haste, Identity, Outgoing, Ready, Replica, Restored};
 use crate::types::peer::Refusal;
 use crate::types::settings::Timing;
 use crate::types::{Genesis, Instant, Location, MemberId, Record, Sabotage, StartNonce, limits};
@@ -71,6 +71,8 @@ pub struct Turn {
 
 /// Payload alone waits this long for the entry that orders it: one sync then covers both. A hop to the leader and back.
 const PAYLOAD_PATIENCE: Duration = Duration::from_millis(2);
+/// Entries and votes wait no longer than this for more of their kind.
+const GATHER_PATIENCE: Duration = Duration::from_micros(250);
 /// How often the outside is told the state at most, while there is work.
 const OBSERVE_INTERVAL: Duration = Duration::from_millis(20);
 /// How often a full disk is looked at again.
@@ -162,12 +164,11 @@ impl<O: Outside, F: wal::Files> Driver<O, F> {
         }
         let ready = self.replica.ready(now)?;
         self.emit(ready, now.instant);
-        if self.due.is_some_and(|due| due <= now.instant) {
-            self.persist()?;
-        }
+        let persisted = self.due.is_some_and(|due| due <= now.instant) && self.persist()?;
         let now = self.outside.now();
         self.observe(now, self.pending.is_empty());
-        let next = self.next_turn();
+        // What a sync allows leaves at once, together with what the inputs that came meanwhile allow.
+        let next = if persisted { now.instant } else { self.next_turn() };
         self.next = Some(next);
         let drained = self.replica.is_drained() && self.pending.is_empty();
         Ok(Turn { next, again: next <= now.instant, drained })
@@ -181,17 +182,16 @@ impl<O: Outside, F: wal::Files> Driver<O, F> {
         }
     }
 
-    /// Appends what is pending, syncs once, and hands out what that allows (R7).
-    fn persist(&mut self) -> Result<(), Stop> {
+    /// Appends what is pending, syncs once, and tells the replica; the next turn hands out what that allows (R7). Whether
+    /// anything became durable.
+    fn persist(&mut self) -> Result<bool, Stop> {
         let began = self.outside.now().instant;
         let locations = self.append_pending(began)?;
         self.log.sync().map_err(log_failed)?;
         let now = self.outside.now();
         self.sync_last = now.instant.since(began);
         self.replica.handle_durable(&locations, self.sync_last, now)?;
-        let ready = self.replica.ready(now)?;
-        self.emit(ready, now.instant);
-        Ok(())
+        Ok(!locations.is_empty())
     }
 
     /// Appends what there is room for; the rest stays pending, in order, and the replica is told.
@@ -219,18 +219,18 @@ impl<O: Outside, F: wal::Files> Driver<O, F> {
     }
 
     fn emit(&mut self, ready: Ready, now: Instant) {
-        let Ready { early, late, deliver, outcomes, serve, recall, refuse, hello, records, urgent } = ready;
+        let Ready { early, late, deliver, outcomes, serve, recall, refuse, hello, records, haste } = ready;
         if let Some(hello) = hello {
             self.outside.hello(hello);
-        }
-        for Outgoing { to, envelope } in early.into_iter().chain(late) {
-            self.outside.send(to, envelope);
         }
         if !deliver.is_empty() {
             self.outside.deliver(deliver);
         }
         if !outcomes.is_empty() {
             self.outside.answer(outcomes);
+        }
+        for Outgoing { to, envelope } in early.into_iter().chain(late) {
+            self.outside.send(to, envelope);
         }
         for request in serve {
             self.outside.serve(request);
@@ -245,9 +245,18 @@ impl<O: Outside, F: wal::Files> Driver<O, F> {
             self.outside.refuse(peer, reason);
         }
         if !records.is_empty() {
-            let due = if urgent { now } else { now + PAYLOAD_PATIENCE };
+            let due = now + self.patience(haste);
             self.due = Some(self.due.map_or(due, |earlier| earlier.min(due)));
             self.pending.extend(records);
+        }
+    }
+
+    /// How long records may wait for more to share their sync: on a fast disk there is little to save.
+    fn patience(&self, haste: Haste) -> Duration {
+        match haste {
+            Haste::Payload => PAYLOAD_PATIENCE,
+            Haste::Gather => self.sync_last.min(GATHER_PATIENCE),
+            Haste::Now => Duration::ZERO,
         }
     }
 

@@ -48,7 +48,8 @@
 //!
 //! **Normal case** (`views.rs` proposes, `voting.rs` votes and decides, `ballots.rs` counts). The leader, holding the
 //! payload, proposes the next slot; a voter in that view whose chain it extends makes payload and entry durable and
-//! votes, to all voters; q equal votes decide the slot and its ancestors.
+//! votes, to all voters; q equal votes decide the slot and its ancestors. Where q is two, a follower's vote to another
+//! follower may wait a little for company (`ready.rs`): the other has its own vote and the leader's.
 //!
 //! - **R1** Vote only in the view of the durable voter record.
 //! - **R2** The votes of one view form one chain.
@@ -132,6 +133,6 @@ mod voting;
 pub use counters::Counters;
 pub use halt::Halt;
 pub use model::{Channel, Crash, FaultModel, Quorums};
-pub use ready::{Outgoing, Ready};
+pub use ready::{Haste, Outgoing, Ready};
 pub use replay::Restored;
 pub use replica::{Identity, Replica};

@@ -14,7 +14,7 @@ use super::halt::Halt;
 use super::lanes::{Admission, Lanes, Logged};
 use super::model::{Crash, FaultModel};
 use super::peers::Peer;
-use super::ready::{Handed, Output, Ready};
+use super::ready::{Handed, Haste, Output, Ready};
 use super::sealing::OwnLane;
 use super::status::Schedule;
 use super::views::Views;
@@ -226,6 +226,8 @@ impl<M: FaultModel> Replica<M> {
         self.exchange();
         self.fetch();
         self.hand_mark();
+        self.judge_haste();
+        self.out.release_patient(now.instant);
         self.renew_hello();
         self.schedule.promised = Some(self.next_timeout());
         Ok(std::mem::take(&mut self.out.ready))
@@ -253,6 +255,26 @@ impl<M: FaultModel> Replica<M> {
             self.marked = self.chain.decided;
             self.out.record(Record::Decided(self.marked), Handed::Mark);
         }
+    }
+
+    /// Entries and votes wait for more of their kind only where that costs nobody a sync's time.
+    fn judge_haste(&mut self) {
+        if self.out.ready.haste == Haste::Gather && !self.may_gather() {
+            self.out.hasten(Haste::Now);
+        }
+    }
+
+    /// A follower that holds batches which no entry orders yet has their entries in a moment. The leader's vote is the one
+    /// that all wait for.
+    fn may_gather(&mut self) -> bool {
+        if self.is_leading() {
+            return false;
+        }
+        let decided = self.chain.decided;
+        let tip = self.views.claim.filter(|tip| tip.slot > decided.slot).unwrap_or(decided);
+        let Ok(path) = self.chain.path(tip.slot, &tip.digest) else { return false };
+        let Ok(derived) = self.chain.derived(&path, &self.lanes) else { return false };
+        derived.heads.iter().any(|(member, head)| self.lanes.next_after(member, head).is_some())
     }
 
     /// The decided mark, if the log does not hold it yet: written at an orderly end, to save work at the next start.
@@ -418,11 +440,14 @@ impl<M: FaultModel> Replica<M> {
         }
     }
 
+    pub(crate) fn linked_peers(&self) -> Vec<MemberId> {
+        self.peers.iter().filter(|(_, peer)| peer.linked).map(|(id, _)| *id).collect()
+    }
+
     /// To every linked voter, one encoding for all.
     pub(crate) fn broadcast(&mut self, message: PeerMessage, early: bool) {
         let envelope = self.envelope(message);
-        let linked: Vec<MemberId> = self.peers.iter().filter(|(_, peer)| peer.linked).map(|(id, _)| *id).collect();
-        for to in linked {
+        for to in self.linked_peers() {
             if early {
                 self.out.early(to, envelope.clone());
             } else {

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use super::lanes::{Held, Logged};
 use super::model::FaultModel;
-use super::ready::Handed;
+use super::ready::{Handed, Haste};
 use super::replica::Replica;
 use crate::types::host::{Publish, Rejection};
 use crate::types::{
@@ -198,7 +198,9 @@ impl<M: FaultModel> Replica<M> {
         self.lane.push(batch.reference(), batch.bytes.len() as u64);
         self.lanes.admit(batch.clone(), Logged::No, true);
         self.log_batch(&batch.reference());
-        self.out.ready.urgent |= wants_accepted;
+        if wants_accepted {
+            self.out.hasten(Haste::Now);
+        }
         self.push_own(); // L2: may leave before it is durable here
     }
 

@@ -244,7 +244,7 @@ impl<M: FaultModel> Replica<M> {
         next = next.min(self.now.instant + self.timing.heartbeat);
         let publishes = self.lane.next_deadline();
         let asks = self.fetches.next_due();
-        publishes.into_iter().chain(asks).fold(next, Instant::min)
+        publishes.into_iter().chain(asks).chain(self.out.next_due()).fold(next, Instant::min)
     }
 
     /// How far this member's clock is ahead of the voters' median, in nanoseconds.

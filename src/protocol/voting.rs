@@ -1,5 +1,7 @@
 //! Voting and deciding (rules R1–R7, R10, V6, V7).
 
+use std::time::Duration;
+
 use super::chain::Lack;
 use super::halt::Halt;
 use super::lanes::Logged;
@@ -10,6 +12,9 @@ use crate::types::peer::{ChainEntry, DecidedSlot};
 use crate::types::record::{EntryRecord, Voted};
 use crate::types::statement::{Round, Tip, Vote};
 use crate::types::{Delivered, Digest, MemberId, PeerMessage, Record, Rule, Slot, View, limits};
+
+/// A vote that most likely decides nothing waits this long for company.
+const VOTE_PATIENCE: Duration = Duration::from_millis(2);
 
 impl<M: FaultModel> Replica<M> {
     pub(crate) fn handle_proposal(&mut self, from: MemberId, round: Round, entry: &ChainEntry) {
@@ -363,9 +368,27 @@ impl<M: FaultModel> Replica<M> {
         let voted = Voted { tip, incarnation: self.incarnation };
         self.out.record(Record::Vote(voted), Handed::Vote(tip));
         let early = !self.sabotage.upholds(Rule::R7);
-        self.broadcast(PeerMessage::Vote(Vote { phase: 0, tip }), early);
         if early {
+            self.broadcast(PeerMessage::Vote(Vote { phase: 0, tip }), true);
             self.count(self.me, tip);
+        } else {
+            self.send_vote(tip);
+        }
+    }
+
+    /// To all voters. Where two votes decide, a follower has its own and the leader's, so that its hearing of ours is for
+    /// the case that the leader's does not come: between followers votes travel in company.
+    fn send_vote(&mut self, tip: Tip) {
+        let vote = self.envelope(PeerMessage::Vote(Vote { phase: 0, tip }));
+        let leader = self.leader();
+        let patient = self.quorum <= 2 && leader != self.me && self.linked(&leader);
+        let until = self.now.instant + VOTE_PATIENCE;
+        for to in self.linked_peers() {
+            if patient && to != leader {
+                self.out.late_in_company(to, vote.clone(), until);
+            } else {
+                self.out.late(to, vote.clone());
+            }
         }
     }
 
