@@ -77,14 +77,14 @@
 //! - **V4** Reasons to complain: no link to the leader; its silence for T_silence; nothing decided for T_progress although
 //!   an orderable batch is durable here and the leader was told. Time spent queueing is no reason. A complaint is
 //!   withdrawn when its reason is gone. T doubles with each view that decided nothing. A voter that stood still itself
-//!   takes its queued inputs first and starts its timers anew. T_silence is at least four times the slowest recent sync
+//!   takes its queued inputs first and counts that time for nothing. T_silence is at least four times the slowest recent sync
 //!   that the leader's heartbeats report, and those come from the leader's own loop.
 //! - **V6** The leader may use any q claims and change its choice until it sends NewView; the base is the maximum by
 //!   (epoch, view, slot). It sends NewView only when it holds the whole base chain with payload. Adoption is atomic: hold
 //!   the whole chain durably, then flip one record, the vote on the base tip. A claim never goes down. A voter that missed
 //!   NewView may vote for any proposal of its view whose whole chain it holds. Who learns a decided slot of a higher view
-//!   enters that view. A base that contradicts what is decided below its view stops the process; one already overtaken in
-//!   its own view is ignored.
+//!   enters that view. A base that contradicts what is decided below its view stops the process, and so does a decided
+//!   mark that is not of the decided chain; a base already overtaken in its own view is ignored.
 //! - **V7** (`fetching.rs`) Whoever lacks an entry or batch that was named takes it by digest from any holder. An entry
 //!   named by a vote of a view is a proposal of that view. Decided slots fetched from a peer count once they link to
 //!   one's own decided chain: they replace an undecided chain that differs, count as no vote and change no claim.
@@ -126,6 +126,8 @@ mod replay;
 mod replica;
 mod sealing;
 mod status;
+#[cfg(test)]
+mod tests;
 mod views;
 mod voting;
 

@@ -65,7 +65,7 @@ impl<M: FaultModel> Replica<M> {
     fn restore_mark(&mut self, restored: &mut Restored, tip: Tip) -> Result<(), Halt> {
         restored.mark = Some(tip);
         self.marks.clear();
-        self.learn_mark(tip, None);
+        self.believe(tip);
         let unmarked = std::mem::take(&mut restored.unmarked);
         if restored.stuck {
             // The rest of the log is not to fill the memory: others' batches stay on the disk.
@@ -124,7 +124,7 @@ impl<M: FaultModel> Replica<M> {
         }
         // Recounted after every start (V2): a full restart must not leave everybody waiting for votes long given.
         for tip in self.views.votes.values().copied().collect::<Vec<_>>() {
-            self.handle_own_vote(tip)?;
+            self.handle_own_vote(tip);
         }
         if restored.records == 0 {
             self.out.record(Record::Genesis(genesis), Handed::Other);

@@ -141,8 +141,8 @@ impl<M: FaultModel> Replica<M> {
         let mut publishes: Vec<Publish> = Vec::new();
         let mut weight = limits::MESSAGE_OVERHEAD_BYTES;
         while let Some(next) = self.lane.intake.front() {
-            if !self.lane.deadlines.contains_key(&(next.deadline, next.ticket)) {
-                self.lane.intake.pop_front(); // its time was up
+            if next.deadline <= self.now.instant {
+                self.lane.intake.pop_front(); // its time is up: `expire` answers
                 continue;
             }
             weight += next.message.weight();
