@@ -97,8 +97,9 @@
 //!
 //! - **Rot** at or below the durable decided mark is repaired from peers before the member takes part. Rot above it, or
 //!   where the newest voter record may be lost, means that the member no longer knows what it promised: under this
-//!   identity it never votes, claims or leads again. A hole in its own unordered batches is looked for at peers; if nobody
-//!   fills it, the lane ends before it, and the loss is logged.
+//!   identity it never votes, claims or leads again. A hole in its own unordered batches is looked for at peers, from when a
+//!   quorum is heard; if nobody fills it, the lane ends before it, and the loss is logged. A claim of a lower round than the
+//!   decided mark's is no base any more: its chain may be lost.
 //! - **I1** The hello carries incarnation, start nonce, highest durable vote and the last batch sealed. Whoever has heard, or
 //!   has in its log from before its own start, something higher of that identity refuses it as `stale_disk`, and it stops;
 //!   one incarnation with two nonces is refused on both. Within one start (same nonce) nothing is compared: words may

@@ -7,10 +7,11 @@ use bytes::Bytes;
 use super::*;
 use crate::types::host::{Publish, Rejection};
 use crate::types::peer::{ChainEntry, DecidedSlot, Envelope, Status};
+use crate::types::record::{EntryRecord, Started, Voted};
 use crate::types::{
     Ack, Batch, BatchHeader, BatchId, BatchNumber, ClusterLimits, Digest, Entry, EntryBody, Epoch, FaultModelKind,
     Genesis, GenesisMember, Hello, Hlc, Incarnation, Input, Instant, LaneHead, Location, MemberId, Message,
-    MessageKind, MessageNumber, Now, Outcome, PeerMessage, Round, Sabotage, Slot, StartNonce, Ticket, Timing,
+    MessageKind, MessageNumber, Now, Outcome, PeerMessage, Record, Round, Sabotage, Slot, StartNonce, Ticket, Timing,
     Tip, View, WallTime, chain_digest,
 };
 
@@ -294,4 +295,89 @@ fn a_publish_whose_time_was_up_before_it_was_sealed_is_rejected() {
         "the only answer is that nothing became of it: {outcomes:?}"
     );
     assert_eq!(bench.replica.snapshot().intake, (0, 0));
+}
+
+/// What stands in a log, as it is read back.
+struct Reading {
+    replica: Replica<Crash>,
+    restored: Restored,
+    offset: u32,
+}
+
+impl Reading {
+    fn new() -> Reading {
+        Reading { replica: replica(), restored: Restored::default(), offset: 0 }
+    }
+
+    fn record(&mut self, record: Record) {
+        self.offset += 100;
+        let location = Location { segment: 1, offset: self.offset, length: 100 };
+        self.replica.restore(&mut self.restored, location, record).unwrap();
+    }
+
+    fn slot(&mut self, slot: &DecidedSlot) {
+        slot.batches.iter().for_each(|batch| self.record(Record::Batch(batch.bytes.clone())));
+        let ChainEntry { slot, parent, entry: (_, entry) } = slot.entry.clone();
+        self.record(Record::Entry(EntryRecord { slot, parent, entry }));
+    }
+
+    fn vote(&mut self, tip: Tip) {
+        self.record(Record::Vote(Voted { tip, incarnation: Incarnation(1) }));
+    }
+
+    fn mark(&mut self, tip: Tip) {
+        self.vote(tip);
+        self.record(Record::Decided(tip));
+    }
+}
+
+/// A hole that was filled further back in the log holds nothing up from there on, and what stands between is not kept in
+/// memory: not its payload, not even this member's own.
+#[test]
+fn behind_its_repair_a_damaged_log_is_read_as_any_other() {
+    let mut reading = Reading::new();
+    let mut order = Order::of(ME);
+    reading.record(Record::Incarnation(Started { incarnation: Incarnation(1), nonce: StartNonce(1) }));
+    let slots: Vec<(DecidedSlot, Tip)> = (0..5).map(|_| (order.next(), order.tip(0))).collect();
+    let decided = |reading: &Reading| reading.replica.decided().slot;
+    for (index, (slot, tip)) in slots.iter().enumerate() {
+        match index {
+            1 => reading.replica.restore_rot(&mut reading.restored),
+            _ => reading.slot(slot),
+        }
+        reading.mark(*tip);
+    }
+    assert_eq!(decided(&reading), Slot(1));
+    let third = slots[3].0.batches[0].reference();
+    assert!(reading.replica.lanes.held(&third).is_some_and(|held| held.bytes.is_none()));
+    reading.slot(&slots[1].0);
+    reading.mark(slots[4].1);
+    assert_eq!(decided(&reading), Slot(5));
+    let sixth = order.next();
+    reading.slot(&sixth);
+    reading.mark(order.tip(0));
+    assert_eq!(decided(&reading), Slot(6));
+}
+
+/// What was written while damage was being repaired ends in a lower mark than the one that the damage is below.
+#[test]
+fn a_start_in_the_middle_of_a_repair_goes_on_with_it() {
+    let mut reading = Reading::new();
+    let mut order = Order::of(OTHER);
+    let slots: Vec<(DecidedSlot, Tip)> = (0..5).map(|_| (order.next(), order.tip(0))).collect();
+    reading.record(Record::Incarnation(Started { incarnation: Incarnation(1), nonce: StartNonce(1) }));
+    reading.slot(&slots[0].0);
+    reading.mark(slots[0].1);
+    reading.replica.restore_rot(&mut reading.restored); // slots 2 and 3
+    reading.slot(&slots[3].0);
+    reading.mark(slots[3].1);
+    reading.slot(&slots[4].0);
+    reading.vote(slots[4].1);
+    reading.slot(&slots[1].0);
+    reading.record(Record::Decided(slots[1].1));
+    let Reading { mut replica, restored, .. } = reading;
+    let now = Now { instant: Instant(1), wall: WallTime(1) };
+    replica.start(restored, genesis().encode(), now).expect("what it promised is here or decided");
+    assert_eq!(replica.decided().slot, Slot(2));
+    assert_eq!(replica.repairing, Some(slots[3].1));
 }
