@@ -11,7 +11,6 @@ use bytes::Bytes;
 pub use outside::{Input, LogFigures, Outside, Serve, ServeSlot};
 
 use crate::protocol::{Crash, Halt, Haste, Identity, Outgoing, Ready, Replica, Restored};
-use crate::types::peer::Refusal;
 use crate::types::settings::Timing;
 use crate::types::{Genesis, Instant, Location, MemberId, Record, Sabotage, StartNonce, limits};
 use crate::wal::{self, Log, LogError, OpenError, Recovered, Replay, Rot};
@@ -338,11 +337,6 @@ fn append_all<F: wal::Files>(log: &mut Log<F>, records: &[Record]) -> Result<Vec
 
 fn log_failed(error: LogError) -> Stop {
     Stop::Log(error.to_string())
-}
-
-/// Whether a peer's refusal of us ends the process (rule I1).
-pub fn is_final(refusal: &Refusal) -> bool {
-    matches!(refusal, Refusal::StaleDisk { .. } | Refusal::TwoProcesses(_))
 }
 
 struct Replayer<'a, O: Outside> {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::*;
-use crate::types::peer::{DecidedSlot, Envelope, Hello};
+use crate::types::peer::{DecidedSlot, Envelope, Hello, Refusal};
 use crate::types::{
     Ack, Batch, ClusterLimits, Delivered, Entry, FaultModelKind, GenesisMember, Message, MessageKind, Now, Outcome,
     PeerMessage, Position, Publish, Snapshot, Ticket, WallTime,

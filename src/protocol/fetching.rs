@@ -59,11 +59,19 @@ impl Fetches {
     }
 
     /// Decided slots came: the next ones may be asked for at once.
-    pub fn answered(&mut self, _from: MemberId) {
+    pub fn answered(&mut self) {
         if let Some(asked) = self.asked.get_mut(&Want::Decided) {
             asked.last = None;
             asked.times = 0;
             asked.of.clear();
+        }
+    }
+
+    /// Somebody came who may have what nobody else had: it is asked soon, however long the others were waited for.
+    pub fn handle_link_up(&mut self, peer: &MemberId) {
+        for asked in self.asked.values_mut() {
+            asked.times = asked.times.min(1);
+            asked.of.remove(peer);
         }
     }
 }

@@ -78,14 +78,14 @@
 //! - **V4** Reasons to complain: no link to the leader; its silence for T_silence; nothing decided for T_progress although
 //!   an orderable batch is durable here and the leader was told. Time spent queueing is no reason. A complaint is
 //!   withdrawn when its reason is gone. T doubles with each view that decided nothing. A voter that stood still itself
-//!   takes its queued inputs first and starts its timers anew. T_silence is at least four times the slowest recent sync
+//!   takes its queued inputs first and counts that time for nothing. T_silence is at least four times the slowest recent sync
 //!   that the leader's heartbeats report, and those come from the leader's own loop.
 //! - **V6** The leader may use any q claims and change its choice until it sends NewView; the base is the maximum by
 //!   (epoch, view, slot). It sends NewView only when it holds the whole base chain with payload. Adoption is atomic: hold
 //!   the whole chain durably, then flip one record, the vote on the base tip. A claim never goes down. A voter that missed
 //!   NewView may vote for any proposal of its view whose whole chain it holds. Who learns a decided slot of a higher view
-//!   enters that view. A base that contradicts what is decided below its view stops the process; one already overtaken in
-//!   its own view is ignored.
+//!   enters that view. A base that contradicts what is decided below its view stops the process, and so does a decided
+//!   mark that is not of the decided chain; a base already overtaken in its own view is ignored.
 //! - **V7** (`fetching.rs`) Whoever lacks an entry or batch that was named takes it by digest from any holder. An entry
 //!   named by a vote of a view is a proposal of that view. Decided slots fetched from a peer count once they link to
 //!   one's own decided chain: they replace an undecided chain that differs, count as no vote and change no claim.
@@ -98,8 +98,9 @@
 //!
 //! - **Rot** at or below the durable decided mark is repaired from peers before the member takes part. Rot above it, or
 //!   where the newest voter record may be lost, means that the member no longer knows what it promised: under this
-//!   identity it never votes, claims or leads again. A hole in its own unordered batches is looked for at peers; if nobody
-//!   fills it, the lane ends before it, and the loss is logged.
+//!   identity it never votes, claims or leads again. A hole in its own unordered batches is looked for at peers, from when a
+//!   quorum is heard; if nobody fills it, the lane ends before it, and the loss is logged. A claim of a lower round than the
+//!   decided mark's is no base any more: its chain may be lost.
 //! - **I1** The hello carries incarnation, start nonce, highest durable vote and the last batch sealed. Whoever has heard, or
 //!   has in its log from before its own start, something higher of that identity refuses it as `stale_disk`, and it stops;
 //!   one incarnation with two nonces is refused on both. Within one start (same nonce) nothing is compared: words may
@@ -127,6 +128,8 @@ mod replay;
 mod replica;
 mod sealing;
 mod status;
+#[cfg(test)]
+mod tests;
 mod views;
 mod voting;
 

@@ -159,6 +159,22 @@ impl Output {
         Some(handed)
     }
 
+    /// Records made so far: what is said late now leaves when all of them are durable.
+    pub fn made(&self) -> u64 {
+        self.records_made
+    }
+
+    /// Whether what was said late when so many records were made has left.
+    pub fn has_left(&self, made: u64) -> bool {
+        self.records_durable >= made
+    }
+
+    /// What waits, for the disk or for company, is not said to this member any more.
+    pub fn forget(&mut self, to: &MemberId) {
+        self.waiting.retain(|waiting| waiting.outgoing.to != *to);
+        self.patient.retain(|(_, outgoing)| outgoing.to != *to);
+    }
+
     /// Whether records wait to be handed out or to become durable.
     pub fn is_pending(&self) -> bool {
         !self.handed.is_empty()

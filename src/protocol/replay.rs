@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::chain::Lack;
 use super::halt::Halt;
 use super::lanes::Logged;
 use super::model::FaultModel;
@@ -12,7 +13,8 @@ use crate::types::record::{EntryRecord, Started, Voted, Voter};
 use crate::types::statement::{Round, Tip};
 use crate::types::{Batch, BatchNumber, BatchRef, Entry, Incarnation, LaneHead, Location, Now, Record, Rule, View};
 
-/// How long peers are asked for a hole that rot left in this member's own lanes, before its lane ends there.
+/// How long peers are asked for a hole that rot left in this member's own lanes, before its lane ends there. It begins
+/// when a quorum is heard and everything that is decided by its word is here.
 const HOLE_PATIENCE: Duration = Duration::from_secs(3);
 
 /// What replaying gathers beside the replica's state.
@@ -20,14 +22,15 @@ const HOLE_PATIENCE: Duration = Duration::from_secs(3);
 pub struct Restored {
     incarnation: Incarnation,
     round: Option<(Round, Incarnation)>,
+    /// The highest decided mark.
     mark: Option<Tip>,
     rot: bool,
     /// A voter record or vote was read after the last rot: nothing newer of that kind is lost.
     voter_after_rot: bool,
     /// Rot, and no opening of a lane of this member behind it: the end of its last lane may be lost.
     own_lane_rot: bool,
-    /// Rot left a hole in the decided chain: what follows waits until peers filled it.
-    stuck: bool,
+    /// What rot took out of the decided chain: the next slots wait for it, from further back in the log or from peers.
+    lost: Option<Lack>,
     /// Batches since the last decided mark.
     unmarked: Vec<BatchRef>,
     records: u64,
@@ -63,20 +66,30 @@ impl<M: FaultModel> Replica<M> {
     }
 
     fn restore_mark(&mut self, restored: &mut Restored, tip: Tip) -> Result<(), Halt> {
-        restored.mark = Some(tip);
+        // While damage is repaired, marks below the highest one are written.
+        restored.mark = restored.mark.filter(|highest| highest.slot > tip.slot).or(Some(tip));
         self.marks.clear();
-        self.learn_mark(tip, None);
+        self.believe(tip);
         let unmarked = std::mem::take(&mut restored.unmarked);
-        if restored.stuck {
-            // The rest of the log is not to fill the memory: others' batches stay on the disk.
-            unmarked.iter().filter(|batch| batch.origin != self.me).for_each(|batch| self.lanes.forget_bytes(batch));
+        if restored.lost.as_ref().is_some_and(|lack| self.is_lacking(lack)) {
+            // The rest of the log is not to fill the memory: its batches stay on the disk.
+            unmarked.iter().for_each(|batch| self.lanes.forget_bytes(batch));
             return Ok(());
         }
         self.lacks.clear();
         self.advance()?;
         self.deliver();
-        restored.stuck = restored.rot && self.chain.decided.slot < tip.slot;
+        let stuck = restored.rot && self.chain.decided.slot < tip.slot;
+        restored.lost = self.lacks.pop().filter(|_| stuck).map(|(lack, _)| lack);
         Ok(())
+    }
+
+    fn is_lacking(&self, lack: &Lack) -> bool {
+        match lack {
+            Lack::Entry(slot, digest) => self.chain.candidate(*slot, digest).is_none(),
+            Lack::Batches(batches) => batches.iter().any(|batch| self.lanes.held(batch).is_none()),
+            Lack::Invalid(_) => false,
+        }
     }
 
     fn restore_voter(&mut self, restored: &mut Restored, voter: Voter) {
@@ -110,8 +123,8 @@ impl<M: FaultModel> Replica<M> {
         self.now = now;
         self.started = now.instant;
         self.views.leader_heard = now.instant;
-        if restored.stuck {
-            self.advance()?; // an earlier repair may stand further back in the log
+        if restored.lost.is_some() {
+            self.advance()?; // an earlier repair may stand behind the last mark
             self.deliver();
         }
         self.lane.suspect = restored.own_lane_rot && self.sabotage.upholds(Rule::H1);
@@ -124,7 +137,7 @@ impl<M: FaultModel> Replica<M> {
         }
         // Recounted after every start (V2): a full restart must not leave everybody waiting for votes long given.
         for tip in self.views.votes.values().copied().collect::<Vec<_>>() {
-            self.handle_own_vote(tip)?;
+            self.handle_own_vote(tip);
         }
         if restored.records == 0 {
             self.out.record(Record::Genesis(genesis), Handed::Other);
@@ -159,13 +172,17 @@ impl<M: FaultModel> Replica<M> {
             return lost("the newest voter record may be among what is lost".to_owned());
         }
         let Some(mark) = restored.mark else { return lost("no decided mark is left".to_owned()) };
+        // A claim of a lower round than the mark's is overtaken: of any q claims one is at or above the mark, so it is no
+        // base any more, and its chain need not be here.
         if let Some(claim) = self.views.claim
             && claim.slot > mark.slot
+            && claim.round >= mark.round
         {
             self.check_claimed_chain(claim, mark).or_else(lost)?;
         }
         if self.chain.decided.slot < mark.slot {
             self.repairing = Some(mark);
+            self.believe(mark);
         }
         Ok(())
     }
@@ -195,8 +212,8 @@ impl<M: FaultModel> Replica<M> {
         let (resumed, hole) = self.find_resumed();
         self.resumed = resumed;
         if hole || (self.lane.suspect && !self.everybody_told_our_end()) {
-            let until = *self.lane.hole_until.get_or_insert(self.now.instant + HOLE_PATIENCE);
-            if self.now.instant < until {
+            self.lane.looks_for_hole = true;
+            if !self.has_looked_for_hole() {
                 return;
             }
             tracing::error!(
@@ -207,7 +224,7 @@ impl<M: FaultModel> Replica<M> {
             );
         }
         self.lane.suspect = false;
-        self.lane.hole_until = None;
+        self.lane.looks_for_hole = false;
         self.out.ready.recall = self.lanes.forgotten();
         let head = self.lanes.head(&self.me);
         let me = self.me;
@@ -218,6 +235,14 @@ impl<M: FaultModel> Replica<M> {
         }
     }
 
+    /// Whether those who could have it were asked long enough for what is missing in this member's lanes.
+    fn has_looked_for_hole(&mut self) -> bool {
+        if !self.caught_up {
+            return false;
+        }
+        self.now.instant >= *self.lane.hole_until.get_or_insert(self.now.instant + HOLE_PATIENCE)
+    }
+
     /// Every other voter's status says that it holds nothing of this member's lanes beyond what is here.
     fn everybody_told_our_end(&self) -> bool {
         let told = |head: LaneHead| head.batch <= self.resumed.batch;
@@ -226,7 +251,7 @@ impl<M: FaultModel> Replica<M> {
 
     /// Looks again whether peers filled the hole.
     pub(crate) fn look_at_hole(&mut self) {
-        if self.lane.hole_until.is_some() {
+        if self.lane.looks_for_hole {
             self.take_part();
         }
     }

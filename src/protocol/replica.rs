@@ -65,6 +65,8 @@ pub struct Replica<M: FaultModel = Crash> {
     pub(crate) resumed: LaneHead,
     /// Decided marks above the decided slot, believed.
     pub(crate) marks: BTreeMap<Slot, Tip>,
+    /// A believed mark that is not of the chain decided here.
+    pub(crate) contradiction: Option<Tip>,
     pub(crate) fetches: Fetches,
     pub(crate) lacks: Vec<(Lack, Option<MemberId>)>,
     pub(crate) schedule: Schedule,
@@ -111,6 +113,7 @@ impl<M: FaultModel> Replica<M> {
             lane: OwnLane::default(),
             resumed: LaneHead::START,
             marks: BTreeMap::new(),
+            contradiction: None,
             fetches: Fetches::default(),
             lacks: Vec::new(),
             schedule: Schedule::default(),
@@ -194,7 +197,7 @@ impl<M: FaultModel> Replica<M> {
                 Handed::Batch(reference) => self.batch_durable(&reference, *location),
                 Handed::Entry(slot, digest) => self.chain.entry_durable(slot, &digest, *location),
                 Handed::Voter(voter) => self.handle_entered(voter),
-                Handed::Vote(tip) => self.handle_own_vote(tip)?,
+                Handed::Vote(tip) => self.handle_own_vote(tip),
                 Handed::Mark | Handed::Other => {}
             }
         }
@@ -333,8 +336,10 @@ impl<M: FaultModel> Replica<M> {
             self.views.leader_heard = self.now.instant;
         }
         self.schedule.changed = true;
+        self.fetches.handle_link_up(&id);
+        self.out.forget(&id); // V2: it is told the present state
         self.repeat_state(id, true);
-        self.learn_mark(hello.decided, Some(id));
+        self.learn_mark(hello.decided, id);
     }
 
     fn handle_link_down(&mut self, id: MemberId) {
@@ -356,7 +361,7 @@ impl<M: FaultModel> Replica<M> {
     fn handle_received(&mut self, from: MemberId, envelope: Envelope) -> Result<(), Halt> {
         let Some(peer) = self.peers.get_mut(&from).filter(|peer| peer.linked) else { return Ok(()) };
         peer.heard = Some(self.now.instant);
-        // E1: a statement counts in its own epoch and configuration only.
+        // A statement counts in its own epoch and configuration only.
         if envelope.epoch != self.configuration.epoch || envelope.configuration != self.configuration_digest {
             self.misbehaved(from, "a statement of another epoch or configuration");
             return Ok(());

@@ -48,7 +48,9 @@ pub(crate) struct OwnLane {
     deadlines: BTreeMap<(Instant, Ticket), u64>,
     awaited: BTreeMap<Ticket, Awaited>,
     tickets: BTreeMap<BatchId, Vec<Ticket>>,
-    /// A hole in what rot left of earlier lanes: until when it is looked for at peers.
+    /// There may be a hole in what rot left of earlier lanes: it is looked for at peers, and nothing is sealed.
+    pub looks_for_hole: bool,
+    /// Until when, once a quorum is heard.
     pub hole_until: Option<Instant>,
     /// Rot took something since this lane was opened: perhaps its end.
     pub suspect: bool,
@@ -122,7 +124,7 @@ impl<M: FaultModel> Replica<M> {
 
     /// Seals what has gathered. A start's first batch is sealed at once, empty if need be (rule H1).
     pub(crate) fn seal(&mut self) {
-        if self.repairing.is_some() || self.lane.hole_until.is_some() || self.disk_full.is_some() {
+        if self.repairing.is_some() || self.lane.looks_for_hole || self.disk_full.is_some() {
             return;
         }
         if !self.lane.opened {
@@ -141,8 +143,8 @@ impl<M: FaultModel> Replica<M> {
         let mut publishes: Vec<Publish> = Vec::new();
         let mut weight = limits::MESSAGE_OVERHEAD_BYTES;
         while let Some(next) = self.lane.intake.front() {
-            if !self.lane.deadlines.contains_key(&(next.deadline, next.ticket)) {
-                self.lane.intake.pop_front(); // its time was up
+            if next.deadline <= self.now.instant {
+                self.lane.intake.pop_front(); // its time is up: `expire` answers
                 continue;
             }
             weight += next.message.weight();
@@ -218,13 +220,12 @@ impl<M: FaultModel> Replica<M> {
                 if own.total - acknowledged > limits::LANE_CREDIT_BYTES.max(own.size) {
                     break;
                 }
+                let Some(batch) = self.lanes.held(&own.reference).and_then(Held::batch) else { break }; // being read back
                 pushed = own.total;
-                batches.push(own.reference);
+                batches.push(batch);
             }
-            for reference in batches {
-                if let Some(batch) = self.lanes.held(&reference).and_then(Held::batch) {
-                    self.send_early(to, PeerMessage::Batch(batch));
-                }
+            for batch in batches {
+                self.send_early(to, PeerMessage::Batch(batch));
             }
             self.peers.get_mut(&to).expect("it is linked").pushed = pushed;
         }

@@ -9,7 +9,7 @@ use super::replica::Replica;
 use crate::types::host::PeerSnapshot;
 use crate::types::peer::Status;
 use crate::types::statement::Vote;
-use crate::types::{BatchRef, Instant, LaneHead, MemberId, PeerMessage, Readiness, Role, Slot, Snapshot, View};
+use crate::types::{BatchRef, Instant, MemberId, PeerMessage, Readiness, Role, Slot, Snapshot, View};
 
 /// Status interval while a gap is known or anything of V2 is outstanding.
 const STATUS_BUSY: Duration = Duration::from_millis(100);
@@ -31,6 +31,8 @@ pub(crate) struct Schedule {
     pub proposed: BTreeMap<Slot, Instant>,
     pub voted: BTreeMap<Slot, Instant>,
     last_status: Instant,
+    /// Records made when it was said: it leaves behind them.
+    status_behind: u64,
     last_heartbeat: Option<Instant>,
     counter: u64,
 }
@@ -47,15 +49,12 @@ impl<M: FaultModel> Replica<M> {
                 self.broadcast(PeerMessage::Heartbeat { round, decided, sync_micros }, true);
             }
         }
-        if self.schedule.changed || self.now.instant >= self.schedule.last_status + self.status_interval() {
+        if self.next_status().is_some_and(|due| due <= self.now.instant) {
             self.schedule.changed = false;
+            self.schedule.status_behind = self.out.made();
             self.schedule.last_status = self.now.instant;
             self.schedule.told_leader = Some(self.now.instant);
-            let voted = std::mem::take(&mut self.schedule.voted);
-            self.schedule.voted = {
-                let mut voted = voted;
-                voted.split_off(&self.chain.decided.slot.next())
-            };
+            self.schedule.voted = self.schedule.voted.split_off(&self.chain.decided.slot.next());
             let linked: Vec<MemberId> = self.peers.iter().filter(|(_, peer)| peer.linked).map(|(id, _)| *id).collect();
             self.schedule.counter += 1;
             let status = self.status();
@@ -64,6 +63,16 @@ impl<M: FaultModel> Replica<M> {
                 self.repeat_state(to, false);
             }
         }
+    }
+
+    /// When the next status is due; none while the last one waits for the disk. Statuses are state (V2): where the disk
+    /// stands still, or is full, one is enough, and the next says the newest.
+    fn next_status(&self) -> Option<Instant> {
+        if !self.out.has_left(self.schedule.status_behind) {
+            return None;
+        }
+        let changed = self.schedule.changed.then_some(self.now.instant);
+        Some(changed.unwrap_or(self.schedule.last_status + self.status_interval()))
     }
 
     fn leads_round(&self) -> bool {
@@ -169,7 +178,7 @@ impl<M: FaultModel> Replica<M> {
         peer.status = Some(status);
         self.observe(from, round);
         self.heard_leader(from, round);
-        self.learn_mark(decided, Some(from));
+        self.learn_mark(decided, from);
         self.note_acknowledged(&from);
         if first || links_changed {
             self.note_links(from);
@@ -235,16 +244,15 @@ impl<M: FaultModel> Replica<M> {
 
     /// When [`Replica::ready`] wants to be called at the latest.
     pub fn next_timeout(&self) -> Instant {
-        let mut next =
-            if self.schedule.changed { self.now.instant } else { self.schedule.last_status + self.status_interval() };
+        // A follower looks at its timers at least as often as heartbeats come: silence is noticed in time.
+        let mut next = self.now.instant + self.timing.heartbeat;
         if self.leads_round() {
             next = next.min(self.schedule.last_heartbeat.map_or(self.now.instant, |last| last + self.timing.heartbeat));
         }
-        // A follower looks at its timers at least as often as heartbeats come: silence is noticed in time.
-        next = next.min(self.now.instant + self.timing.heartbeat);
         let publishes = self.lane.next_deadline();
         let asks = self.fetches.next_due();
-        publishes.into_iter().chain(asks).chain(self.out.next_due()).fold(next, Instant::min)
+        let patient = self.out.next_due();
+        self.next_status().into_iter().chain(publishes).chain(asks).chain(patient).fold(next, Instant::min)
     }
 
     /// How far this member's clock is ahead of the voters' median, in nanoseconds.
@@ -357,10 +365,5 @@ impl<M: FaultModel> Replica<M> {
 
     fn voted_in_round(&self) -> bool {
         self.views.claim.is_some_and(|tip| tip.round == self.views.round)
-    }
-
-    /// Where `member`'s lanes stand here by what is ordered; for charts.
-    pub fn lane_head(&self, member: &MemberId) -> LaneHead {
-        self.lanes.head(member)
     }
 }

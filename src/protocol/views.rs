@@ -114,11 +114,19 @@ impl Views {
 }
 
 impl<M: FaultModel> Replica<M> {
+    /// Whether a voter can have come to this round.
+    pub(crate) fn admits_round(&mut self, from: MemberId, round: Round) -> bool {
+        let admitted = round.view.0 <= VIEW_MAX && round.epoch == self.configuration.epoch;
+        if !admitted {
+            self.misbehaved(from, "a view that nobody can have reached");
+        }
+        admitted
+    }
+
     /// V1: one statement of a higher view by a voter opens it here; only q complaints, or the leader itself, opened it
     /// there. Returns whether the round is this member's now, or will be once its record is durable.
     pub(crate) fn observe(&mut self, from: MemberId, round: Round) -> bool {
-        if round.view.0 > VIEW_MAX || round.epoch != self.configuration.epoch {
-            self.misbehaved(from, "a view that nobody can have reached");
+        if !self.admits_round(from, round) {
             return false;
         }
         if round > self.views.target() {
@@ -209,7 +217,7 @@ impl<M: FaultModel> Replica<M> {
             self.heard_leader(from, round);
             self.views.leader_sync = sync;
         }
-        self.learn_mark(decided, Some(from));
+        self.learn_mark(decided, from);
     }
 
     pub(crate) fn heard_leader(&mut self, from: MemberId, round: Round) {
@@ -218,17 +226,18 @@ impl<M: FaultModel> Replica<M> {
         }
     }
 
-    /// V4: a member that stood still takes its queued inputs first and starts its timers anew.
+    /// V4: a member that stood still takes its queued inputs first and counts that time for nothing. It does not begin
+    /// to count at 0: where every sync takes that long, nobody would ever complain.
     pub(crate) fn notice_pause(&mut self) {
         let Some(promised) = self.schedule.promised else { return };
-        if self.now.instant.since(promised) < PAUSE {
+        let now = self.now.instant;
+        let stood_still = now.since(promised);
+        if stood_still < PAUSE {
             return;
         }
         self.counters.pauses_noticed += 1;
-        self.views.leader_heard = self.now.instant;
-        if self.views.waiting_since.is_some() {
-            self.views.waiting_since = Some(self.now.instant);
-        }
+        self.views.leader_heard = now.min(self.views.leader_heard + stood_still);
+        self.views.waiting_since = self.views.waiting_since.map(|since| now.min(since + stood_still));
     }
 
     /// V1, V3, V4: complain or resign where there is reason; enter the next view on q complaints.

@@ -70,6 +70,9 @@ impl<M: FaultModel> Replica<M> {
             return;
         }
         let tip = vote.tip;
+        if !self.admits_round(from, tip.round) {
+            return;
+        }
         let present = self.observe(from, tip.round);
         if let Some(peer) = self.peers.get_mut(&from) {
             peer.highest_vote = peer.highest_vote.max(Some(tip));
@@ -93,31 +96,37 @@ impl<M: FaultModel> Replica<M> {
     }
 
     /// An own vote is durable: it counts, and hellos tell of it.
-    pub(crate) fn handle_own_vote(&mut self, tip: Tip) -> Result<(), Halt> {
+    pub(crate) fn handle_own_vote(&mut self, tip: Tip) {
         self.views.durable_claim = self.views.durable_claim.max(Some(tip));
         self.count(self.me, tip);
-        Ok(())
     }
 
-    /// A decided mark from a peer: the crash model believes one authenticated voter.
-    pub(crate) fn learn_mark(&mut self, tip: Tip, from: Option<MemberId>) {
-        if let Some(from) = from {
-            if tip.round.epoch != self.configuration.epoch {
-                return;
-            }
-            self.observe(from, tip.round); // V6: a decided slot of a higher view opens that view
-            if let Some(peer) = self.peers.get_mut(&from)
-                && (tip.slot, tip.round) > (peer.decided.slot, peer.decided.round)
-            {
-                peer.decided = tip;
-            }
+    /// A decided mark from a peer: the crash model believes one authenticated voter. Returns whether it can be believed.
+    pub(crate) fn learn_mark(&mut self, tip: Tip, from: MemberId) -> bool {
+        if !self.admits_round(from, tip.round) {
+            return false;
+        }
+        self.observe(from, tip.round); // V6: a decided slot of a higher view opens that view
+        if let Some(peer) = self.peers.get_mut(&from)
+            && (tip.slot, tip.round) > (peer.decided.slot, peer.decided.round)
+        {
+            peer.decided = tip;
         }
         self.believe(tip);
+        true
     }
 
-    fn believe(&mut self, tip: Tip) {
+    /// What a believed mark says is decided.
+    pub(crate) fn believe(&mut self, tip: Tip) {
+        if self.chain.digest_at(tip.slot).is_some_and(|decided| decided != tip.digest) {
+            self.contradiction = Some(tip);
+        }
         if tip.slot < self.chain.decided.slot || tip.slot == Slot(0) {
             return;
+        }
+        if self.marks.last_key_value().is_none_or(|(known, _)| *known < tip.slot) && tip.slot > self.chain.decided.slot
+        {
+            self.views.waiting_since = None; // V4: something is decided, though it is not here yet
         }
         let known = self.marks.entry(tip.slot).or_insert(tip);
         if tip.round > known.round && tip.digest == known.digest {
@@ -130,6 +139,9 @@ impl<M: FaultModel> Replica<M> {
 
     /// Decides whatever the believed marks and the held entries and payload allow.
     pub(crate) fn advance(&mut self) -> Result<(), Halt> {
+        if let Some(said) = self.contradiction {
+            return Err(Halt::Diverged { said, here: self.chain.decided });
+        }
         if self.disk_full.is_some() {
             return Ok(()); // what is decided could not be made durable here
         }
@@ -293,6 +305,9 @@ impl<M: FaultModel> Replica<M> {
             let leader = self.configuration.leader(round.view);
             match base {
                 Some(tip) if tip.slot > self.chain.decided.slot => {
+                    if let Err(Lack::Invalid(_)) = self.chain.path(tip.slot, &tip.digest) {
+                        return Err(Halt::Diverged { said: tip, here: self.chain.decided });
+                    }
                     let mut vote = self.votable(round, tip.slot, tip.digest, leader);
                     if vote.is_none() && !self.sabotage.upholds(Rule::V6Adoption) {
                         vote = Some(Tip { round, slot: tip.slot, digest: tip.digest }); // the flip before the chain
@@ -421,12 +436,11 @@ impl<M: FaultModel> Replica<M> {
     /// Decided slots from a peer's log, from low to high (V7): they count once they link to our own decided chain, replace
     /// an undecided chain that differs, count as no vote and change no claim.
     pub(crate) fn handle_decided(&mut self, from: MemberId, mark: Tip, slots: Vec<DecidedSlot>) -> Result<(), Halt> {
-        self.fetches.answered(from);
+        self.fetches.answered();
         let believed = M::believes(&PeerMessage::Decided { mark, slots: Vec::new() }, 1);
-        if !believed || self.disk_full.is_some() {
+        if !believed || self.disk_full.is_some() || !self.learn_mark(mark, from) {
             return Ok(());
         }
-        self.learn_mark(mark, Some(from));
         for DecidedSlot { entry, batches } in slots {
             let due = entry.slot == self.chain.decided.slot.next() && entry.slot <= mark.slot;
             if !due || entry.parent != self.chain.decided.digest {
@@ -439,9 +453,8 @@ impl<M: FaultModel> Replica<M> {
                 self.lanes.admit(batch, Logged::No, true);
             }
             let Some(digest) = self.keep_entry(&entry) else { break };
-            if let Some(lack) = self.decide_path(&[(entry.slot, digest)], mark.round)? {
-                self.lacks.push((lack, Some(from)));
-                break;
+            if self.decide_path(&[(entry.slot, digest)], mark.round)?.is_some() {
+                break; // its payload did not come along
             }
             self.counters.slots_by_catchup += 1;
         }

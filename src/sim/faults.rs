@@ -378,8 +378,8 @@ impl World {
         let bytes = HEAD_BYTES + u64::from(location.length) + CHECKSUM_BYTES;
         let offset = first + self.random.below(bytes);
         self.stage.chart.note(self.now, member, format!("a bit turns at {}/{offset}", location.segment));
+        self.rotten[member].get_or_insert_default().strike(&self.stage, member, &location);
         self.stage.nodes[member].files.flip_bit(&format!("{:020}.wal", location.segment), offset);
-        self.rotten[member] = Some(self.stage.nodes[member].starts);
         let delay = self.downtime();
         self.restart_after(member, delay);
     }

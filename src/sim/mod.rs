@@ -13,7 +13,7 @@
 //! | `network` | sessions, latency, loss, doubling, silence |
 //! | `check/` | what must hold |
 //! | `stage` | members and checkers together |
-//! | `plan` `faults` `links` `processes` `world` | the random world |
+//! | `plan` `faults` `damage` `links` `processes` `world` | the random world |
 //! | `chart` `coverage` | what a failure prints; what really happened |
 //! | `campaign` `sabotage` `command` | many seeds; rules switched off; the command |
 //! | `scenario/` | the world played by a script with recorded output |
@@ -24,6 +24,7 @@ pub mod check;
 pub mod clock;
 pub mod command;
 pub mod coverage;
+mod damage;
 mod disk;
 mod faults;
 pub mod group;

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::check::Violation;
 use super::clock::Moment;
+use super::damage::Damage;
 use super::node::{Ending, Stopped};
 use super::stage::{Act, Scene, count_death, tear};
 use super::world::{Course, Event, Verdict, World};
@@ -23,6 +24,7 @@ impl World {
         self.stage.coverage.crashes_inside_start += u64::from(matches!(scene.ending, Ending::Died));
         self.play(member, scene)?;
         if self.stage.nodes[member].runs() {
+            self.rotten[member].iter_mut().for_each(Damage::survived);
             for peer in (0..self.size()).filter(|peer| *peer != member) {
                 self.want_link(member, peer, Duration::from_millis(1));
             }
@@ -94,7 +96,7 @@ impl World {
             return Ok(());
         }
         let text = format!("member {} {stopped}", member + 1);
-        if self.rotten[member].is_some() && stopped.is_rot() {
+        if stopped.is_rot() && self.rotten[member].as_ref().is_some_and(Damage::may_end) {
             self.stage.coverage.rot_fatal += 1;
             self.unlink(member);
             self.stage.end(member, self.now, stopped.to_string());

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::check::{self, Violation};
 use super::clock::Moment;
+use super::damage::Damage;
 use super::group::Group;
 use super::network::{Network, Packet};
 use super::node::{Life, Settings};
@@ -14,7 +15,7 @@ use super::random::Random;
 use super::shell::Death;
 use super::stage::Stage;
 use crate::driver::Serve;
-use crate::types::{Ack, Outcome, Readiness, Round, Sabotage, Ticket};
+use crate::types::{Ack, MessageId, Outcome, Readiness, Round, Sabotage, Ticket};
 
 /// Something that is going to happen.
 #[derive(Debug)]
@@ -108,8 +109,8 @@ pub struct World {
     pub(super) healed: bool,
     /// Pairs that cannot link now, by how many faults.
     pub(super) barred: Vec<u32>,
-    /// Members whose log was damaged, in which of their starts.
-    pub(super) rotten: Vec<Option<u64>>,
+    /// Members whose log was damaged, and what that excuses.
+    pub(super) rotten: Vec<Option<Damage>>,
     pub(super) disk_full: Vec<bool>,
     pub(super) draining: Vec<bool>,
     pub(super) starting: Vec<bool>,
@@ -185,7 +186,7 @@ impl World {
             network: Network::new(size, plan.manner),
             healed: false,
             barred: vec![0; size * size],
-            rotten: vec![None; size],
+            rotten: (0..size).map(|_| None).collect(),
             disk_full: vec![false; size],
             draining: vec![false; size],
             starting: vec![false; size],
@@ -384,8 +385,9 @@ impl World {
     fn unfinished(&self) -> Vec<String> {
         let ended = |member: usize| matches!(self.stage.nodes[member].life, Life::Ended(_));
         let live: Vec<usize> = (0..self.size()).filter(|member| !ended(*member)).collect();
-        let lost =
-            |member: usize, start: u64| ended(member) || self.rotten[member].is_some_and(|rotten| start <= rotten);
+        let lost = |member: usize, id: &MessageId| {
+            ended(member) || self.rotten[member].as_ref().is_some_and(|damage| damage.excuses(id))
+        };
         let (sequence, promises) = (&self.stage.sequence, &self.stage.promises);
         let mut missing = check::unfinished(self.now, &live, lost, sequence, promises);
         for member in &live {

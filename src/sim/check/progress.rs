@@ -2,13 +2,14 @@
 
 use super::{Promises, Sequence};
 use crate::sim::clock::Moment;
+use crate::types::MessageId;
 
-/// What is still missing before the group can be called healed; empty when nothing is. `live` members run; what a
-/// member accepted in a start for which `lost` is true is gone with its disk.
+/// What is still missing before the group can be called healed; empty when nothing is. `live` members run; messages of a
+/// member for which `lost` is true are gone with its disk.
 pub fn unfinished(
     now: Moment,
     live: &[usize],
-    lost: impl Fn(usize, u64) -> bool,
+    lost: impl Fn(usize, &MessageId) -> bool,
     sequence: &Sequence,
     promises: &Promises,
 ) -> Vec<String> {

@@ -178,14 +178,15 @@ impl Promises {
         Ok(())
     }
 
-    /// Every publish that was promised a place and has none, or waits for an answer long after its deadline. What a
-    /// member accepted in a start for which `lost` is true is gone with its disk.
-    pub fn broken(&self, now: Moment, lost: impl Fn(usize, u64) -> bool) -> Vec<String> {
+    /// Every publish that was promised a place and has none, or waits for an answer long after its deadline. Messages of a
+    /// member for which `lost` is true are gone with its disk.
+    pub fn broken(&self, now: Moment, lost: impl Fn(usize, &MessageId) -> bool) -> Vec<String> {
         let mut broken = Vec::new();
-        for (index, publish) in self.all.iter().enumerate().filter(|(_, publish)| !lost(publish.member, publish.start))
-        {
-            let accepted = matches!(publish.fate, Fate::Answered(Outcome::Accepted { .. } | Outcome::Ordered { .. }));
-            if accepted && publish.position.is_none() {
+        for (index, publish) in self.all.iter().enumerate() {
+            if let Fate::Answered(Outcome::Accepted { id } | Outcome::Ordered { id, .. }) = &publish.fate
+                && publish.position.is_none()
+                && !lost(publish.member, id)
+            {
                 broken.push(format!("publish {index} at member {} was acknowledged", publish.member + 1));
             }
             if publish.fate == Fate::Waiting && publish.deadline < now {

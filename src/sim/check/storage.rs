@@ -13,6 +13,8 @@ pub struct Storage {
     /// First and last message number of each own or foreign batch, by its origin, incarnation and first message.
     messages: BTreeMap<MessageId, u64>,
     records: Vec<Placed>,
+    /// How many records there were at each end of a turn, or of a segment.
+    turns: BTreeSet<usize>,
     /// Records up to the last mark.
     marked: usize,
     /// Records that a later mark or header proves to be synced.
@@ -98,6 +100,12 @@ impl Storage {
         &self.records[..self.proven]
     }
 
+    /// The number of the first record behind the turn that record number `index` belongs to: damage is read over up to
+    /// there.
+    pub fn turn_end(&self, index: usize) -> usize {
+        self.turns.range(index + 1..).next().copied().unwrap_or(self.records.len())
+    }
+
     /// The batch whose bytes are at this place.
     pub fn batch_at(&self, location: &Location) -> Option<&BatchRef> {
         self.batches.get(location)
@@ -141,6 +149,7 @@ impl Storage {
         self.read_frames(&name, found)?;
         self.marked = self.records.len();
         self.proven = self.records.len();
+        self.turns.insert(self.marked);
         Ok(())
     }
 
@@ -184,6 +193,7 @@ impl Storage {
         for mark in marks {
             self.proven = self.marked;
             self.marked = before + mark;
+            self.turns.insert(self.marked);
         }
         Ok(())
     }
