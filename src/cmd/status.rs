@@ -43,11 +43,11 @@ fn text(status: &Value) -> String {
 }
 
 fn peers(status: &Value) -> String {
-    let heading = ["PEER", "LINK", "BACK", "HEARD MS", "ROUND TRIP MS", "SLOT", "BEHIND"].map(str::to_owned).to_vec();
+    let heading = ["PEER", "LINK", "BACK", "HEARD MS", "ROUND TRIP MS", "SLOT", "BEHIND"];
     let links = status["links"]["peers"].as_array().cloned().unwrap_or_default();
     let row = |peer: &Value| {
         let link = links.iter().find(|link| link["member"] == peer["member"]).unwrap_or(&Value::Null);
-        vec![
+        [
             cell(&peer["name"]),
             up(&peer["linked"]),
             up(&peer["links_back"]),
@@ -58,7 +58,7 @@ fn peers(status: &Value) -> String {
         ]
     };
     let rows = status["peers"].as_array().into_iter().flatten().map(row);
-    table(&std::iter::once(heading).chain(rows).collect::<Vec<_>>())
+    table(heading, rows)
 }
 
 /// A value for people: text without quotes, nothing as a dash.
