@@ -51,6 +51,8 @@ pub const INTAKE_BYTES: u64 = 64 << 20;
 pub const INPUTS_PER_TURN: usize = 4096;
 /// Bytes of inputs that adapters may have queued before they wait.
 pub const INBOX_BYTES: usize = 64 << 20;
+/// Requests of peers for decided slots that wait to be read from the log; further ones are dropped (and repeated).
+pub const CATCHUP_REQUESTS: usize = 64;
 
 /// Bytes of entries and batches in one answer of a catch-up. A single slot may exceed it: slots are not split.
 pub const CATCHUP_BYTES: u64 = 1 << 20;
@@ -103,6 +105,8 @@ pub const PING_INTERVAL: Duration = Duration::from_secs(1);
 /// A link whose pings are not answered for this long is closed.
 pub const LINK_SILENCE_MAX: Duration = Duration::from_secs(4);
 
+/// Segments that one reader of the log keeps open.
+pub const READER_FILES: usize = 64;
 /// Recently delivered batches kept in memory for subscribers.
 pub const DELIVERY_RING_BYTES: usize = 32 << 20;
 /// One read from the log on behalf of a subscriber.
