@@ -45,8 +45,6 @@ pub(super) struct Link {
     pub hello: Hello,
     intake: Intake,
     state: Mutex<State>,
-    /// Whether the driver has taken `LinkUp`.
-    known: Arc<AtomicBool>,
     urgent: Queue,
     bulk: Queue,
     /// Bytes of pieces that may still be sent before the peer reports some as consumed.
@@ -72,15 +70,6 @@ enum State {
     },
 }
 
-/// Goes with `LinkUp`; given back when the driver has taken it.
-struct Known(Arc<AtomicBool>);
-
-impl Drop for Known {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Release);
-    }
-}
-
 impl Link {
     pub fn new(peer: Arc<Peer>, connection: ConnectionId, hello: Hello, intake: Intake) -> Link {
         Link {
@@ -89,7 +78,6 @@ impl Link {
             hello,
             intake,
             state: Mutex::new(State::Waiting),
-            known: Arc::default(),
             urgent: Queue::new(limits::URGENT_QUEUE_BYTES),
             bulk: Queue::new(limits::BULK_QUEUE_BYTES),
             window: Semaphore::new(limits::BULK_WINDOW_BYTES),
@@ -108,7 +96,7 @@ impl Link {
         self.peer.counters.links.add(1);
         let input = Input::LinkUp { peer: self.peer.member, hello: self.hello.clone() };
         // A driver that has ended needs no news; the mesh is about to be stopped.
-        let _ = self.intake.inbox.push(input, Some(Box::new(Known(self.known.clone()))));
+        let _ = self.intake.inbox.push(input, None);
     }
 
     /// Tells the driver that the link is down, if it was up. Nothing is received on it from here on.
@@ -126,11 +114,6 @@ impl Link {
 
     pub fn is_up(&self) -> bool {
         matches!(*self.state(), State::Up { .. })
-    }
-
-    /// Whether the driver has heard of it. What it says of its peer before is about the link before.
-    pub fn is_known(&self) -> bool {
-        self.known.load(Ordering::Acquire)
     }
 
     /// When it came up, if it did.

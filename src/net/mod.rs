@@ -42,8 +42,8 @@ use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 pub use figures::{MeshFigures, PeerFigures, reason};
 
 use crate::driver::inbox::InboxSender;
-use crate::types::MemberId;
 use crate::types::peer::{Envelope, Hello, Refusal};
+use crate::types::{MemberId, StartNonce};
 use figures::Totals;
 use link::Intake;
 use peer::Peer;
@@ -123,7 +123,7 @@ struct Shared {
 
 /// What a handle asks of the switchboard.
 enum Command {
-    Refuse { peer: MemberId, refusal: Refusal },
+    Refuse { peer: MemberId, nonce: StartNonce, refusal: Refusal },
     Dial { peer: MemberId },
     Stop { reply: oneshot::Sender<()> },
 }
@@ -168,9 +168,10 @@ impl Mesh {
         }
     }
 
-    /// Tells a member why it is refused and closes its link, if there is one. It may come again, after a pause.
-    pub fn refuse(&self, peer: MemberId, refusal: Refusal) {
-        self.command(Command::Refuse { peer, refusal });
+    /// Tells a member's process of that nonce why it is refused and closes its link, if it has one. It may come again,
+    /// after a pause. Another process of the member keeps its link.
+    pub fn refuse(&self, peer: MemberId, nonce: StartNonce, refusal: Refusal) {
+        self.command(Command::Refuse { peer, nonce, refusal });
     }
 
     /// What is known and counted at this moment.

@@ -27,7 +27,7 @@ use super::transport::{Behaviour, BehaviourEvent};
 use super::{Command, Shared};
 use crate::driver::Input;
 use crate::types::peer::{Hello, Refusal};
-use crate::types::{MemberId, limits};
+use crate::types::{MemberId, StartNonce, limits};
 
 /// Silence is looked for this often.
 const ROUND: Duration = Duration::from_millis(500);
@@ -137,7 +137,7 @@ impl Switchboard {
     fn handle_command(&mut self, command: Option<Command>) -> ControlFlow<()> {
         match command {
             None => return ControlFlow::Break(()),
-            Some(Command::Refuse { peer, refusal }) => self.refuse_link(peer, refusal),
+            Some(Command::Refuse { peer, nonce, refusal }) => self.refuse_process(peer, nonce, refusal),
             Some(Command::Dial { peer }) => {
                 if let Some(dialling) = self.dialling.get_mut(&peer) {
                     dialling.due = Instant::now();
@@ -388,10 +388,10 @@ impl Switchboard {
         }
     }
 
-    fn refuse_link(&mut self, peer: MemberId, refusal: Refusal) {
+    /// The driver refuses a process. Its verdict comes late: the link may be another process's by now.
+    fn refuse_process(&self, peer: MemberId, nonce: StartNonce, refusal: Refusal) {
         let link = self.shared.peers.get(&peer).and_then(|peer| peer.link());
-        // A link that the driver has not heard of is not the one it judged: perhaps the right process has come back.
-        if let Some(link) = link.filter(|link| link.is_known()) {
+        if let Some(link) = link.filter(|link| link.hello.nonce == nonce) {
             link.take_down();
             link.refuse(refusal);
         }

@@ -399,7 +399,7 @@ async fn a_refused_member_comes_back_when_it_is_mended() {
 async fn the_drivers_refusal_reaches_the_peer() {
     let (mut one, mut two) = pair().await;
     let refusal = Refusal::StaleDisk { says: "vote 3".into(), said: "vote 9".into() };
-    one.mesh.refuse(two.id, refusal.clone());
+    one.mesh.refuse(two.id, hello(2).nonce, refusal.clone());
     one.expect_down(two.id);
     match two.next() {
         Input::LinkDown { .. } => assert_eq!(two.expect_refusal(one.id), refusal),
@@ -410,6 +410,32 @@ async fn the_drivers_refusal_reaches_the_peer() {
         other => panic!("expected a refusal, got {other:?}"),
     }
     until("counted", || counted(&one, "stale_disk").0 && counted(&two, "stale_disk").1).await;
+}
+
+/// The driver judges late: the process that it refuses has made room for the right one.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refusal_spares_the_process_that_came_instead() {
+    for (goes, stays) in [(0, 1), (1, 0)] {
+        let keys = keypairs::<2>();
+        let members = group(&keys);
+        let mut one = Member::start(keys[stays].clone(), &members, hello(1)).await;
+        let older = Member::start(keys[goes].clone(), &members, hello(4)).await;
+        older.meet(&one);
+        assert_eq!(one.expect_up(older.id), hello(4));
+        let mut newer = Member::start(keys[goes].clone(), &members, hello(6)).await;
+        newer.meet(&one);
+        one.expect_down(older.id);
+        assert_eq!(one.expect_up(older.id), hello(6));
+        newer.expect_up(one.id);
+        let refusal = Refusal::StaleDisk { says: "incarnation 4".into(), said: "incarnation 5".into() };
+        one.mesh.refuse(newer.id, hello(4).nonce, refusal);
+        one.mesh.send(newer.id, &urgent(1));
+        // Commands are taken in their order: when it has stopped, it has judged the refusal.
+        one.mesh.clone().stop().await;
+        newer.expect_message(one.id);
+        newer.expect_down(one.id);
+        assert_eq!(counted(&newer, "stale_disk"), (false, false), "nobody refused it");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -285,7 +285,7 @@ impl<M: FaultModel> Replica<M> {
     fn handle_link_up(&mut self, id: MemberId, hello: Hello) {
         let lane_head = self.heads_at_start.get(&id).copied().unwrap_or(LaneHead::START);
         let Some(peer) = self.peers.get_mut(&id) else {
-            self.out.ready.refuse.push((id, Refusal::NotAMember(id)));
+            self.out.ready.refuse.push((id, hello.nonce, Refusal::NotAMember(id)));
             return;
         };
         if let Some(refusal) = judge_hello(&id, &hello, peer, lane_head) {
@@ -295,7 +295,7 @@ impl<M: FaultModel> Replica<M> {
                 peer.status = None;
             }
             self.counters.refusals += 1;
-            self.out.ready.refuse.push((id, refusal));
+            self.out.ready.refuse.push((id, hello.nonce, refusal));
             return;
         }
         peer.linked = true;
@@ -323,8 +323,8 @@ impl<M: FaultModel> Replica<M> {
         }
     }
 
-    fn handle_refused(&mut self, peer: MemberId, reason: Refusal) -> Result<(), Halt> {
-        self.handle_link_down(peer);
+    fn handle_refused(&self, peer: MemberId, reason: Refusal) -> Result<(), Halt> {
+        // Whether a link is down is told by itself: what was refused may be another connection than the link.
         match reason {
             Refusal::StaleDisk { .. } | Refusal::TwoProcesses(_) => Err(Halt::RefusedAsStale { peer, refusal: reason }),
             _ => Ok(()),
