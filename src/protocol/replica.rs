@@ -455,7 +455,8 @@ fn below(sealed: &LaneHead, known: &LaneHead) -> bool {
     sealed.batch < known.batch || (sealed.batch == known.batch && sealed.digest != known.digest)
 }
 
-/// Rule I1: whether a hello is below what this identity has said before.
+/// Rule I1: whether a hello is below what this identity has said before. Two processes that come at the same time meet
+/// earlier, in `net/choice.rs` (`between`), which knows nothing but the two hellos.
 fn judge_hello(id: &MemberId, hello: &Hello, peer: &Peer, lane_head: LaneHead) -> Option<Refusal> {
     if peer.disputed == Some(hello.incarnation) {
         return Some(Refusal::TwoProcesses(*id));
