@@ -90,11 +90,10 @@ pub fn run(arguments: &BenchArguments, output: Output) -> Result<(), Failure> {
         .map(|row| json!({ "name": row.name, "value": row.value, "unit": row.unit, "aim": row.aim }))
         .collect();
     output.print(&document, || {
-        let heading = ["FIGURE", "VALUE", "UNIT", "AIM"].map(str::to_owned).to_vec();
         let lines = rows
             .iter()
-            .map(|row| vec![row.name.to_owned(), format!("{:.2}", row.value), row.unit.to_owned(), row.aim.to_owned()]);
-        table(&std::iter::once(heading).chain(lines).collect::<Vec<_>>())
+            .map(|row| [row.name.to_owned(), format!("{:.2}", row.value), row.unit.to_owned(), row.aim.to_owned()]);
+        table(["FIGURE", "VALUE", "UNIT", "AIM"], lines)
     });
     Ok(())
 }

@@ -71,11 +71,10 @@ fn show(arguments: &SettingsArguments, output: Output) -> Result<(), Failure> {
         })
         .collect();
     output.print(&Value::from(document), || {
-        let heading = ["SETTING", "VALUE", "FROM"].map(str::to_owned).to_vec();
         let rows = values
             .iter()
-            .map(|(setting, given)| vec![setting.key.to_owned(), given.text.clone(), given.origin.to_string()]);
-        super::output::table(&std::iter::once(heading).chain(rows).collect::<Vec<_>>())
+            .map(|(setting, given)| [setting.key.to_owned(), given.text.clone(), given.origin.to_string()]);
+        super::output::table(["SETTING", "VALUE", "FROM"], rows)
     });
     Mistakes::unless(gathered.layers.mistakes().to_vec(), || ()).map_err(Failure::usage)
 }

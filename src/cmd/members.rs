@@ -19,7 +19,7 @@ fn text(document: &Value) -> String {
     let heading = ["NAME", "MEMBER", "ROLE", "LINK", "HEARD MS", "INCARNATION", "SLOT", "BEHIND", "ADDRESSES"];
     let row = |member: &Value| {
         let own = member["self"].as_bool() == Some(true);
-        vec![
+        [
             cell(&member["name"]),
             cell(&member["member"]).chars().take(8).collect(),
             cell(&member["role"]),
@@ -32,6 +32,5 @@ fn text(document: &Value) -> String {
         ]
     };
     let rows = document["members"].as_array().into_iter().flatten().map(row);
-    let heading = heading.map(str::to_owned).to_vec();
-    table(&std::iter::once(heading).chain(rows).collect::<Vec<_>>())
+    table(heading, rows)
 }

@@ -30,13 +30,16 @@ pub fn print_line(line: &str) {
     }
 }
 
-/// Columns of equal width, the first row being the heading.
-pub fn table(rows: &[Vec<String>]) -> String {
-    let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
-    let width = |column: usize| rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max();
-    let widths: Vec<usize> = (0..columns).map(|column| width(column).unwrap_or(0)).collect();
-    let line = |row: &Vec<String>| {
-        let cells = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}"));
+/// Columns of equal width, one for each word of the heading. Every row has as many cells.
+pub fn table<const COLUMNS: usize>(
+    heading: [&str; COLUMNS],
+    rows: impl IntoIterator<Item = [String; COLUMNS]>,
+) -> String {
+    let rows: Vec<[String; COLUMNS]> = std::iter::once(heading.map(str::to_owned)).chain(rows).collect();
+    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
+    let widths: [usize; COLUMNS] = std::array::from_fn(width);
+    let line = |row: &[String; COLUMNS]| {
+        let cells = row.iter().zip(widths).map(|(cell, width)| format!("{cell:<width$}"));
         cells.collect::<Vec<_>>().join("  ").trim_end().to_owned() + "\n"
     };
     rows.iter().map(line).collect()
@@ -48,8 +51,8 @@ mod tests {
 
     #[test]
     fn columns_line_up() {
-        let rows = [["NAME", "ROLE"], ["n1", "leader"], ["northern", "x"]];
-        let rows: Vec<Vec<String>> = rows.iter().map(|row| row.iter().map(|cell| cell.to_string()).collect()).collect();
-        assert_eq!(table(&rows), "NAME      ROLE\nn1        leader\nnorthern  x\n");
+        let rows = [["n1", "leader"], ["northern", "x"]].map(|row| row.map(str::to_owned));
+        assert_eq!(table(["NAME", "ROLE"], rows), "NAME      ROLE\nn1        leader\nnorthern  x\n");
+        assert_eq!(table(["NAME", "ROLE"], []), "NAME  ROLE\n");
     }
 }

@@ -39,15 +39,15 @@ fn text(status: &Value) -> String {
         ),
     ];
     let facts: String = facts.iter().map(|(name, value)| format!("{name:<8}{value}\n")).collect();
-    format!("{facts}\n{}", peers(status))
+    format!("{facts}\n{}{}", peers(status), troubles(status))
 }
 
 fn peers(status: &Value) -> String {
-    let heading = ["PEER", "LINK", "BACK", "HEARD MS", "ROUND TRIP MS", "SLOT", "BEHIND"].map(str::to_owned).to_vec();
+    let heading = ["PEER", "LINK", "BACK", "HEARD MS", "ROUND TRIP MS", "SLOT", "BEHIND"];
     let links = status["links"]["peers"].as_array().cloned().unwrap_or_default();
     let row = |peer: &Value| {
         let link = links.iter().find(|link| link["member"] == peer["member"]).unwrap_or(&Value::Null);
-        vec![
+        [
             cell(&peer["name"]),
             up(&peer["linked"]),
             up(&peer["links_back"]),
@@ -58,7 +58,14 @@ fn peers(status: &Value) -> String {
         ]
     };
     let rows = status["peers"].as_array().into_iter().flatten().map(row);
-    table(&std::iter::once(heading).chain(rows).collect::<Vec<_>>())
+    table(heading, rows)
+}
+
+/// What was in the way of links, a line each; empty if nothing was.
+fn troubles(status: &Value) -> String {
+    let links = status["links"]["peers"].as_array().into_iter().flatten();
+    let troubled = links.filter(|link| !link["trouble"].is_null());
+    troubled.map(|link| format!("trouble with {}: {}\n", cell(&link["name"]), cell(&link["trouble"]))).collect()
 }
 
 /// A value for people: text without quotes, nothing as a dash.
@@ -77,4 +84,25 @@ pub fn up(value: &Value) -> String {
 
 fn words(values: &Value, separator: &str) -> String {
     values.as_array().into_iter().flatten().map(cell).collect::<Vec<_>>().join(separator)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn what_is_in_the_way_of_a_link_is_told() {
+        let status = |trouble: Value| {
+            json!({
+                "ready": true,
+                "peers": [{"name": "n2", "member": "a7", "linked": false}],
+                "links": {"peers": [{"name": "n2", "member": "a7", "trouble": trouble}]},
+            })
+        };
+        let told = text(&status("refuses us: stale_disk".into()));
+        assert!(told.ends_with("\ntrouble with n2: refuses us: stale_disk\n"), "{told}");
+        assert!(!text(&status(Value::Null)).contains("trouble"));
+    }
 }

@@ -50,6 +50,20 @@ pub enum Frame {
     },
 }
 
+impl Frame {
+    /// A word for logs and refusals.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Frame::Hello(_) => "hello",
+            Frame::Refusal(_) => "refusal",
+            Frame::Ready => "ready",
+            Frame::Message(_) => "message",
+            Frame::Consumed(_) => "consumed",
+            Frame::Piece { .. } => "piece",
+        }
+    }
+}
+
 /// The peer sent what is no frame. Nothing more can be read from the stream.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BadFrame {

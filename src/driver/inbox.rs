@@ -33,7 +33,8 @@ pub fn inbox() -> (InboxSender, Inbox) {
 }
 
 impl InboxSender {
-    /// Queues an input. Inputs that carry bytes of others come with a credit for them; link events come without.
+    /// Queues an input. Inputs that carry bytes of others come with a credit for them; link events come
+    /// without: they are small, and a connection has a few of them at most.
     pub fn push(&self, input: Input, credit: Option<Credit>) -> Result<(), DriverEnded> {
         self.queue.send((input, credit)).map_err(|_| DriverEnded)
     }

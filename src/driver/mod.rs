@@ -240,8 +240,8 @@ impl<O: Outside, F: wal::Files> Driver<O, F> {
                 Err(error) => tracing::error!(%error, "a batch cannot be read back from the log"),
             }
         }
-        for (peer, reason) in refuse {
-            self.outside.refuse(peer, reason);
+        for (peer, nonce, reason) in refuse {
+            self.outside.refuse(peer, nonce, reason);
         }
         if !records.is_empty() {
             let due = now + self.patience(haste);

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 pub use crate::types::input::{Input, Serve, ServeSlot};
 use crate::types::peer::{Envelope, Hello, Refusal};
-use crate::types::{Delivered, Instant, MemberId, Now, Outcome, Snapshot, Ticket};
+use crate::types::{Delivered, Instant, MemberId, Now, Outcome, Snapshot, StartNonce, Ticket};
 
 /// What the driver needs. Every call returns at once but [`Outside::inputs`] with a wait.
 pub trait Outside {
@@ -19,8 +19,9 @@ pub trait Outside {
     /// Sends messages to members; what cannot be queued is dropped, the status exchange repairs it.
     fn send(&mut self, to: MemberId, envelope: Arc<Envelope>);
 
-    /// Closes the links to a member, telling it why.
-    fn refuse(&mut self, peer: MemberId, reason: Refusal);
+    /// Closes the link to a member's process of that nonce, telling it why. Another process of the member, which may have
+    /// come in its place meanwhile, is left alone: it was not the one judged.
+    fn refuse(&mut self, peer: MemberId, nonce: StartNonce, reason: Refusal);
 
     /// What the hello of new links says from now on.
     fn hello(&mut self, hello: Hello);

@@ -27,6 +27,7 @@ struct Shell {
     wires: Rc<RefCell<Wires>>,
     delivered: Vec<Delivered>,
     outcomes: Vec<(Ticket, Outcome)>,
+    refused: Vec<(MemberId, StartNonce)>,
     snapshot: Option<Snapshot>,
 }
 
@@ -49,8 +50,8 @@ impl Outside for Shell {
         }
     }
 
-    fn refuse(&mut self, peer: MemberId, reason: Refusal) {
-        panic!("{} is refused: {reason}", peer.short());
+    fn refuse(&mut self, peer: MemberId, nonce: StartNonce, _: Refusal) {
+        self.refused.push((peer, nonce));
     }
 
     fn hello(&mut self, hello: Hello) {
@@ -124,8 +125,14 @@ impl Group {
     fn start(&mut self, index: usize) {
         self.starts += 1;
         let me = self.genesis.members[index].id;
-        let shell =
-            Shell { me, wires: self.wires.clone(), delivered: Vec::new(), outcomes: Vec::new(), snapshot: None };
+        let shell = Shell {
+            me,
+            wires: self.wires.clone(),
+            delivered: Vec::new(),
+            outcomes: Vec::new(),
+            refused: Vec::new(),
+            snapshot: None,
+        };
         let start = Start {
             genesis: self.genesis.clone(),
             member: me,
@@ -186,6 +193,7 @@ impl Group {
 
     fn sequence(&self, index: usize) -> Vec<(Position, String)> {
         let member = self.members[index].as_ref().unwrap();
+        assert!(member.outside().refused.is_empty(), "nobody refuses a member of its group");
         let batches = &member.outside().delivered;
         batches.iter().map(|batch| (batch.first, batch.header.message_id(0).to_string())).collect()
     }
@@ -240,4 +248,42 @@ fn all_restart_at_once_and_go_on() {
     assert_eq!(group.sequence(0), group.sequence(1));
     assert_eq!(group.sequence(0), group.sequence(2));
     assert!(group.sequence(0).len() >= 3);
+}
+
+/// A peer may refuse one connection late, while another one is the link.
+#[test]
+fn a_refusal_that_is_not_final_takes_no_link_down() {
+    let mut group = Group::new(3);
+    group.pass(50);
+    let [me, peer] = [0, 1].map(|index| group.genesis.members[index].id);
+    let reason = Refusal::Configuration { epoch: crate::types::Epoch(0) };
+    group.wires.borrow_mut().queues.get_mut(&me).unwrap().push_back(Input::Refused { peer, reason });
+    group.pass(50);
+    let snapshot = group.members[0].as_ref().unwrap().outside().snapshot.clone().unwrap();
+    assert!(snapshot.peers.iter().all(|peer| peer.linked), "{:?}", snapshot.peers);
+}
+
+/// An old process and the right one are judged in one turn: the refusal names the old one.
+#[test]
+fn a_refusal_names_the_process_that_was_judged() {
+    let mut group = Group::new(3);
+    group.pass(50);
+    let [me, peer] = [0, 1].map(|index| group.genesis.members[index].id);
+    let known = group.wires.borrow().hellos[&peer].clone();
+    let process = |incarnation: u64, nonce: u64| Hello {
+        incarnation: crate::types::Incarnation(incarnation),
+        nonce: StartNonce(nonce),
+        ..known.clone()
+    };
+    let links = [process(7, 70), process(6, 60), process(8, 80)];
+    for hello in links {
+        let mut wires = group.wires.borrow_mut();
+        let queue = wires.queues.get_mut(&me).unwrap();
+        queue.extend([Input::LinkDown { peer }, Input::LinkUp { peer, hello }]);
+    }
+    group.pass(50);
+    let outside = group.members[0].as_ref().unwrap().outside();
+    assert_eq!(outside.refused, [(peer, StartNonce(60))]);
+    let snapshot = outside.snapshot.clone().unwrap();
+    assert!(snapshot.peers.iter().all(|peer| peer.linked), "{:?}", snapshot.peers);
 }

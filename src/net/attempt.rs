@@ -66,12 +66,12 @@ impl Attempt {
         let mut pair = both(streams).await?;
         let theirs = match self.greet(&mut pair).await {
             Ok(hello) => hello,
-            Err(Discord::End(End::Malformed(text))) => {
+            Err(NoGreeting::End(End::Malformed(text))) => {
                 refuse(&mut pair, Refusal::Malformed(text.clone())).await;
                 return Err(End::Malformed(text));
             }
-            Err(Discord::End(end)) => return Err(end),
-            Err(Discord::Refuse(refusal)) => return Err(refuse(&mut pair, refusal).await),
+            Err(NoGreeting::End(end)) => return Err(end),
+            Err(NoGreeting::Refuse(refusal)) => return Err(refuse(&mut pair, refusal).await),
         };
         let Some(peer) = self.peer.clone() else {
             return Err(refuse(&mut pair, Refusal::NotAMember(self.member)).await);
@@ -95,16 +95,16 @@ impl Attempt {
     }
 
     /// Hellos on both streams, both ways, and everything that can be judged without having heard of the peer before.
-    async fn greet(&self, pair: &mut Pair) -> Result<Hello, Discord> {
+    async fn greet(&self, pair: &mut Pair) -> Result<Hello, NoGreeting> {
         let ours = self.hello.borrow().clone();
         for stream in [&mut pair.urgent.1, &mut pair.bulk.1] {
             stream.write_all(&hello_frame(&ours)).await.map_err(End::from)?;
             stream.flush().await.map_err(End::from)?;
         }
         let theirs = hello(&mut pair.urgent.0, &ours).await?;
-        check(&ours, &theirs).map_err(Discord::Refuse)?;
+        check(&ours, &theirs).map_err(NoGreeting::Refuse)?;
         if hello(&mut pair.bulk.0, &ours).await? != theirs {
-            return Err(Discord::End(End::Malformed("two hellos on one connection".to_owned())));
+            return Err(NoGreeting::End(End::Malformed("two hellos on one connection".to_owned())));
         }
         Ok(theirs)
     }
@@ -116,14 +116,15 @@ impl Attempt {
     }
 }
 
-enum Discord {
+/// Why two sides did not greet each other.
+enum NoGreeting {
     End(End),
     Refuse(Refusal),
 }
 
-impl From<End> for Discord {
-    fn from(end: End) -> Discord {
-        Discord::End(end)
+impl From<End> for NoGreeting {
+    fn from(end: End) -> NoGreeting {
+        NoGreeting::End(end)
     }
 }
 
@@ -158,12 +159,14 @@ async fn both(mut streams: mpsc::Receiver<StreamOutcome>) -> Result<Pair, End> {
     Ok(Pair::new(urgent.expect("both are there"), bulk.expect("both are there")))
 }
 
-async fn hello(source: &mut FrameSource, ours: &Hello) -> Result<Hello, Discord> {
+async fn hello(source: &mut FrameSource, ours: &Hello) -> Result<Hello, NoGreeting> {
     match source.next().await {
         Ok(Frame::Hello(hello)) => Ok(hello),
         Ok(Frame::Refusal(refusal)) => Err(End::refused_by_them(refusal).into()),
-        Ok(frame) => Err(End::Malformed(format!("unexpected {frame:?}")).into()),
-        Err(FrameError::OtherVersion(theirs)) => Err(Discord::Refuse(Refusal::Version { theirs, ours: ours.version })),
+        Ok(frame) => Err(End::unexpected(&frame).into()),
+        Err(FrameError::OtherVersion(theirs)) => {
+            Err(NoGreeting::Refuse(Refusal::Version { theirs, ours: ours.version }))
+        }
         Err(FrameError::End(end)) => Err(end.into()),
     }
 }
@@ -172,7 +175,7 @@ async fn ready(source: &mut FrameSource) -> Result<(), End> {
     match source.next().await {
         Ok(Frame::Ready) => Ok(()),
         Ok(Frame::Refusal(refusal)) => Err(End::refused_by_them(refusal)),
-        Ok(frame) => Err(End::Malformed(format!("unexpected {frame:?}"))),
+        Ok(frame) => Err(End::unexpected(&frame)),
         Err(error) => Err(error.into()),
     }
 }

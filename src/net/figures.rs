@@ -34,11 +34,10 @@ pub struct PeerFigures {
     pub peer: MemberId,
     /// Its name for people.
     pub name: String,
-    /// Where it is dialled.
-    pub addresses: Vec<Multiaddr>,
     /// Whether there is a link, which both sides may use.
     pub linked: bool,
-    /// What was last in the way of a link: a dial that failed, or a refusal. None since the last link.
+    /// What was last in the way of a link: a dial that failed, or a refusal. None since the last link came up, unless
+    /// another process of that member came since, and was refused.
     pub trouble: Option<String>,
     /// Of the last answered ping.
     pub round_trip: Option<Duration>,

@@ -7,17 +7,24 @@
 //!
 //! | file | duty |
 //! |---|---|
-//! | `switchboard.rs` | the task that owns the swarm: dials, gives connections their task, chooses, takes links down |
-//! | `attempt.rs` | a connection's task until it is a link: hellos, checks, refusals |
-//! | `link.rs` | a link's four tasks: two write from its queues, two read into the driver's inbox |
+//! | `switchboard.rs` | the task that owns the swarm: gives every connection its task, takes links up and down |
+//! | `choice.rs` | which connection of a pair is the link, without a socket in sight |
+//! | `dial.rs` | when a member is dialled again |
+//! | `refusals.rs` | who refused whom: counted, and told once |
+//! | `attempt.rs`, `pair.rs` | a connection's task until it is a link: hellos, checks, refusals; its two streams |
+//! | `link.rs`, `queue.rs` | a link and what waits to be written on it |
+//! | `link/tasks.rs` | a link's four tasks: two write from its queues, two read into the driver's inbox |
 //! | `streams.rs`, `transport.rs` | what libp2p needs: streams by connection; sockets |
 //! | `peer.rs`, `figures.rs` | what is known and counted of each member |
+//! | `identity.rs` | members and their libp2p names |
 //!
 //! **Who waits for whom.** [`Mesh::send`] never waits: queues are bounded, and what does not fit is dropped and counted.
-//! Readers wait until the driver has taken what it was handed before (credits for bytes); then TCP holds the peer back,
-//! and its queues fill. **Who is refused** hears why in a frame; it is counted, logged once, and dialled at leisure.
+//! Readers wait until the driver has taken what it was handed before (credits for bytes, and for the room that every
+//! message takes besides); then TCP holds the peer back, and its queues fill. **Who is refused** hears why in a frame; it
+//! is counted, logged once, and dialled at leisure.
 
 mod attempt;
+mod choice;
 mod dial;
 mod figures;
 pub mod identity;
@@ -25,6 +32,7 @@ mod link;
 mod pair;
 mod peer;
 mod queue;
+mod refusals;
 mod streams;
 mod switchboard;
 mod transport;
@@ -42,8 +50,8 @@ use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 pub use figures::{MeshFigures, PeerFigures, reason};
 
 use crate::driver::inbox::InboxSender;
-use crate::types::MemberId;
 use crate::types::peer::{Envelope, Hello, Refusal};
+use crate::types::{MemberId, StartNonce};
 use figures::Totals;
 use link::Intake;
 use peer::Peer;
@@ -61,7 +69,8 @@ pub struct MeshSettings {
     pub hello: watch::Receiver<Hello>,
     /// Where links and messages are reported.
     pub inbox: InboxSender,
-    /// Credits for received bytes: one permit a byte, [`crate::types::limits::INBOX_BYTES`] in all.
+    /// Credits for received messages: one permit a byte, [`crate::types::limits::INBOX_BYTES`] in all. The host API has
+    /// as many of its own, so that neither of the two can take the other's room.
     pub credits: Arc<Semaphore>,
 }
 
@@ -122,9 +131,10 @@ struct Shared {
 }
 
 /// What a handle asks of the switchboard.
+///
+/// The channel of commands needs no bound: a refusal answers a link that came up, and links come up one by one.
 enum Command {
-    Refuse { peer: MemberId, refusal: Refusal },
-    Dial { peer: MemberId },
+    Refuse { peer: MemberId, nonce: StartNonce, refusal: Refusal },
     Stop { reply: oneshot::Sender<()> },
 }
 
@@ -147,14 +157,6 @@ impl Mesh {
         self.shared.listen.lock().expect("nobody panics with addresses in hand").clone()
     }
 
-    /// Changes where a member is dialled, from now on, and dials it. Nothing happens for who is no member.
-    pub fn set_addresses(&self, member: MemberId, addresses: Vec<Multiaddr>) {
-        if let Some(peer) = self.shared.peers.get(&member) {
-            peer.set_addresses(addresses);
-            self.command(Command::Dial { peer: member });
-        }
-    }
-
     /// Queues a message to a member. Never waits; without a link, or over the queue's bound, the message is dropped. From
     /// any thread.
     pub fn send(&self, to: MemberId, envelope: &Envelope) {
@@ -168,9 +170,10 @@ impl Mesh {
         }
     }
 
-    /// Tells a member why it is refused and closes its link, if there is one. It may come again, after a pause.
-    pub fn refuse(&self, peer: MemberId, refusal: Refusal) {
-        self.command(Command::Refuse { peer, refusal });
+    /// Tells a member's process of that nonce why it is refused and closes its link, if it has one. It may come again,
+    /// after a pause. Another process of the member keeps its link.
+    pub fn refuse(&self, peer: MemberId, nonce: StartNonce, refusal: Refusal) {
+        self.command(Command::Refuse { peer, nonce, refusal });
     }
 
     /// What is known and counted at this moment.
@@ -212,6 +215,11 @@ impl Shared {
         }
         let order = others.iter().map(|other| other.id).collect();
         Ok(Shared { member, peers, order, listen: Mutex::default(), totals: Totals::default() })
+    }
+
+    /// For logs: a member's name, and the beginning of the key.
+    fn label(&self, member: &MemberId) -> String {
+        self.peers.get(member).map_or_else(|| format!("stranger {}", member.short()), |peer| peer.label())
     }
 
     fn add_listen_address(&self, address: Multiaddr) {

@@ -41,6 +41,11 @@ impl End {
         End::Refused { by_us: None, by_them: Some(Box::new(refusal)) }
     }
 
+    /// A frame that does not belong here. Only its kind is told: its body may be long, and somebody's payload.
+    pub fn unexpected(frame: &Frame) -> End {
+        End::Malformed(format!("unexpected {}", frame.name()))
+    }
+
     pub fn refused_by_us(refusal: Refusal) -> End {
         End::Refused { by_us: Some(Box::new(refusal)), by_them: None }
     }

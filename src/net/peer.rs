@@ -16,17 +16,18 @@ pub(super) struct Peer {
     pub member: MemberId,
     pub name: String,
     pub peer_id: PeerId,
+    /// Where it is dialled.
+    pub addresses: Vec<Multiaddr>,
     pub counters: Counters,
-    addresses: Mutex<Vec<Multiaddr>>,
     link: RwLock<Option<Arc<Link>>>,
-    /// Why there is no link.
+    /// What was last in the way of a link.
     trouble: Mutex<Option<String>>,
 }
 
 impl Peer {
     pub fn new(member: MemberId, name: String, peer_id: PeerId, addresses: Vec<Multiaddr>) -> Peer {
         let (counters, link, trouble) = (Counters::default(), RwLock::new(None), Mutex::new(None));
-        Peer { member, name, peer_id, counters, addresses: Mutex::new(addresses), link, trouble }
+        Peer { member, name, peer_id, addresses, counters, link, trouble }
     }
 
     /// For logs: name and the beginning of the key.
@@ -50,14 +51,6 @@ impl Peer {
         link.take_if(|link| link.connection == connection);
     }
 
-    pub fn addresses(&self) -> Vec<Multiaddr> {
-        self.addresses.lock().expect("nobody panics with addresses in hand").clone()
-    }
-
-    pub fn set_addresses(&self, addresses: Vec<Multiaddr>) {
-        *self.addresses.lock().expect("nobody panics with addresses in hand") = addresses;
-    }
-
     pub fn set_trouble(&self, trouble: Option<String>) {
         *self.trouble.lock().expect("nobody panics with trouble in hand") = trouble;
     }
@@ -78,7 +71,6 @@ impl Peer {
         PeerFigures {
             peer: self.member,
             name: self.name.clone(),
-            addresses: self.addresses(),
             linked: link.is_some(),
             trouble: self.trouble.lock().expect("nobody panics with trouble in hand").clone(),
             round_trip: Some(counters.round_trip_micros.value())

@@ -1,7 +1,6 @@
-//! The one task that owns the swarm: dials members, gives every connection its task, and decides which connection of a
-//! pair is the link. Everybody else sends it events and commands.
+//! The one task that owns the swarm: dials members, gives every connection its task, and makes one connection of a pair
+//! the link. Everybody else sends it events and commands.
 
-use std::collections::{BTreeMap, HashMap};
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -12,30 +11,27 @@ use libp2p::swarm::dial_opts::{DialOpts, PeerCondition};
 use libp2p::swarm::{ConnectionId, DialError, Swarm, SwarmEvent};
 use libp2p::{PeerId, ping};
 use tokio::sync::{mpsc, oneshot, watch};
-use tokio::task::AbortHandle;
 use tokio::time::sleep_until;
 use tracing::{debug, info, warn};
 
 use super::attempt::{Attempt, Verdict};
-use super::dial::Dialling;
+use super::choice::{Choice, Connection, Connections};
+use super::dial::Dialler;
 use super::identity::member_of_peer;
 use super::link::{Intake, Link};
 use super::pair::End;
-use super::peer::Peer;
-use super::streams::{StreamEvent, StreamOutcome};
+use super::refusals::Refusals;
+use super::streams::StreamEvent;
 use super::transport::{Behaviour, BehaviourEvent};
 use super::{Command, Shared};
 use crate::driver::Input;
 use crate::types::peer::{Hello, Refusal};
-use crate::types::{MemberId, limits};
+use crate::types::{MemberId, StartNonce, limits};
 
 /// Silence is looked for this often.
 const ROUND: Duration = Duration::from_millis(500);
 
-/// Refused keys that are remembered so that they are logged once; beyond it all are forgotten.
-const STRANGERS_REMEMBERED: usize = 256;
-
-/// What connections' tasks tell.
+/// What connections' tasks tell: each of them at most one of either kind, so the channel needs no bound of its own.
 pub(super) enum Event {
     /// Greeted, and offered as the link of its pair.
     Claimed {
@@ -61,25 +57,11 @@ pub(super) struct Switchboard {
     intake: Intake,
     commands: mpsc::UnboundedReceiver<Command>,
     events: (mpsc::UnboundedSender<Event>, mpsc::UnboundedReceiver<Event>),
-    connections: HashMap<ConnectionId, Connection>,
-    dialling: BTreeMap<MemberId, Dialling>,
-    /// The last refusal of each peer that was logged: ours, and theirs.
-    logged: HashMap<MemberId, (Option<Refusal>, Option<Refusal>)>,
+    connections: Connections,
+    dialler: Dialler,
+    refusals: Refusals,
     next_round: Instant,
     stop: Option<(oneshot::Sender<()>, Instant)>,
-}
-
-/// A connection whose task runs.
-struct Connection {
-    member: MemberId,
-    dialled: bool,
-    /// Until it closes.
-    streams: Option<mpsc::Sender<StreamOutcome>>,
-    task: AbortHandle,
-    offer: Option<(Arc<Link>, oneshot::Sender<Verdict>)>,
-    link: Option<Arc<Link>>,
-    /// When it was established, or its last ping was answered.
-    heard: Instant,
 }
 
 impl Switchboard {
@@ -97,9 +79,9 @@ impl Switchboard {
             intake,
             commands,
             events: mpsc::unbounded_channel(),
-            connections: HashMap::new(),
-            dialling: shared.peers.keys().map(|member| (*member, Dialling::new(now))).collect(),
-            logged: HashMap::new(),
+            connections: Connections::new(shared.member),
+            dialler: Dialler::new(shared.peers.keys().copied(), now),
+            refusals: Refusals::new(shared.clone(), now),
             next_round: now + ROUND,
             stop: None,
             shared,
@@ -123,7 +105,7 @@ impl Switchboard {
                 break;
             }
         }
-        for connection in self.connections.values() {
+        for connection in self.connections.iter() {
             connection.task.abort();
             connection.link.iter().for_each(|link| link.take_down());
         }
@@ -137,12 +119,7 @@ impl Switchboard {
     fn handle_command(&mut self, command: Option<Command>) -> ControlFlow<()> {
         match command {
             None => return ControlFlow::Break(()),
-            Some(Command::Refuse { peer, refusal }) => self.refuse_link(peer, refusal),
-            Some(Command::Dial { peer }) => {
-                if let Some(dialling) = self.dialling.get_mut(&peer) {
-                    dialling.due = Instant::now();
-                }
-            }
+            Some(Command::Refuse { peer, nonce, refusal }) => self.refuse_process(peer, nonce, refusal),
             Some(Command::Stop { reply }) => self.begin_to_stop(reply),
         }
         ControlFlow::Continue(())
@@ -153,7 +130,7 @@ impl Switchboard {
             Event::Claimed { link, reply } => {
                 let member = link.peer.member;
                 // A connection that closed meanwhile has no claim; its task hears it from the dropped reply.
-                if let Some(connection) = self.connections.get_mut(&link.connection) {
+                if let Some(connection) = self.connections.get_mut(link.connection) {
                     connection.offer = Some((link, reply));
                     self.decide(member);
                 }
@@ -165,7 +142,7 @@ impl Switchboard {
     fn handle_swarm(&mut self, event: SwarmEvent<BehaviourEvent>) {
         match event {
             SwarmEvent::Behaviour(BehaviourEvent::Streams(StreamEvent { connection, outcome })) => {
-                let connection = self.connections.get(&connection);
+                let connection = self.connections.get(connection);
                 if let Some(streams) = connection.and_then(|connection| connection.streams.as_ref()) {
                     // The channel holds both streams; a task that has ended takes none.
                     let _ = streams.try_send(outcome);
@@ -194,7 +171,7 @@ impl Switchboard {
         let dialled = endpoint.is_dialer();
         if dialled {
             self.swarm.behaviour_mut().streams.open(peer_id, id);
-            self.dial_ended(id);
+            self.dialler.ended(id);
         }
         let (streams, receiver) = mpsc::channel(2);
         let attempt = Attempt {
@@ -214,7 +191,7 @@ impl Switchboard {
 
     /// Its task ends by itself, and says how: perhaps it has read why the peer closed.
     fn closed(&mut self, id: ConnectionId, reason: String) {
-        if let Some(connection) = self.connections.get_mut(&id) {
+        if let Some(connection) = self.connections.get_mut(id) {
             (connection.streams, connection.offer) = (None, None);
             if let Some(link) = &connection.link {
                 link.take_down();
@@ -225,76 +202,28 @@ impl Switchboard {
 
     /// Judges what is offered by the connections to a member.
     fn decide(&mut self, member: MemberId) {
-        while let Some(id) = self.next_offer(member) {
-            let connection = self.connections.get_mut(&id).expect("offered a moment ago");
-            let (link, reply) = connection.offer.take().expect("offered a moment ago");
-            let verdict = match link.peer.link() {
-                None => self.being_refused(&link).map_or(Verdict::Take, Verdict::Refuse),
-                Some(current) => self.compare(&current, &link),
+        while let Some((id, (link, reply))) = self.connections.next_offer(&member) {
+            let verdict = match self.connections.judge(&link) {
+                Choice::Take => {
+                    self.take(id, &link);
+                    Verdict::Take
+                }
+                Choice::Leave => Verdict::Leave,
+                Choice::Refuse(refusal) => Verdict::Refuse(refusal),
+                Choice::RefuseBoth(refusal) => {
+                    link.peer.link().iter().for_each(|current| current.turn_away(refusal.clone()));
+                    Verdict::Refuse(refusal)
+                }
             };
-            if matches!(verdict, Verdict::Take) {
-                self.take(id, &link);
-            }
             // A task that gave up waiting reports its end.
             let _ = reply.send(verdict);
         }
     }
 
-    /// The next connection to be judged. While one that we dialled is still on its way, one that they dialled waits:
-    /// where both dialled, the connection dialled by the smaller id, which is the one that chooses, stays.
-    fn next_offer(&self, member: MemberId) -> Option<ConnectionId> {
-        let ours = || self.connections.iter().filter(|(_, connection)| connection.member == member);
-        let offered = || ours().filter(|(_, connection)| connection.offer.is_some());
-        let chooses = self.shared.member < member;
-        let coming = ours().any(|(_, connection)| connection.dialled && connection.is_coming());
-        if let Some((id, _)) = offered().find(|(_, connection)| connection.dialled) {
-            return Some(*id);
-        }
-        offered().next().filter(|_| !(chooses && coming)).map(|(id, _)| *id)
-    }
-
-    /// What the same process is being told on another connection.
-    fn being_refused(&self, offered: &Link) -> Option<Refusal> {
-        let others = self.connections.values().filter_map(|connection| connection.link.as_ref());
-        let same = others.filter(|other| {
-            other.peer.member == offered.peer.member
-                && (other.hello.incarnation, other.hello.nonce) == (offered.hello.incarnation, offered.hello.nonce)
-        });
-        same.filter_map(|other| other.refusal()).next()
-    }
-
-    /// A member that has a link comes by another connection (rule I1).
-    fn compare(&mut self, current: &Arc<Link>, offered: &Arc<Link>) -> Verdict {
-        let (known, says) = (&current.hello, &offered.hello);
-        let member = offered.peer.member;
-        if says.nonce == known.nonce && says.incarnation == known.incarnation {
-            // The same process. The smaller id has chosen already; the larger one learns of a new choice.
-            return if self.shared.member < member { Verdict::Leave } else { Verdict::Take };
-        }
-        if says.incarnation == known.incarnation {
-            let refusal = Refusal::TwoProcesses(member);
-            current.take_down();
-            current.refuse(refusal.clone());
-            return Verdict::Refuse(refusal);
-        }
-        if says.incarnation < known.incarnation {
-            return Verdict::Refuse(Refusal::StaleDisk {
-                says: format!("incarnation {}", says.incarnation),
-                said: format!("incarnation {}", known.incarnation),
-            });
-        }
-        Verdict::Take
-    }
-
     fn take(&mut self, id: ConnectionId, link: &Arc<Link>) {
-        let others = self.connections.iter().filter(|(_, other)| other.member == link.peer.member);
-        // One that is down already is saying its last words.
-        let before: Vec<(ConnectionId, Arc<Link>)> = others
-            .filter_map(|(id, other)| Some((*id, other.link.clone()?)))
-            .filter(|(_, link)| link.is_up())
-            .collect();
+        let before = self.connections.links_up(&link.peer.member);
         before.iter().for_each(|(_, link)| link.take_down());
-        let connection = self.connections.get_mut(&id).expect("its offer was taken a moment ago");
+        let connection = self.connections.get_mut(id).expect("its offer was taken a moment ago");
         connection.link = Some(link.clone());
         connection.heard = Instant::now();
         // Before the driver hears of it, so that it can answer at once.
@@ -312,14 +241,14 @@ impl Switchboard {
 
     /// Ends a connection from here, without a word.
     fn cut(&mut self, id: ConnectionId, end: End) {
-        if let Some(connection) = self.connections.get(&id) {
+        if let Some(connection) = self.connections.get(id) {
             connection.task.abort();
             self.end(id, end);
         }
     }
 
     fn end(&mut self, id: ConnectionId, end: End) {
-        let Some(connection) = self.connections.remove(&id) else {
+        let Some(connection) = self.connections.remove(id) else {
             return;
         };
         self.swarm.close_connection(id);
@@ -328,72 +257,38 @@ impl Switchboard {
             link.take_down();
             link.peer.clear_link(id);
         }
-        self.report(&connection, &end);
-        self.dial_again(connection.member, since, &end);
-        self.decide(connection.member);
+        let (member, linked, now) = (connection.member, connection.link.is_some(), Instant::now());
+        self.log_end(&member, linked, &end);
+        self.refusals.note(member, linked, &end, now);
+        self.dialler.over(&member, since, &end, now);
+        self.tell_refusal(member, end);
+        self.decide(member);
     }
 
-    fn report(&mut self, connection: &Connection, end: &End) {
-        let totals = &self.shared.totals;
-        let refusals = match end {
-            End::Malformed(text) => {
-                totals.malformed.add(1);
-                (Some(Refusal::Malformed(text.clone())), None)
-            }
-            End::Truncated => {
-                totals.truncated.add(1);
-                (None, None)
-            }
-            End::Refused { by_us, by_them } => (by_us.as_deref().cloned(), by_them.as_deref().cloned()),
-            End::Lost(_) | End::Closed | End::Left | End::Finished => (None, None),
-        };
-        let label = self.label(connection.member);
-        if connection.link.is_some() {
-            info!(peer = label, reason = ?end, "link down");
-            if refusals == (None, None) {
-                // It was a good one: the next refusal is news.
-                self.logged.remove(&connection.member);
-            }
+    fn log_end(&self, member: &MemberId, linked: bool, end: &End) {
+        let peer = self.shared.label(member);
+        if linked {
+            info!(peer, reason = ?end, "link down");
         } else {
-            debug!(peer = label, reason = ?end, "no link");
+            debug!(peer, reason = ?end, "no link");
         }
-        let by_them = refusals.1.clone();
-        self.count_and_log(connection.member, label, refusals);
-        if let Some(reason) = by_them.filter(|_| self.shared.peers.contains_key(&connection.member)) {
+    }
+
+    /// The driver hears which members refuse us.
+    fn tell_refusal(&self, peer: MemberId, end: End) {
+        if let End::Refused { by_them: Some(reason), .. } = end
+            && self.shared.peers.contains_key(&peer)
+        {
             // A driver that has ended needs no news.
-            let _ = self.intake.inbox.push(Input::Refused { peer: connection.member, reason }, None);
+            let _ = self.intake.inbox.push(Input::Refused { peer, reason: *reason }, None);
         }
     }
 
-    fn count_and_log(&mut self, member: MemberId, label: String, refusals: (Option<Refusal>, Option<Refusal>)) {
-        let (by_us, by_them) = refusals;
-        if self.logged.len() >= STRANGERS_REMEMBERED && !self.logged.contains_key(&member) {
-            self.logged.clear();
-        }
-        if let Some((refusal, peer)) = by_them.as_ref().or(by_us.as_ref()).zip(self.shared.peers.get(&member)) {
-            let who = if by_them.is_some() { "refuses us" } else { "refused" };
-            peer.set_trouble(Some(format!("{who}: {refusal}")));
-        }
-        if let Some(refusal) = by_us {
-            self.shared.totals.refused.count(&refusal);
-            if self.logged.entry(member).or_default().0.replace(refusal.clone()).as_ref() != Some(&refusal) {
-                warn!(peer = label, reason = %refusal, "refused a peer");
-            }
-        }
-        if let Some(refusal) = by_them {
-            self.shared.totals.refused_by_others.count(&refusal);
-            if self.logged.entry(member).or_default().1.replace(refusal.clone()).as_ref() != Some(&refusal) {
-                warn!(peer = label, says_of_us = %refusal, "a peer refuses us");
-            }
-        }
-    }
-
-    fn refuse_link(&mut self, peer: MemberId, refusal: Refusal) {
+    /// The driver refuses a process. Its verdict comes late: the link may be another process's by now.
+    fn refuse_process(&self, peer: MemberId, nonce: StartNonce, refusal: Refusal) {
         let link = self.shared.peers.get(&peer).and_then(|peer| peer.link());
-        // A link that the driver has not heard of is not the one it judged: perhaps the right process has come back.
-        if let Some(link) = link.filter(|link| link.is_known()) {
-            link.take_down();
-            link.refuse(refusal);
+        if let Some(link) = link.filter(|link| link.hello.nonce == nonce) {
+            link.turn_away(refusal);
         }
     }
 
@@ -403,48 +298,31 @@ impl Switchboard {
             return;
         }
         let now = Instant::now();
-        for peer in self.shared.peers.values() {
-            let dialling = self.dialling.get_mut(&peer.member).expect("every peer has one");
-            let busy = dialling.running.is_some() || dialling.due > now;
-            if busy || self.connections.values().any(|connection| connection.member == peer.member) {
-                continue;
-            }
-            let addresses = peer.addresses();
-            if addresses.is_empty() {
-                dialling.failed(now);
+        for member in self.dialler.due(now, |member| self.connections.reach(member)) {
+            let peer = &self.shared.peers[&member];
+            if peer.addresses.is_empty() {
+                self.dialler.failed(&member, now);
                 continue;
             }
             // From a port of its own: with the listening port two dials can meet in the middle as one.
             let dial = DialOpts::peer_id(peer.peer_id)
                 .condition(PeerCondition::Always)
-                .addresses(addresses)
+                .addresses(peer.addresses.clone())
                 .allocate_new_port()
                 .build();
             let id = dial.connection_id();
             match self.swarm.dial(dial) {
-                Ok(()) => dialling.running = Some(id),
+                Ok(()) => self.dialler.began(&member, id),
                 Err(error) => {
                     debug!(peer = peer.label(), %error, "not dialled");
-                    dialling.failed(now);
+                    self.dialler.failed(&member, now);
                 }
             }
         }
     }
 
-    fn dial_again(&mut self, member: MemberId, since: Option<Instant>, end: &End) {
-        let now = Instant::now();
-        let Some(dialling) = self.dialling.get_mut(&member) else {
-            return;
-        };
-        match (end, since) {
-            (End::Refused { .. } | End::Malformed(_), _) => dialling.refused(now),
-            (_, Some(since)) => dialling.lost(since, now),
-            (_, None) => dialling.failed(now),
-        }
-    }
-
     fn not_reached(&mut self, id: ConnectionId, error: &DialError) {
-        let Some(member) = self.dial_ended(id) else {
+        let Some(member) = self.dialler.ended(id) else {
             return;
         };
         let trouble = match error {
@@ -454,28 +332,20 @@ impl Switchboard {
             }
             error => error.to_string(),
         };
-        let dialling = self.dialling.get_mut(&member).expect("every peer has one");
         let peer = &self.shared.peers[&member];
-        if dialling.is_fresh() {
+        if self.dialler.failed(&member, Instant::now()) {
             info!(peer = peer.label(), trouble, "not reached");
         } else {
             debug!(peer = peer.label(), trouble, "not reached");
         }
         peer.set_trouble(Some(trouble));
-        dialling.failed(Instant::now());
-    }
-
-    fn dial_ended(&mut self, id: ConnectionId) -> Option<MemberId> {
-        let (member, dialling) = self.dialling.iter_mut().find(|(_, dialling)| dialling.running == Some(id))?;
-        dialling.running = None;
-        Some(*member)
     }
 
     fn pinged(&mut self, ping: ping::Event) {
         let Ok(round_trip) = ping.result else {
             return;
         };
-        if let Some(connection) = self.connections.get_mut(&ping.connection) {
+        if let Some(connection) = self.connections.get_mut(ping.connection) {
             connection.heard = Instant::now();
             if let Some(link) = &connection.link {
                 let micros = u64::try_from(round_trip.as_micros()).unwrap_or(u64::MAX).max(1);
@@ -492,33 +362,23 @@ impl Switchboard {
         // Was it we who were frozen? Then nobody had a chance to answer yet.
         let paused = now > self.next_round + 2 * ROUND;
         self.next_round = now + ROUND;
-        let mut silent = Vec::new();
-        for (id, connection) in &mut self.connections {
-            if paused {
-                connection.heard = now;
-            } else if connection.link.is_some() && now > connection.heard + limits::LINK_SILENCE_MAX {
-                silent.push(*id);
-            }
+        if paused {
+            self.connections.forgive(now);
         }
-        for id in silent {
+        for id in self.connections.silent(now, limits::LINK_SILENCE_MAX) {
             self.cut(id, End::Lost(format!("no answer for {:?}", limits::LINK_SILENCE_MAX)));
         }
     }
 
     fn deadline(&self) -> Instant {
-        let due = self.dialling.iter().filter(|(member, dialling)| {
-            dialling.running.is_none() && !self.connections.values().any(|other| other.member == **member)
-        });
-        let due = due.map(|(_, dialling)| dialling.due).min().filter(|_| self.stop.is_none());
-        due.into_iter().fold(self.next_round, Instant::min)
+        let due = self.dialler.next_due(|member| self.connections.reach(member));
+        due.filter(|_| self.stop.is_none()).map_or(self.next_round, |due| due.min(self.next_round))
     }
 
     fn begin_to_stop(&mut self, reply: oneshot::Sender<()>) {
         self.stop = Some((reply, Instant::now() + 2 * limits::FAREWELL_TIMEOUT));
-        let unused = self.connections.iter().filter(|(_, connection)| connection.link.is_none());
-        let unused: Vec<ConnectionId> = unused.map(|(id, _)| *id).collect();
-        unused.into_iter().for_each(|id| self.cut(id, End::Finished));
-        self.connections.values().filter_map(|connection| connection.link.as_ref()).for_each(|link| link.finish());
+        self.connections.unused().into_iter().for_each(|id| self.cut(id, End::Finished));
+        self.connections.links().for_each(|link| link.finish());
     }
 
     /// Whether everything queued is written and every connection closed, or it took too long.
@@ -527,19 +387,5 @@ impl Switchboard {
             let closed = self.connections.is_empty() && self.swarm.connected_peers().next().is_none();
             closed || Instant::now() > *deadline
         })
-    }
-
-    fn label(&self, member: MemberId) -> String {
-        self.shared
-            .peers
-            .get(&member)
-            .map_or_else(|| format!("stranger {}", member.short()), |peer: &Arc<Peer>| peer.label())
-    }
-}
-
-impl Connection {
-    /// Whether it may still be offered.
-    fn is_coming(&self) -> bool {
-        self.link.is_none() && self.offer.is_none() && !self.task.is_finished()
     }
 }

@@ -22,9 +22,10 @@ fn peer(figures: &PeerFigures) -> Value {
     json!({
         "member": figures.peer,
         "name": figures.name,
-        "linked": figures.linked,
+        "connected": figures.linked,
+        "trouble": figures.trouble,
         "round_trip_ms": figures.round_trip.map(|duration| duration.as_micros() as f64 / 1000.0),
-        "links": figures.links,
+        "links_total": figures.links,
         "frames_in": figures.frames_in,
         "frames_out": figures.frames_out,
         "bytes_in": figures.bytes_in,

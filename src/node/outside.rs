@@ -15,7 +15,7 @@ use crate::driver::inbox::Inbox;
 use crate::driver::{Input, LogFigures, Outside, Serve};
 use crate::net::Mesh;
 use crate::types::peer::{Envelope, Hello, Refusal};
-use crate::types::{Delivered, Instant, MemberId, Now, Outcome, Snapshot, Ticket};
+use crate::types::{Delivered, Instant, MemberId, Now, Outcome, Snapshot, StartNonce, Ticket};
 
 /// The mesh, once it is started. Until then what is sent is dropped: there are no links.
 pub type LateMesh = Arc<OnceLock<Mesh>>;
@@ -107,9 +107,9 @@ impl Outside for RealOutside {
         }
     }
 
-    fn refuse(&mut self, peer: MemberId, reason: Refusal) {
+    fn refuse(&mut self, peer: MemberId, nonce: StartNonce, reason: Refusal) {
         if let Some(mesh) = self.mesh.get() {
-            mesh.refuse(peer, reason);
+            mesh.refuse(peer, nonce, reason);
         }
     }
 

@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use crate::types::peer::{Envelope, Hello, Refusal};
 use crate::types::statement::Tip;
-use crate::types::{BatchRef, Delivered, Digest, Instant, Location, MemberId, Outcome, Record, Serve, Slot, Ticket};
+use crate::types::{
+    BatchRef, Delivered, Digest, Instant, Location, MemberId, Outcome, Record, Serve, Slot, StartNonce, Ticket,
+};
 
 /// A message on its way.
 #[derive(Clone, Debug)]
@@ -31,8 +33,8 @@ pub struct Ready {
     pub serve: Vec<Serve>,
     /// Batches to be read back from the log: others may ask for them. [`super::Replica::handle_recalled`] takes them.
     pub recall: Vec<(BatchRef, Location)>,
-    /// Peers whose links are to be closed, with the reason.
-    pub refuse: Vec<(MemberId, Refusal)>,
+    /// Peers whose links are to be closed, with the reason; the nonce names the process that was judged.
+    pub refuse: Vec<(MemberId, StartNonce, Refusal)>,
     /// What hellos say from now on, if it changed.
     pub hello: Option<Hello>,
     /// To be appended in this order, then synced, then reported back.

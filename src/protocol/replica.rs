@@ -310,7 +310,7 @@ impl<M: FaultModel> Replica<M> {
     fn handle_link_up(&mut self, id: MemberId, hello: Hello) {
         let lane_head = self.heads_at_start.get(&id).copied().unwrap_or(LaneHead::START);
         let Some(peer) = self.peers.get_mut(&id) else {
-            self.out.ready.refuse.push((id, Refusal::NotAMember(id)));
+            self.out.ready.refuse.push((id, hello.nonce, Refusal::NotAMember(id)));
             return;
         };
         if let Some(refusal) = judge_hello(&id, &hello, peer, lane_head) {
@@ -320,7 +320,7 @@ impl<M: FaultModel> Replica<M> {
                 peer.status = None;
             }
             self.counters.refusals += 1;
-            self.out.ready.refuse.push((id, refusal));
+            self.out.ready.refuse.push((id, hello.nonce, refusal));
             return;
         }
         peer.linked = true;
@@ -350,8 +350,8 @@ impl<M: FaultModel> Replica<M> {
         }
     }
 
-    fn handle_refused(&mut self, peer: MemberId, reason: Refusal) -> Result<(), Halt> {
-        self.handle_link_down(peer);
+    fn handle_refused(&self, peer: MemberId, reason: Refusal) -> Result<(), Halt> {
+        // Whether a link is down is told by itself: what was refused may be another connection than the link.
         match reason {
             Refusal::StaleDisk { .. } | Refusal::TwoProcesses(_) => Err(Halt::RefusedAsStale { peer, refusal: reason }),
             _ => Ok(()),
@@ -485,7 +485,8 @@ fn below(sealed: &LaneHead, known: &LaneHead) -> bool {
     sealed.batch < known.batch || (sealed.batch == known.batch && sealed.digest != known.digest)
 }
 
-/// Rule I1: whether a hello is below what this identity has said before.
+/// Rule I1: whether a hello is below what this identity has said before. Two processes that come at the same time meet
+/// earlier, in `net/choice.rs` (`between`), which knows nothing but the two hellos.
 fn judge_hello(id: &MemberId, hello: &Hello, peer: &Peer, lane_head: LaneHead) -> Option<Refusal> {
     if peer.disputed == Some(hello.incarnation) {
         return Some(Refusal::TwoProcesses(*id));

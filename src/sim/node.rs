@@ -151,6 +151,11 @@ impl Node {
         self.driver.as_ref()
     }
 
+    /// Drawn at its last start.
+    pub fn nonce(&self) -> StartNonce {
+        StartNonce(self.starts << 8 | u64::from(self.id.0[0]))
+    }
+
     /// Starts its process.
     pub fn start(&mut self, at: Moment, settings: &Settings) -> Ending {
         self.starts += 1;
@@ -163,7 +168,7 @@ impl Node {
         let start = Start {
             genesis: settings.genesis.clone(),
             member: self.id,
-            nonce: StartNonce(self.starts << 8 | u64::from(self.id.0[0])),
+            nonce: self.nonce(),
             timing: settings.timing,
             sabotage: settings.sabotage.clone(),
             log: wal::Settings {

@@ -13,7 +13,7 @@ use super::clock::{Clock, Moment};
 use super::random::Random;
 use crate::driver::{Input, LogFigures, Outside, Serve};
 use crate::types::peer::{Envelope, Hello, Refusal};
-use crate::types::{Delivered, Instant, MemberId, Now, Outcome, Snapshot, Ticket};
+use crate::types::{Delivered, Instant, MemberId, Now, Outcome, Snapshot, StartNonce, Ticket};
 
 /// Something a member did that somebody else can notice, or that a crash would undo.
 #[derive(Debug)]
@@ -45,6 +45,8 @@ pub enum Effect {
     Refuse {
         /// Who.
         peer: MemberId,
+        /// Which start of it.
+        nonce: StartNonce,
         /// Why.
         reason: Refusal,
     },
@@ -248,8 +250,8 @@ impl Outside for ShellHandle {
         });
     }
 
-    fn refuse(&mut self, peer: MemberId, reason: Refusal) {
-        self.effect(|shell| shell.note(Effect::Refuse { peer, reason }));
+    fn refuse(&mut self, peer: MemberId, nonce: StartNonce, reason: Refusal) {
+        self.effect(|shell| shell.note(Effect::Refuse { peer, nonce, reason }));
     }
 
     fn hello(&mut self, hello: Hello) {

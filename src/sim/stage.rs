@@ -250,9 +250,9 @@ impl Stage {
                         acts.push((at, Act::Send { to, envelope }));
                     }
                 }
-                Effect::Refuse { peer, reason } => {
+                Effect::Refuse { peer, nonce, reason } => {
                     self.chart.note(at, member, format!("refuses {}: {reason}", peer.short()));
-                    if let Some(peer) = self.group.index(&peer) {
+                    if let Some(peer) = self.group.index(&peer).filter(|peer| self.nodes[*peer].nonce() == nonce) {
                         acts.push((at, Act::Refuse { peer, reason }));
                     }
                 }

@@ -51,6 +51,10 @@ pub const INTAKE_BYTES: u64 = 64 << 20;
 pub const INPUTS_PER_TURN: usize = 4096;
 /// Bytes of inputs that adapters may have queued before they wait.
 pub const INBOX_BYTES: usize = 64 << 20;
+/// What a queued input takes in memory besides the bytes it carries, at most.
+pub const INPUT_OVERHEAD_BYTES: usize = 1 << 10;
+/// Requests of peers for decided slots that wait to be read from the log; further ones are dropped (and repeated).
+pub const CATCHUP_REQUESTS: usize = 64;
 
 /// Bytes of entries and batches in one answer of a catch-up. A single slot may exceed it: slots are not split.
 pub const CATCHUP_BYTES: u64 = 1 << 20;
@@ -86,6 +90,10 @@ pub const HELLO_TIMEOUT: Duration = Duration::from_secs(5);
 pub const FAREWELL_TIMEOUT: Duration = Duration::from_secs(1);
 /// Connections of keys that are no members, at a time: each is told why it is refused.
 pub const STRANGERS_MAX: usize = 16;
+/// Refused keys that are remembered so that each is logged once; beyond it all are forgotten.
+pub const STRANGERS_REMEMBERED: usize = 256;
+/// Lines in the log about keys that are no members, within a minute. Keys cost nothing; the rest is counted.
+pub const STRANGERS_LOGGED: u32 = 16;
 /// Connections of one member at a time: one link, and what has not been sorted out yet.
 pub const MEMBER_CONNECTIONS_MAX: usize = 8;
 /// Incoming connections that have not shown their key yet.
@@ -103,6 +111,8 @@ pub const PING_INTERVAL: Duration = Duration::from_secs(1);
 /// A link whose pings are not answered for this long is closed.
 pub const LINK_SILENCE_MAX: Duration = Duration::from_secs(4);
 
+/// Segments that one reader of the log keeps open.
+pub const READER_FILES: usize = 64;
 /// Recently delivered batches kept in memory for subscribers.
 pub const DELIVERY_RING_BYTES: usize = 32 << 20;
 /// One read from the log on behalf of a subscriber.

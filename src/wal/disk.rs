@@ -13,13 +13,12 @@ use std::time::Duration;
 
 use super::files::{Files, LogFile, ReadFiles};
 use super::spares::UNFINISHED;
+use crate::types::limits;
 
 /// Zeros are written in pieces of this many bytes.
 const ZEROS_BYTES: usize = 1 << 20;
 /// After a failed attempt to make a spare the next one waits this long: a full disk is not asked without pause.
 const PREPARE_PAUSE: Duration = Duration::from_secs(1);
-/// Readers keep at most this many files open.
-const READER_FILES_MAX: usize = 64;
 
 /// A folder on disk. Dropping it ends the thread that makes spares.
 pub struct DiskFiles {
@@ -123,7 +122,7 @@ impl DiskReader {
         }
         let file = Arc::new(File::open(self.folder.join(name))?);
         let mut open = self.open.write().unwrap_or_else(PoisonError::into_inner);
-        if open.len() >= READER_FILES_MAX {
+        if open.len() >= limits::READER_FILES {
             open.pop_first();
         }
         open.insert(name.to_owned(), file.clone());

@@ -189,16 +189,15 @@ impl Demo {
             "unanswered_by_the_killed": failed(kill.victim),
             "seconds": self.began.elapsed().as_secs_f64(),
         });
-        let mut rows = vec![["MEMBER", "MESSAGES", "DIGEST (position, id, body)"].map(str::to_owned).to_vec()];
-        for ((member, stream), digest) in self.members.iter().zip(streams).zip(&digests) {
-            rows.push(vec![member.name().to_owned(), stream.len().to_string(), digest.clone()]);
-        }
+        let members = self.members.iter().zip(streams).zip(&digests);
+        let rows = members
+            .map(|((member, stream), digest)| [member.name().to_owned(), stream.len().to_string(), digest.clone()]);
         let text = format!(
             "\n{}\nsilence after the kill: {silence} ms; failed publishes on the survivors: {failed_on_survivors}\n\
              unanswered by the killed leader: {} (perhaps ordered, never sent again)\n\
              every one of {} acknowledged messages is there exactly once; no duplicate, no gap\n\
              THE SAME SEQUENCE EVERYWHERE, after {:.1} s",
-            table(&rows),
+            table(["MEMBER", "MESSAGES", "DIGEST (position, id, body)"], rows),
             failed(kill.victim),
             published.ordered.len(),
             self.began.elapsed().as_secs_f64()

@@ -53,10 +53,9 @@ impl View {
 
     fn show_table(&mut self, standings: &[Standing]) {
         let head = standings.iter().map(|standing| standing.delivered).max().unwrap_or(0);
-        let mut rows = vec![["NAME", "STATE", "ROLE", "HEAD", "LAG", "RATE/S", "API"].map(str::to_owned).to_vec()];
-        for (index, standing) in standings.iter().enumerate() {
+        let row = |(index, standing): (usize, &Standing)| {
             let (name, api) = &self.names[index];
-            rows.push(vec![
+            [
                 name.clone(),
                 standing.state.clone(),
                 standing.role.clone(),
@@ -64,12 +63,14 @@ impl View {
                 (head - standing.delivered).to_string(),
                 self.rate(index, standing).map_or("-".to_owned(), |rate| format!("{rate:.0}")),
                 format!("http://{api}"),
-            ]);
-        }
+            ]
+        };
+        let heading = ["NAME", "STATE", "ROLE", "HEAD", "LAG", "RATE/S", "API"];
+        let table = table(heading, standings.iter().enumerate().map(row));
         // Back to the first line of the table shown before, and everything below it cleared.
         let back = if self.lines_shown > 0 { format!("\x1b[{}A\x1b[J", self.lines_shown) } else { String::new() };
-        self.lines_shown = rows.len();
-        print_line(&format!("{back}{}", table(&rows).trim_end()));
+        self.lines_shown = table.lines().count();
+        print_line(&format!("{back}{}", table.trim_end()));
     }
 
     /// Positions a second since the last look; none if the member did not answer then or now.

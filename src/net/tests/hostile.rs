@@ -5,7 +5,7 @@ use libp2p::Stream;
 
 use super::super::transport::BehaviourEvent;
 use super::*;
-use crate::codec::{Frame, FrameReader, StreamClass};
+use crate::codec::{Frame, FrameReader, StreamClass, consumed_frame, hello_frame, message_header, ready_frame};
 
 /// The two streams that a peer opened by hand.
 struct Raw {
@@ -52,11 +52,17 @@ impl Raw {
         Raw::try_dial(keypair, mesh).await.unwrap()
     }
 
-    /// As far as a link that the mesh believes in.
-    async fn link(keypair: &Keypair, mesh: &Mesh) -> Raw {
+    /// As far as both hellos.
+    async fn greeted(keypair: &Keypair, mesh: &Mesh) -> Raw {
         let mut raw = Raw::dial(keypair, mesh).await;
         raw.write(StreamClass::Urgent, &hello_frame(&hello(9))).await;
         raw.write(StreamClass::Bulk, &hello_frame(&hello(9))).await;
+        raw
+    }
+
+    /// As far as a link that the mesh believes in.
+    async fn link(keypair: &Keypair, mesh: &Mesh) -> Raw {
+        let mut raw = Raw::greeted(keypair, mesh).await;
         raw.write(StreamClass::Urgent, &ready_frame()).await;
         raw
     }
@@ -88,16 +94,16 @@ impl Raw {
 
 /// A linked pair, and the key of a third member, which misbehaves.
 async fn pair_and_key(smaller: bool) -> (Member, Member, Keypair) {
-    let mut keys = keypairs::<3>();
-    let members = group(&keys);
-    keys.rotate_left(usize::from(smaller));
-    let [one, two, third] = keys;
-    let mut one = Member::start(one, &members, hello(1)).await;
-    let mut two = Member::start(two, &members, hello(2)).await;
-    one.meet(&two);
+    let mut seats = seats::<3>();
+    seats.rotate_left(usize::from(smaller));
+    let mut members = group(&seats);
+    // It dials, and is not dialled.
+    members[2].addresses.clear();
+    let mut one = Member::start(&seats[0], &members, hello(1)).await;
+    let mut two = Member::start(&seats[1], &members, hello(2)).await;
     one.expect_up(two.id);
     two.expect_up(one.id);
-    (one, two, third)
+    (one, two, seats[2].key.clone())
 }
 
 /// Nobody else has noticed anything.
@@ -129,6 +135,21 @@ async fn rubbish_instead_of_a_hello_is_refused_and_counted() {
             assert_eq!(one.mesh.figures().refused.get("malformed"), Some(&expected));
         }
     }
+    undisturbed(&mut one, &mut two);
+}
+
+/// A message before the link is agreed may be somebody's payload: only that it is one is told.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_message_that_comes_too_early_is_not_quoted() {
+    let (mut one, mut two, third) = pair_and_key(false).await;
+    let mut raw = Raw::greeted(&third, &one.mesh).await;
+    raw.write(StreamClass::Urgent, &[&message_header(6)[..], b"secret"].concat()).await;
+    let third = identity::member_of(&third).unwrap();
+    until("told", || one.figures_of(third).trouble.is_some()).await;
+    assert_eq!(
+        one.figures_of(third).trouble.as_deref(),
+        Some("refused: it sent what is no message of this protocol: unexpected message")
+    );
     undisturbed(&mut one, &mut two);
 }
 
@@ -187,17 +208,15 @@ async fn a_stream_that_ends_inside_a_frame_ends_the_link() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn silent_strangers_are_few_and_do_not_stay() {
-    let keys = keypairs::<2>();
-    let members = group(&keys);
-    let [one, two] = keys;
-    let mut one = Member::start(one, &members, hello(1)).await;
+    let seats = seats::<2>();
+    let members = group(&seats);
+    let mut one = Member::start(&seats[0], &members, hello(1)).await;
     let mut silent = Vec::new();
     for _ in 0..limits::STRANGERS_MAX {
         silent.push(Raw::dial(&Keypair::generate_ed25519(), &one.mesh).await);
     }
     assert!(Raw::try_dial(&Keypair::generate_ed25519(), &one.mesh).await.is_none(), "no room for one more");
-    let mut two = Member::start(two, &members, hello(2)).await;
-    two.meet(&one);
+    let mut two = Member::start(&seats[1], &members, hello(2)).await;
     one.expect_up(two.id);
     two.expect_up(one.id);
     for mut raw in silent {

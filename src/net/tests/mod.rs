@@ -1,0 +1,228 @@
+//! Meshes on loopback, each with an inbox that the test reads as its driver would.
+
+mod flow;
+mod hostile;
+mod linking;
+mod refusing;
+
+use std::collections::VecDeque;
+use std::hash::{BuildHasher, Hasher, RandomState};
+use std::time::{Duration, Instant};
+
+use super::*;
+use crate::driver::Input;
+use crate::driver::inbox::{Inbox, inbox};
+use crate::types::peer::PeerMessage;
+use crate::types::{
+    Batch, BatchHeader, BatchNumber, Digest, Epoch, Incarnation, LaneHead, Message, MessageKind, MessageNumber, Round,
+    Slot, Tip, limits,
+};
+
+/// Nothing here takes that long.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+pub(super) fn hello(incarnation: u64) -> Hello {
+    Hello {
+        version: limits::PROTOCOL_VERSION,
+        cluster: Digest([1; 32]),
+        epoch: Epoch(0),
+        configuration: Digest([2; 32]),
+        incarnation: Incarnation(incarnation),
+        nonce: StartNonce(100 + incarnation),
+        highest_vote: None,
+        sealed: LaneHead::START,
+        decided: Tip { round: Round::default(), slot: Slot(0), digest: Digest::ZERO },
+    }
+}
+
+/// A member before it is started: its key, and an address that nobody else has.
+#[derive(Clone)]
+struct Seat {
+    key: Keypair,
+    id: MemberId,
+    address: Multiaddr,
+}
+
+impl Seat {
+    fn draw() -> Seat {
+        let key = Keypair::generate_ed25519();
+        Seat { id: identity::member_of(&key).unwrap(), key, address: own_address() }
+    }
+
+    /// The same key at another address.
+    fn elsewhere(&self) -> Seat {
+        Seat { address: own_address(), ..self.clone() }
+    }
+}
+
+/// Drawn from the millions of 127.0.0.0/8, with a port that the system gives to no connection: ports never collide.
+fn own_address() -> Multiaddr {
+    let [a, b, c, d, ..] = RandomState::new().build_hasher().finish().to_be_bytes();
+    format!("/ip4/127.{}.{b}.{}/tcp/{}", a.max(1), c.clamp(1, 254), 20_000 + u16::from(d)).parse().unwrap()
+}
+
+/// Seats in the order of their ids.
+fn seats<const N: usize>() -> [Seat; N] {
+    let mut seats: [Seat; N] = std::array::from_fn(|_| Seat::draw());
+    seats.sort_by_key(|seat| seat.id);
+    seats
+}
+
+/// Everybody, where they listen.
+fn group(seats: &[Seat]) -> Vec<MeshMember> {
+    let member = |(seat, name): (&Seat, char)| MeshMember {
+        id: seat.id,
+        name: name.to_string(),
+        addresses: vec![seat.address.clone()],
+    };
+    seats.iter().zip('a'..).map(member).collect()
+}
+
+/// The same members to one who cannot dial them.
+fn unreachable(members: &[MeshMember]) -> Vec<MeshMember> {
+    members.iter().map(|member| MeshMember { addresses: Vec::new(), ..member.clone() }).collect()
+}
+
+/// One member: its mesh, and the inbox that a driver would read.
+struct Member {
+    id: MemberId,
+    mesh: Mesh,
+    inbox: Inbox,
+    credits: Arc<Semaphore>,
+    unread: VecDeque<Input>,
+    _hello: watch::Sender<Hello>,
+}
+
+impl Member {
+    /// It dials those of `members` that have an address.
+    async fn start(seat: &Seat, members: &[MeshMember], hello: Hello) -> Member {
+        let (hello, receiver) = watch::channel(hello);
+        let (sender, inbox) = inbox();
+        let credits = Arc::new(Semaphore::new(limits::INBOX_BYTES));
+        let settings = MeshSettings {
+            keypair: seat.key.clone(),
+            listen: vec![seat.address.clone()],
+            members: members.to_vec(),
+            hello: receiver,
+            inbox: sender,
+            credits: credits.clone(),
+        };
+        let mesh = Mesh::start(settings).await.unwrap();
+        Member { id: seat.id, mesh, inbox, credits, unread: VecDeque::new(), _hello: hello }
+    }
+
+    /// The next input; there must be one.
+    fn next(&mut self) -> Input {
+        let deadline = Instant::now() + PATIENCE;
+        while self.unread.is_empty() {
+            assert!(Instant::now() < deadline, "no input");
+            let inputs = tokio::task::block_in_place(|| self.inbox.take(1000, Duration::from_millis(100)));
+            self.unread.extend(inputs);
+        }
+        self.unread.pop_front().unwrap()
+    }
+
+    fn expect_up(&mut self, from: MemberId) -> Hello {
+        match self.next() {
+            Input::LinkUp { peer, hello } if peer == from => hello,
+            other => panic!("expected a link, got {other:?}"),
+        }
+    }
+
+    fn expect_down(&mut self, from: MemberId) {
+        match self.next() {
+            Input::LinkDown { peer } if peer == from => {}
+            other => panic!("expected the end of a link, got {other:?}"),
+        }
+    }
+
+    /// Skips whatever else happens.
+    fn expect_down_at_last(&mut self, from: MemberId) {
+        while !matches!(self.next(), Input::LinkDown { peer } if peer == from) {}
+    }
+
+    /// Skips links that come and go.
+    fn expect_refusal(&mut self, from: MemberId) -> Refusal {
+        loop {
+            match self.next() {
+                Input::Refused { peer, reason } if peer == from => return reason,
+                Input::LinkUp { .. } | Input::LinkDown { .. } => {}
+                other => panic!("expected a refusal, got {other:?}"),
+            }
+        }
+    }
+
+    fn expect_message(&mut self, from: MemberId) -> PeerMessage {
+        match self.next() {
+            Input::Received { peer, envelope } if peer == from => envelope.message,
+            other => panic!("expected a message, got {other:?}"),
+        }
+    }
+
+    fn figures_of(&self, peer: MemberId) -> PeerFigures {
+        self.mesh.figures().peers.into_iter().find(|figures| figures.peer == peer).unwrap()
+    }
+}
+
+/// Two members, linked. The first has the smaller id.
+async fn pair() -> (Member, Member) {
+    let seats = seats::<2>();
+    let [mut one, mut two] = two_members(&seats, [hello(1), hello(2)]).await;
+    assert_eq!(one.expect_up(two.id), hello(2));
+    assert_eq!(two.expect_up(one.id), hello(1));
+    (one, two)
+}
+
+/// Two members who dial each other.
+async fn two_members(seats: &[Seat; 2], [first, second]: [Hello; 2]) -> [Member; 2] {
+    let members = group(seats);
+    [Member::start(&seats[0], &members, first).await, Member::start(&seats[1], &members, second).await]
+}
+
+/// A member that stays, and dials nobody; and one that is linked to it in that incarnation, in the seat `goes`.
+async fn linked(goes: usize, incarnation: u64) -> ([Seat; 2], Member, Member) {
+    let seats = seats::<2>();
+    let members = group(&seats);
+    let mut one = Member::start(&seats[1 - goes], &unreachable(&members), hello(1)).await;
+    let mut two = Member::start(&seats[goes], &members, hello(incarnation)).await;
+    assert_eq!(one.expect_up(two.id), hello(incarnation));
+    two.expect_up(one.id);
+    (seats, one, two)
+}
+
+/// Waits for a fact that stays true.
+async fn until(what: &str, fact: impl Fn() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    let mut rounds = tokio::time::interval(Duration::from_millis(2));
+    while !fact() {
+        assert!(Instant::now() < deadline, "never came true: {what}");
+        rounds.tick().await;
+    }
+}
+
+fn envelope(message: PeerMessage) -> Envelope {
+    Envelope { epoch: Epoch(0), configuration: Digest([2; 32]), message }
+}
+
+fn urgent(number: u64) -> Envelope {
+    envelope(PeerMessage::FetchDecided { after: Slot(number) })
+}
+
+fn bulk(number: u64, bytes: usize) -> Envelope {
+    let header = BatchHeader {
+        origin: MemberId([3; 32]),
+        incarnation: Incarnation(1),
+        number: BatchNumber(number + 1),
+        first: MessageNumber(1),
+        count: 1,
+        parent: Digest::ZERO,
+        resumes: (number == 0).then(Default::default),
+    };
+    let message = Message {
+        kind: MessageKind::Application,
+        topic: "t".into(),
+        content_type: None,
+        body: vec![number as u8; bytes].into(),
+    };
+    envelope(PeerMessage::Batch(Batch::seal(header, vec![message])))
+}
