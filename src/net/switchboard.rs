@@ -32,9 +32,6 @@ use crate::types::{MemberId, limits};
 /// Silence is looked for this often.
 const ROUND: Duration = Duration::from_millis(500);
 
-/// Refused keys that are remembered so that they are logged once; beyond it all are forgotten.
-const STRANGERS_REMEMBERED: usize = 256;
-
 /// What connections' tasks tell.
 pub(super) enum Event {
     /// Greeted, and offered as the link of its pair.
@@ -367,7 +364,7 @@ impl Switchboard {
 
     fn count_and_log(&mut self, member: MemberId, label: String, refusals: (Option<Refusal>, Option<Refusal>)) {
         let (by_us, by_them) = refusals;
-        if self.logged.len() >= STRANGERS_REMEMBERED && !self.logged.contains_key(&member) {
+        if self.logged.len() >= limits::STRANGERS_REMEMBERED && !self.logged.contains_key(&member) {
             self.logged.clear();
         }
         if let Some((refusal, peer)) = by_them.as_ref().or(by_us.as_ref()).zip(self.shared.peers.get(&member)) {

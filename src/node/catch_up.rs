@@ -5,12 +5,10 @@ use std::io;
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::thread;
 
+use crate::types::limits::CATCHUP_REQUESTS_MAX;
 use crate::types::peer::{ChainEntry, DecidedSlot};
 use crate::types::record::EntryRecord;
 use crate::types::{Batch, Entry, Location, MemberId, PeerMessage, Serve, ServeSlot};
-
-/// Requests that wait; beyond it they are dropped, and whoever asked asks again.
-const REQUESTS_MAX: usize = 64;
 
 /// Takes requests of the driver.
 pub struct CatchUp {
@@ -28,7 +26,7 @@ impl CatchUp {
         read: impl Fn(Location) -> Result<Vec<u8>, Unreadable> + Send + 'static,
         send: impl Fn(MemberId, PeerMessage) + Send + 'static,
     ) -> io::Result<CatchUp> {
-        let (requests, queue) = sync_channel(REQUESTS_MAX);
+        let (requests, queue) = sync_channel(CATCHUP_REQUESTS_MAX);
         thread::Builder::new().name("catch-up".to_owned()).spawn(move || answer(&queue, &read, &send))?;
         Ok(CatchUp { requests })
     }

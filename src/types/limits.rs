@@ -1,11 +1,13 @@
-//! Every bound in one place, related to each other at compile time. Sizes in bytes. Cluster-wide bounds that may differ
-//! between groups stand in [`super::configuration::ClusterLimits`]; these here are the same everywhere.
+//! Every bound on what is kept, queued or sent, in one place, related to each other at compile time. Sizes in bytes.
+//! Cluster-wide bounds that may differ between groups stand in [`super::configuration::ClusterLimits`]; these here are the
+//! same everywhere. Intervals and patience of one file's own stand in that file.
 
 use std::time::Duration;
 
 /// Version of the peer protocol: another one is refused at the hello.
 pub const PROTOCOL_VERSION: u32 = 1;
-/// Version of the rules that make positions out of decided entries. 0 until the first release.
+/// Version of the rules that make positions out of decided entries. 0 until the first release. A genesis or a log of
+/// another version is refused.
 pub const RULES_VERSION: u32 = 0;
 
 /// Slots the leader keeps in flight (PROTOCOL §2).
@@ -25,7 +27,7 @@ pub const MESSAGE_BYTES_CEILING: u64 = 8 << 20;
 pub const BATCH_BYTES_CEILING: u64 = 16 << 20;
 /// Messages in one batch.
 pub const BATCH_MESSAGES_MAX: usize = 16_384;
-/// Topic, content type, attribute name and attribute value of one message.
+/// Topic of one message.
 pub const TOPIC_BYTES_MAX: usize = 256;
 /// Content type text.
 pub const CONTENT_TYPE_BYTES_MAX: usize = 256;
@@ -72,6 +74,21 @@ pub const URGENT_QUEUE_BYTES: usize = 16 << 20;
 /// Bytes queued for one peer on its bulk stream before messages are dropped (they are fetched again).
 pub const BULK_QUEUE_BYTES: usize = 64 << 20;
 
+/// Records of the log have at most this payload; in small segments less.
+pub const RECORD_PAYLOAD_BYTES_MAX: usize = 16 << 20;
+/// Segments of the log are at least this large.
+pub const SEGMENT_BYTES_MIN: u64 = 4 << 10;
+/// Segments of the log are at most this large.
+pub const SEGMENT_BYTES_MAX: u64 = 1 << 30;
+/// Zero-filled segments kept ready.
+pub const SPARES_MAX: usize = 16;
+/// Files of the log that one reader keeps open.
+pub const READER_FILES_MAX: usize = 64;
+/// Memory for writing that the log keeps from turn to turn; what a larger turn needed is given back.
+pub const WRITE_BUFFER_BYTES_KEPT: usize = 4 << 20;
+/// Requests for decided slots that wait to be read from the log; beyond it they are dropped, and asked again.
+pub const CATCHUP_REQUESTS_MAX: usize = 64;
+
 /// Payload goes by the urgent stream while no more than this waits there, itself included.
 pub const URGENT_PAYLOAD_BYTES: usize = 8 << 10;
 /// Largest message on an urgent stream; what is larger travels in pieces on the bulk stream.
@@ -98,6 +115,8 @@ pub const DIAL_PAUSE_MIN: Duration = Duration::from_millis(50);
 pub const DIAL_PAUSE_MAX: Duration = Duration::from_secs(2);
 /// Pause after a refusal: until somebody mends a configuration, haste is of no use.
 pub const REFUSED_PAUSE: Duration = Duration::from_secs(5);
+/// Refused keys that are remembered so that they are logged once; beyond it all are forgotten.
+pub const STRANGERS_REMEMBERED: usize = 256;
 /// A link is pinged this often.
 pub const PING_INTERVAL: Duration = Duration::from_secs(1);
 /// A link whose pings are not answered for this long is closed.
@@ -153,6 +172,11 @@ pub const CRASH_GROUP_SIZES: &[usize] = &[1, 3, 5, 7];
 
 const _: () = assert!(BATCH_BYTES_CEILING < PEER_MESSAGE_BYTES);
 const _: () = assert!(MESSAGE_BYTES_CEILING + MESSAGE_OVERHEAD_BYTES < BATCH_BYTES_CEILING);
+const _: () = assert!(SEGMENT_BYTES_MAX <= u32::MAX as u64, "an offset in the log is a u32");
+const _: () = assert!(RECORD_PAYLOAD_BYTES_MAX as u64 <= SEGMENT_BYTES_MAX / 2);
+// Every batch and every entry is one record.
+const _: () = assert!(BATCH_BYTES_CEILING <= RECORD_PAYLOAD_BYTES_MAX as u64);
+const _: () = assert!(ENTRY_BATCHES_MAX * 128 < RECORD_PAYLOAD_BYTES_MAX);
 const _: () = assert!(ENTRY_PAYLOAD_BYTES + BATCH_BYTES_CEILING < PEER_MESSAGE_BYTES);
 const _: () = assert!(WINDOW_SLOTS < CANDIDATE_SLOTS);
 const _: () = assert!(LANE_CREDIT_BYTES <= LANE_UNORDERED_BYTES);

@@ -13,13 +13,12 @@ use std::time::Duration;
 
 use super::files::{Files, LogFile, ReadFiles};
 use super::spares::UNFINISHED;
+use crate::types::limits::READER_FILES_MAX;
 
 /// Zeros are written in pieces of this many bytes.
 const ZEROS_BYTES: usize = 1 << 20;
 /// After a failed attempt to make a spare the next one waits this long: a full disk is not asked without pause.
 const PREPARE_PAUSE: Duration = Duration::from_secs(1);
-/// Readers keep at most this many files open.
-const READER_FILES_MAX: usize = 64;
 
 /// A folder on disk. Dropping it ends the thread that makes spares.
 pub struct DiskFiles {
