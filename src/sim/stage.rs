@@ -68,6 +68,8 @@ pub struct Stage {
     pub agreement: Agreement,
     /// What members did, in words, if anybody wants to know.
     pub notices: Option<Vec<(Moment, usize, String)>>,
+    /// Members whose process ended by itself: it was drained, or it stopped.
+    exiting: Vec<bool>,
     storages: Vec<Storage>,
     statements: Statements,
     settings: Settings,
@@ -89,7 +91,8 @@ impl Stage {
             sequence: Sequence::new(&group),
             agreement: Agreement::new(&group),
             notices: None,
-            storages: (0..size).map(|_| Storage::default()).collect(),
+            exiting: vec![false; size],
+            storages: (0..size).map(|_| Storage::new(&settings.sabotage)).collect(),
             statements: Statements::new(&group),
             settings,
             trace: blake3::Hasher::new(),
@@ -102,7 +105,8 @@ impl Stage {
         &self.storages[member]
     }
 
-    /// Digest of everything that happened, in order.
+    /// Digest of everything that happened, in order, with its contents: two runs that differ in one byte of a disk, a
+    /// message, a delivery or an answer have two digests.
     pub fn trace(&self) -> Digest {
         Digest(*self.trace.finalize().as_bytes())
     }
@@ -114,11 +118,21 @@ impl Stage {
         self.trace.update(&what.to_le_bytes());
     }
 
+    /// Adds a step to that digest, and what it was about.
+    fn follow_with(&mut self, at: Moment, member: usize, what: u64, about: &[&[u8]]) {
+        self.follow(at, member, what);
+        for bytes in about {
+            self.trace.update(&(bytes.len() as u64).to_le_bytes());
+            self.trace.update(bytes);
+        }
+    }
+
     /// Starts a member's process.
     pub fn start(&mut self, member: usize, at: Moment) -> Result<Scene, Violation> {
         self.sequence.restarted(member);
         self.follow(at, member, 1);
         let ending = self.nodes[member].start(at, &self.settings);
+        self.exiting[member] = ending.is_exit();
         self.chart.note(at, member, format!("starts, incarnation {}", self.nodes[member].starts));
         if let Some(driver) = self.nodes[member].driver() {
             self.coverage.torn_tails += u64::from(driver.recovered().torn.is_some());
@@ -130,6 +144,7 @@ impl Stage {
     /// One turn of a member's driver.
     pub fn turn(&mut self, member: usize, at: Moment) -> Result<Scene, Violation> {
         let ending = self.nodes[member].turn(at);
+        self.exiting[member] = ending.is_exit();
         let acts = self.judge(member)?;
         Ok(Scene { acts, ending })
     }
@@ -137,11 +152,12 @@ impl Stage {
     /// A member's process is gone; its machine goes on, and so does what the process left to it.
     pub fn kill(&mut self, member: usize, at: Moment) {
         self.follow(at, member, 7);
-        self.chart.note(at, member, "is killed");
+        let exits = std::mem::take(&mut self.exiting[member]);
+        self.chart.note(at, member, if exits { "exits" } else { "is killed" });
         self.collect_counters(member);
         self.nodes[member].kill();
-        self.coverage.crashes += 1;
-        self.coverage.kills += 1;
+        self.coverage.crashes += u64::from(!exits);
+        self.coverage.kills += u64::from(!exits);
         self.promises.orphan(member);
     }
 
@@ -153,10 +169,11 @@ impl Stage {
         let mut torn = 0;
         self.nodes[member].crash(|write| {
             let survival = choose(write);
-            torn += u64::from(!matches!(survival, Survival::All | Survival::Nothing));
+            torn += u64::from((1..write.length).contains(&survival.bytes_left(write)));
             survival
         });
-        self.coverage.crashes += 1;
+        let exits = std::mem::take(&mut self.exiting[member]);
+        self.coverage.crashes += u64::from(!exits);
         self.coverage.torn_writes += torn;
         self.promises.orphan(member);
     }
@@ -171,7 +188,7 @@ impl Stage {
     /// A scenario gives a member that is down another disk. Nothing of it is known until it is read.
     pub fn replace_disk(&mut self, member: usize, files: MemoryFiles) {
         self.nodes[member].files = files;
-        self.storages[member] = Storage::default();
+        self.storages[member] = Storage::new(&self.settings.sabotage);
         self.agreement.forget(member);
     }
 
@@ -217,40 +234,52 @@ impl Stage {
 
     /// Adds up what replicas count, when a process ends or the simulation does.
     pub fn collect_counters(&mut self, member: usize) {
+        let coverage = &mut self.coverage;
+        {
+            let mut shell = self.nodes[member].shell.lock();
+            coverage.slow_syncs += std::mem::take(&mut shell.slow_syncs);
+            coverage.failed_syncs += std::mem::take(&mut shell.failed_syncs);
+        }
         let Some(driver) = self.nodes[member].driver() else { return };
         let counters = driver.replica().counters();
-        let coverage = &mut self.coverage;
         coverage.barred += counters.barred;
         coverage.adoptions += counters.adoptions;
         coverage.adoptions_of_several += counters.adoptions_of_several;
         coverage.slots_by_catchup += counters.slots_by_catchup;
         coverage.resignations += counters.resignations;
         coverage.rot_repaired += counters.repairs;
-        coverage.slow_syncs += std::mem::take(&mut self.nodes[member].shell.lock().slow_syncs);
     }
 
     /// Judges everything a member did in a turn or a start, in order.
     fn judge(&mut self, member: usize) -> Result<Vec<(Moment, Act)>, Violation> {
         let mut acts = Vec::new();
+        let mut said: Option<Arc<Envelope>> = None;
         for (at, effect) in self.nodes[member].effects() {
             match effect {
                 Effect::Durable { file, offset, bytes } => {
-                    self.follow(at, member, 3 << 32 | bytes.len() as u64);
+                    self.follow_with(at, member, 3, &[file.as_bytes(), &offset.to_le_bytes(), &bytes]);
                     let node = &self.nodes[member];
                     let found = self.storages[member].durable(&file, offset, &bytes, |name| node.contents(name));
                     self.durable(member, at, found)?;
                 }
                 Effect::Settled { file, contents } => {
+                    self.follow_with(at, member, 8, &[file.as_bytes(), &contents]);
                     let found = self.storages[member].settled(&file, &contents);
                     self.durable(member, at, found)?;
                 }
                 Effect::Send { to, envelope } => {
-                    self.sent(member, at, &envelope)?;
+                    // What goes to several members at once is encoded once.
+                    let again = said.as_ref().is_some_and(|said| Arc::ptr_eq(said, &envelope));
+                    let bytes = if again { Bytes::new() } else { envelope.encode() };
+                    self.follow_with(at, member, 4, &[&to.0, &bytes]);
+                    said = Some(envelope.clone());
+                    self.sent(member, &envelope)?;
                     if let Some(to) = self.group.index(&to) {
                         acts.push((at, Act::Send { to, envelope }));
                     }
                 }
                 Effect::Refuse { peer, nonce, reason } => {
+                    self.follow_with(at, member, 9, &[&peer.0, reason.to_string().as_bytes()]);
                     self.chart.note(at, member, format!("refuses {}: {reason}", peer.short()));
                     if let Some(peer) = self.group.index(&peer).filter(|peer| self.nodes[*peer].nonce() == nonce) {
                         acts.push((at, Act::Refuse { peer, reason }));
@@ -269,7 +298,17 @@ impl Stage {
                 }
             }
         }
+        self.greets(member)?;
         Ok(acts)
+    }
+
+    /// What hellos of new links say from now on: nobody may have heard it yet, but somebody soon will.
+    fn greets(&self, member: usize) -> Result<(), Violation> {
+        let shell = self.nodes[member].shell.lock();
+        match shell.hello.as_ref().filter(|_| !shell.dead) {
+            Some(hello) => self.statements.greets(member, hello, &self.agreement),
+            None => Ok(()),
+        }
     }
 
     /// Records became durable: each is judged by what every disk holds by now.
@@ -294,9 +333,8 @@ impl Stage {
         Ok(())
     }
 
-    fn sent(&mut self, member: usize, at: Moment, envelope: &Envelope) -> Result<(), Violation> {
+    fn sent(&mut self, member: usize, envelope: &Envelope) -> Result<(), Violation> {
         let message = &envelope.message;
-        self.follow(at, member, 4 << 32 | message.name().len() as u64);
         let coverage = &mut self.coverage;
         match message {
             PeerMessage::FetchBatches { .. } => coverage.fetches_of_batches += 1,
@@ -309,7 +347,6 @@ impl Stage {
     }
 
     fn delivered(&mut self, member: usize, at: Moment, delivered: &Delivered) -> Result<(), Violation> {
-        self.follow(at, member, 5 << 32 | delivered.first.0);
         let read;
         let bytes: &[u8] = match &delivered.bytes {
             Some(bytes) => bytes,
@@ -318,6 +355,8 @@ impl Stage {
                 &read
             }
         };
+        let place = [delivered.first.0, delivered.slot.0, delivered.hlc.0].map(u64::to_le_bytes);
+        self.follow_with(at, member, 5, &[place.as_flattened(), bytes]);
         let head = self.sequence.head();
         let witness = Witness { agreement: &self.agreement, storage: &self.storages[member] };
         self.sequence.delivered(member, delivered, bytes, &witness, &mut self.promises)?;
@@ -340,7 +379,7 @@ impl Stage {
     }
 
     fn answered(&mut self, member: usize, at: Moment, ticket: Ticket, outcome: &Outcome) -> Result<(), Violation> {
-        self.follow(at, member, 6 << 32 | ticket.0);
+        self.follow_with(at, member, 6, &[&ticket.0.to_le_bytes(), format!("{outcome:?}").as_bytes()]);
         let coverage = &mut self.coverage;
         match outcome {
             Outcome::Accepted { id } => {
@@ -368,14 +407,12 @@ impl Stage {
 const TOLD_MAX: u64 = 6;
 
 fn tell_delivered(member: usize, delivered: &Delivered, bytes: &[u8]) -> String {
-    let last = delivered.first.0 + delivered.count.saturating_sub(1);
+    let last = delivered.first.0 + delivered.count - 1;
     let place = match delivered.count {
-        0 => format!("{} delivers an empty batch", member + 1),
         1 => format!("{} delivers {}", member + 1, delivered.first),
         _ => format!("{} delivers {}..{last}", member + 1, delivered.first),
     };
     match crate::types::batch::messages(bytes) {
-        _ if delivered.count == 0 => place,
         Ok(messages) if delivered.count <= TOLD_MAX => {
             let said: Vec<String> = messages.iter().map(|message| Promises::says(&message.body)).collect();
             format!("{place}: {}", said.join(" "))
@@ -428,5 +465,46 @@ pub fn count_death(coverage: &mut Coverage, death: Death) {
             coverage.crashes_inside_turn += 1;
             coverage.crashes_after_sync += 1;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sim::node::Settings;
+    use crate::types::{ClusterLimits, Sabotage, Timing};
+
+    /// The digest of a group of one that orders one message.
+    fn ordering(text: &str) -> Digest {
+        let group = Group::new(1, ClusterLimits::default());
+        let temper = Temper {
+            sync: Duration::from_millis(1),
+            exact: true,
+            stall_every: 0,
+            stall: Duration::ZERO,
+            failing: false,
+        };
+        let settings = Settings {
+            genesis: group.genesis.clone(),
+            timing: Timing::default(),
+            sabotage: Sabotage::NONE,
+            segment_bytes: 1 << 20,
+        };
+        let mut stage = Stage::new(group, settings, vec![(Clock::new(0, 0), temper)], 0);
+        stage.start(0, Moment(0)).unwrap();
+        let body = stage.promises.text(text);
+        let start = Moment::at(Duration::from_millis(10));
+        stage.publish(0, start, Ack::Ordered, body, Duration::from_secs(10));
+        for turn in 0..40 {
+            stage.turn(0, start + Duration::from_millis(10 * turn)).unwrap();
+        }
+        assert_eq!(stage.sequence.position(0).0, 1, "it is ordered");
+        stage.trace()
+    }
+
+    #[test]
+    fn runs_that_differ_in_contents_alone_have_two_digests() {
+        assert_eq!(ordering("one"), ordering("one"));
+        assert_ne!(ordering("one"), ordering("two"));
     }
 }
