@@ -25,7 +25,7 @@ pub const MESSAGE_BYTES_CEILING: u64 = 8 << 20;
 pub const BATCH_BYTES_CEILING: u64 = 16 << 20;
 /// Messages in one batch.
 pub const BATCH_MESSAGES_MAX: usize = 16_384;
-/// Topic, content type, attribute name and attribute value of one message.
+/// Topic of one message.
 pub const TOPIC_BYTES_MAX: usize = 256;
 /// Content type text.
 pub const CONTENT_TYPE_BYTES_MAX: usize = 256;
