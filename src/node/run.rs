@@ -255,6 +255,10 @@ impl Parts {
                     ended?;
                     unreachable!("the driver ends in order only when it is told");
                 }
+                ended = &mut self.api => {
+                    ended.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))?;
+                    unreachable!("the API ends in order only when it is told");
+                }
                 Some(hello) = hello => {
                     self.hello = None;
                     let mesh = Mesh::start(member.mesh_settings(hello, self.inbox.clone())?).await?;
