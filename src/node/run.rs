@@ -25,6 +25,7 @@ use super::real_time::RealTime;
 use super::settings::Settings;
 use super::state_log::StateLog;
 use super::{mesh_figures, random, token};
+use crate::api::listen::SocketFile;
 use crate::api::{self, ApiSettings, CannotServe, Host, MemberEntry, Tickets};
 use crate::delivery;
 use crate::driver::inbox::{InboxSender, inbox};
@@ -143,7 +144,6 @@ pub async fn run<S: Future<Output = ()>>(
                 }
             };
             parts.drain(&member, hurry).await?;
-            remove_socket(&member.settings.api.socket);
             tracing::info!("stopped");
             Ok(())
         }
@@ -179,6 +179,7 @@ struct Parts {
     hello: Option<oneshot::Receiver<watch::Receiver<Hello>>>,
     inbox: InboxSender,
     api: JoinHandle<Result<(), CannotServe>>,
+    socket_file: SocketFile,
     stop_api: watch::Sender<bool>,
     tickets: Arc<Tickets>,
 }
@@ -236,7 +237,8 @@ impl Parts {
         };
         let (stop_api, stopped) = watch::channel(false);
         let api = tokio::spawn(api::serve(settings, host, stopped));
-        Ok(Parts { driver, mesh, hello: Some(hello), inbox: inbox_sender, api, stop_api, tickets })
+        let socket_file = listeners.socket_file;
+        Ok(Parts { driver, mesh, hello: Some(hello), inbox: inbox_sender, api, socket_file, stop_api, tickets })
     }
 
     /// Starts the mesh when it is time, and goes on until `stop` is done, or something ends by itself.
@@ -277,6 +279,7 @@ impl Parts {
         if !*self.driver.started.borrow() {
             // Nothing was accepted in this start, and the log may be left at any moment.
             self.api.abort();
+            remove(self.socket_file);
             return Ok(());
         }
         self.driver.drain();
@@ -300,6 +303,7 @@ impl Parts {
             mesh.clone().stop().await;
         }
         self.api.abort();
+        remove(self.socket_file);
         Ok(())
     }
 }
@@ -382,8 +386,8 @@ fn bytes_of(folder: &Path) -> u64 {
 }
 
 /// The socket of a member that has ended leads nowhere.
-fn remove_socket(path: &Path) {
-    if let Err(error) = std::fs::remove_file(path) {
-        tracing::debug!(path = %path.display(), %error, "the socket stays");
+fn remove(socket: SocketFile) {
+    if let Err(error) = socket.remove() {
+        tracing::debug!(%error, "the socket stays");
     }
 }

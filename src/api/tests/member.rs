@@ -124,7 +124,7 @@ impl Member {
         };
         let mut settings = ApiSettings::new(MESSAGE_BYTES_MAX);
         settings.tcp = Some(tcp);
-        settings.unix = Some(listen::unix_socket(&socket).unwrap());
+        settings.unix = Some(listen::unix_socket(&socket).await.unwrap().0);
         settings.publish_timeout = plan.publish_timeout;
         settings.reader_stall_max = plan.reader_stall_max;
         settings.token = plan.token;
