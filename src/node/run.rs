@@ -13,7 +13,7 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use super::catch_up::CatchUp;
-use super::configuration::Configuration;
+use super::configuration::{Configuration, multiaddresses};
 use super::data_directory::{DataDirectory, DataDirectoryError, log_folder};
 use super::driver_thread::{DriverError, DriverThread};
 use super::identity::{Identity, IdentityError};
@@ -101,6 +101,7 @@ struct Member {
     identity: Identity,
     genesis: Genesis,
     settings: Settings,
+    mesh_listen: Vec<Multiaddr>,
     directory: DataDirectory,
 }
 
@@ -111,10 +112,11 @@ pub async fn run<S: Future<Output = ()>>(
     configuration: Configuration,
     mut stop: impl FnMut() -> S,
 ) -> Result<(), RunError> {
-    let Configuration { settings, genesis } = configuration;
-    let directory = DataDirectory::lock(&settings.data_dir)?;
+    let directory = DataDirectory::lock(&configuration.settings.data_dir)?;
     let identity = Identity::load(directory.path())?;
     let member = identity.member();
+    let mesh_listen = configuration.mesh_listen(&member);
+    let Configuration { settings, genesis } = configuration;
     if !genesis.members.iter().any(|named| named.id == member) {
         return Err(RunError::NotAMember { member, group: genesis.name });
     }
@@ -122,8 +124,8 @@ pub async fn run<S: Future<Output = ()>>(
         return Err(RunError::RefusedBefore(words));
     }
     let token = settings.api.token_file.as_deref().map(token::read).transpose().map_err(RunError::Token)?;
-    let member = Member { identity, genesis, settings, directory };
-    let listeners = Listeners::take(&member.settings, &member.mesh_listen()).await?;
+    let member = Member { identity, genesis, settings, mesh_listen, directory };
+    let listeners = Listeners::take(&member.settings, &member.mesh_listen).await?;
     tracing::info!(
         group = member.genesis.name,
         cluster = %member.genesis.cluster().short(),
@@ -324,15 +326,6 @@ impl Member {
         members.map(|member| MemberEntry { id: member.id, name: member.name, addresses: member.addresses }).collect()
     }
 
-    /// Where the mesh listens: what the settings say, else what genesis says of this member.
-    fn mesh_listen(&self) -> Vec<Multiaddr> {
-        if !self.settings.mesh_listen.is_empty() {
-            return self.settings.mesh_listen.clone();
-        }
-        let own = self.genesis.members.iter().find(|member| member.id == self.identity.member());
-        own.into_iter().flat_map(|member| multiaddresses(&member.addresses)).collect()
-    }
-
     fn mesh_settings(&self, hello: watch::Receiver<Hello>, inbox: InboxSender) -> Result<MeshSettings, RunError> {
         let keypair =
             Keypair::ed25519_from_bytes(self.identity.secret()).map_err(|error| MeshError::Key(error.to_string()))?;
@@ -343,7 +336,7 @@ impl Member {
         });
         Ok(MeshSettings {
             keypair,
-            listen: self.mesh_listen(),
+            listen: self.mesh_listen.clone(),
             members: members.collect(),
             hello,
             inbox,
@@ -372,11 +365,6 @@ impl Member {
         };
         CatchUp::start(move |location| reader.payload(location), send)
     }
-}
-
-/// Addresses of a genesis, which were checked when it was read.
-fn multiaddresses(texts: &[String]) -> Vec<Multiaddr> {
-    texts.iter().map(|text| text.parse().expect("a genesis is checked when it is read")).collect()
 }
 
 /// Bytes of all files in a folder; 0 if there is none.
