@@ -107,6 +107,7 @@ fn failure(error: RunError) -> Failure {
         | RunError::Mesh(_)
         | RunError::Api(_) => Exit::Usage,
         RunError::RefusedBefore(_) => Exit::IdentityLost,
+        RunError::DiskHangs => Exit::DiskFailed,
         RunError::System(_) => Exit::Failure,
         RunError::Driver(error) => driver_exit(error),
     };

@@ -15,18 +15,19 @@ use tokio::time::timeout;
 use super::catch_up::CatchUp;
 use super::configuration::{Configuration, multiaddresses};
 use super::data_directory::{DataDirectory, DataDirectoryError, log_folder};
+use super::descriptors;
 use super::driver_thread::{DriverError, DriverThread};
 use super::identity::{Identity, IdentityError};
 use super::listeners::{CannotListen, Listeners};
 use super::log_reader::LogReader;
-use super::outside::{HelloSource, LateMesh, Observed, RealOutside};
+use super::outside::{HelloSource, LateMesh, RealOutside};
 use super::progress::Progress;
 use super::real_time::RealTime;
 use super::settings::Settings;
 use super::state_log::StateLog;
 use super::{mesh_figures, random, token};
 use crate::api::listen::SocketFile;
-use crate::api::{self, ApiSettings, CannotServe, Host, MemberEntry, Tickets};
+use crate::api::{self, ApiSettings, CannotServe, Host, MemberEntry, Observation, Tickets};
 use crate::delivery;
 use crate::driver::inbox::{InboxSender, inbox};
 use crate::driver::{Start, Stop};
@@ -40,6 +41,10 @@ use crate::wal::{self, DiskFiles};
 const SPARES: usize = 2;
 /// Beyond the time a publish may take, a drain waits this long.
 const DRAIN_MARGIN: Duration = Duration::from_secs(2);
+/// The driver writes its last within this time, or its disk hangs.
+const LAST_WRITE_MAX: Duration = Duration::from_secs(5);
+/// A driver that has not turned for this many of its heartbeats stands still.
+const HEARTBEATS_MISSED: u32 = 4;
 
 /// Signals within this time are one wish to stop; a later one means: at once.
 const ONE_WISH: Duration = Duration::from_secs(1);
@@ -85,6 +90,13 @@ pub enum RunError {
     /// The driver ended.
     #[error(transparent)]
     Driver(Box<DriverError>),
+    /// The disk does not answer, and nobody waits for it any longer.
+    #[error(
+        "the disk has not answered for {} s: stopped without it; what was acknowledged is on it, see to the disk and start \
+         again",
+        LAST_WRITE_MAX.as_secs()
+    )]
+    DiskHangs,
     /// The system refuses a thread or randomness.
     #[error("the system refuses what the member needs: {0}")]
     System(#[from] io::Error),
@@ -107,7 +119,8 @@ struct Member {
 
 /// Runs a member until `stop` is done, then drains it. Needs a tokio runtime.
 ///
-/// While draining a second `stop`, a while after the first, ends the drain at once.
+/// While draining a second `stop`, a while after the first, ends the drain at once; then only the last write is waited
+/// for, and not for long.
 pub async fn run<S: Future<Output = ()>>(
     configuration: Configuration,
     mut stop: impl FnMut() -> S,
@@ -199,7 +212,7 @@ impl Parts {
             delivered_sender.send_replace(position);
         };
         let (delivery_writer, delivery_reader) = delivery::stream(Arc::new(reader.clone()), notify);
-        let (observed_sender, observed) = watch::channel::<Observed>(None);
+        let (observed_sender, observed) = watch::channel::<Option<Observation>>(None);
         let (hello_sender, hello) = oneshot::channel();
         let folder = log_folder(member.directory.path());
         let outside = RealOutside {
@@ -235,6 +248,8 @@ impl Parts {
             unix: Some(listeners.unix),
             publish_timeout: member.settings.api.publish_timeout,
             token,
+            connections_max: descriptors::connections_max(),
+            driver_silence_max: limits::DRIVER_SILENCE_MAX.max(member.settings.timing.heartbeat * HEARTBEATS_MISSED),
             ..ApiSettings::new(member.genesis.limits.message_bytes_max)
         };
         let (stop_api, stopped) = watch::channel(false);
@@ -299,7 +314,7 @@ impl Parts {
             }
             () = hurry => tracing::warn!("stopped at once; what is accepted is on the disk and is offered again at the next start"),
         }
-        self.driver.finish().await?;
+        timeout(LAST_WRITE_MAX, self.driver.finish()).await.map_err(|_| RunError::DiskHangs)??;
         self.tickets.close();
         if let Some(mesh) = self.mesh.get() {
             mesh.clone().stop().await;

@@ -4,12 +4,12 @@ use bytes::Bytes;
 use hyper::{Method, StatusCode};
 use serde_json::{Value, json};
 
-use super::member::{Member, Mood, Plan, snapshot};
+use super::hostile::exchange;
+use super::member::{Member, Mood, NOW, Plan, observation, snapshot, until};
 use crate::api::client::{Client, ClientError, Target};
 use crate::api::routes::{Action, ROUTES};
-use crate::api::{ApiSettings, CannotServe};
-use crate::driver::LogFigures;
-use crate::types::{Ack, Position, Readiness};
+use crate::api::{ApiSettings, CannotServe, Observation};
+use crate::types::{Ack, Instant, Position, Readiness};
 
 /// Every route of the host API, and whether it is there.
 const CONTRACT: [(&str, &str, bool); 20] = [
@@ -181,15 +181,30 @@ async fn the_probes_tell_alive_from_started_from_ready() {
         delivered: Position(5),
         ..snapshot()
     };
-    member.observed.send_replace(Some((behind, LogFigures::default())));
+    member.observed.send_replace(Some(observation(behind)));
     assert_eq!(code("/startupz").await, "ok");
     let answer = client.send(Method::GET, "/readyz", &[], Bytes::new()).await.unwrap();
     let document: Value = serde_json::from_slice(&answer.body).unwrap();
     assert_eq!(answer.status, StatusCode::SERVICE_UNAVAILABLE);
     assert_eq!(document["reasons"], json!(["3 slots behind", "no quorum"]));
     assert_eq!(document["lag"], 4);
-    member.observed.send_replace(Some((snapshot(), LogFigures::default())));
+    member.observed.send_replace(Some(observation(snapshot())));
     assert_eq!(code("/readyz").await, "ok");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_member_whose_driver_stands_still_is_not_ready() {
+    let member = Member::start().await;
+    let before = Observation { at: Instant(NOW.0 - 12_000_000_000), ..observation(snapshot()) };
+    member.observed.send_replace(Some(before));
+    let error = member.tcp().get("/readyz").await.unwrap_err();
+    let ClientError::Refused(problem) = error else { panic!("{error}") };
+    assert_eq!((problem.status, problem.code.as_str()), (503, "not_ready"));
+    assert!(problem.detail.contains("the driver has not turned for 1"), "{problem}");
+    let status: Value = member.tcp().get_json("/v1/status").await.unwrap();
+    assert_eq!(status["ready"], false);
+    member.observed.send_replace(Some(observation(snapshot())));
+    member.tcp().get("/readyz").await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -205,9 +220,7 @@ async fn the_stop_ends_readers_and_finishes_publishes() {
     member.mood(Mood::Hold);
     let client = member.unix();
     let publish = tokio::spawn(async move { client.publish("t", None, Ack::Ordered, Bytes::from("2")).await });
-    while member.tickets.waiting() == 0 || member.position.receiver_count() == before {
-        tokio::task::yield_now().await;
-    }
+    until("both wait", async || member.tickets.waiting() > 0 && member.position.receiver_count() > before).await;
     member.stop.send_replace(true);
     assert_eq!(tail.next().await.unwrap(), None);
     assert_eq!(idle_tail.next().await.unwrap(), None);
