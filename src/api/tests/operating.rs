@@ -96,11 +96,24 @@ async fn a_foreign_page_is_refused_on_every_listener() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_page_that_a_name_server_points_here_is_foreign() {
-    use super::hostile::exchange;
     let member = Member::start().await;
-    let request =
-        "GET /livez HTTP/1.1\r\nHost: evil.example:80\r\nOrigin: http://evil.example:80\r\nConnection: close\r\n\r\n";
-    assert!(exchange(&member.address, request.as_bytes()).await.starts_with("HTTP/1.1 403"));
+    // Browsers name the origin when a page publishes, not when it reads.
+    for (method, path, origin, code) in [
+        ("GET", "/v1/messages", "", "foreign_host"),
+        ("GET", "/livez", "", "foreign_host"),
+        ("POST", "/v1/messages?topic=t", "", "foreign_host"),
+        ("POST", "/v1/messages?topic=t", "Origin: http://evil.example:80\r\n", "foreign_origin"),
+    ] {
+        let head = format!("{method} {path} HTTP/1.1\r\nHost: evil.example:80\r\n{origin}Connection: close\r\n\r\n");
+        let answer = exchange(&member.address, head.as_bytes()).await;
+        assert!(answer.starts_with("HTTP/1.1 403") && answer.contains(code), "{answer}");
+        assert_eq!(answer.contains(r#""outcome":"rejected""#), method == "POST", "{answer}");
+    }
+    for own in ["localhost:7171", "LocalHost", "127.0.0.1", "[::1]:7171"] {
+        let head = format!("GET /livez HTTP/1.1\r\nHost: {own}\r\nConnection: close\r\n\r\n");
+        let answer = exchange(&member.address, head.as_bytes()).await;
+        assert!(answer.starts_with("HTTP/1.1 200"), "{own}: {answer}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -112,6 +125,11 @@ async fn a_token_is_asked_for_over_tcp() {
         assert_eq!((problem.status, problem.code.as_str()), (401, "unauthorized"));
     }
     member.tcp().with_token("secret").get("/v1/status").await.unwrap();
+    // Whoever knows it may come by any name, and who does not is told what became of the message.
+    let head = "GET /livez HTTP/1.1\r\nHost: n1\r\nAuthorization: Bearer secret\r\nConnection: close\r\n\r\n";
+    assert!(exchange(&member.address, head.as_bytes()).await.starts_with("HTTP/1.1 200"));
+    let error = member.tcp().publish("t", None, Ack::Ordered, Bytes::new()).await.unwrap_err();
+    assert!(error.is_rejected(), "{error}");
     member.unix().get("/v1/status").await.unwrap();
 }
 
