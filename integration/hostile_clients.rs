@@ -1,12 +1,16 @@
 //! Clients that send what they should not. They hurt nobody but themselves.
 
+use std::process::Command;
+
 use synod::types::Ack;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
+use super::harness::load::{publish, publisher_name};
 use super::harness::member::Member;
+use super::harness::program::PROGRAM;
 use super::harness::sequence::agree;
-use super::harness::{Group, Load};
+use super::harness::{Group, Load, Published};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn half_requests_and_rubbish_of_clients_disturb_nobody() {
@@ -16,11 +20,11 @@ async fn half_requests_and_rubbish_of_clients_disturb_nobody() {
     for half in [
         "",
         "P",
-        "POST /v1/messages?topic=load HTTP/1.1\r\nHost: x\r\nContent-Le",
-        "POST /v1/messages?topic=load HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\nhalf",
-        "POST /v1/messages?topic=load HTTP/1.1\r\nHost: x\r\nContent-Length: 900000\r\n\r\nhalf",
-        "POST /v1/messages?topic=load HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nha",
-        "GET /v1/messages?wait=60s&after=999999999 HTTP/1.1\r\nHost: x\r\n\r\n",
+        "POST /v1/messages?topic=load HTTP/1.1\r\nHost: localhost\r\nContent-Le",
+        "POST /v1/messages?topic=load HTTP/1.1\r\nHost: localhost\r\nContent-Length: 10\r\n\r\nhalf",
+        "POST /v1/messages?topic=load HTTP/1.1\r\nHost: localhost\r\nContent-Length: 900000\r\n\r\nhalf",
+        "POST /v1/messages?topic=load HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nha",
+        "GET /v1/messages?wait=60s&after=999999999 HTTP/1.1\r\nHost: localhost\r\n\r\n",
     ] {
         for member in &group.members {
             let mut socket = TcpStream::connect(member.api).await.unwrap();
@@ -29,20 +33,20 @@ async fn half_requests_and_rubbish_of_clients_disturb_nobody() {
         }
     }
     let noise: Vec<u8> = (0..100_000_u32).map(|number| (number.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
-    let long = format!("GET /livez HTTP/1.1\r\nHost: x\r\nX-Long: {}\r\n\r\n", "x".repeat(200_000));
-    let many = format!("GET /livez HTTP/1.1\r\nHost: x\r\n{}\r\n", "X-Many: x\r\n".repeat(20_000));
-    let path = format!("GET /{} HTTP/1.1\r\nHost: x\r\n\r\n", "x".repeat(200_000));
+    let long = format!("GET /livez HTTP/1.1\r\nHost: localhost\r\nX-Long: {}\r\n\r\n", "x".repeat(200_000));
+    let many = format!("GET /livez HTTP/1.1\r\nHost: localhost\r\n{}\r\n", "X-Many: x\r\n".repeat(20_000));
+    let path = format!("GET /{} HTTP/1.1\r\nHost: localhost\r\n\r\n", "x".repeat(200_000));
     for rubbish in [
         &noise[..],
         long.as_bytes(),
         many.as_bytes(),
         path.as_bytes(),
-        b"GET /\xff\xfe HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n",
-        b"GET /%ff%fe HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n",
-        b"GET /v1/messages?topic=%ff HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n",
+        b"GET /\xff\xfe HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n",
+        b"GET /%ff%fe HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n",
+        b"GET /v1/messages?topic=%ff HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n",
         b"GET / HTTP/9.9\r\n\r\n",
-        b"POST /v1/messages?topic=load HTTP/1.1\r\nHost: x\r\nContent-Length: -1\r\n\r\nx",
-        b"POST /v1/messages?topic=load HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nzzz\r\n",
+        b"POST /v1/messages?topic=load HTTP/1.1\r\nHost: localhost\r\nContent-Length: -1\r\n\r\nx",
+        b"POST /v1/messages?topic=load HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\nzzz\r\n",
         b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n",
     ] {
         for member in &group.members {
@@ -83,6 +87,35 @@ async fn what_is_over_a_bound_is_refused_by_name_and_not_ordered() {
     client.publish("t", None, Ack::Ordered, vec![0; bound].into()).await.unwrap();
     let page: serde_json::Value = client.get_json("/v1/messages").await.unwrap();
     assert_eq!(page["next"], 1, "nothing else was ordered");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_that_leaks_connections_takes_no_descriptor_from_log_and_mesh() {
+    let mut group = Group::found().await;
+    // More than a member has left, and no more than wait in the queue of its listener.
+    let (few, leaks, leaky) = (140, 125, 2);
+    let mut command = Command::new("sh");
+    command.args(["-c", &format!("ulimit -n {few} && exec \"$@\""), "sh", PROGRAM]);
+    group.members[leaky].start_by(command);
+    group.start_all().await;
+    let client = group.members[leaky].unix();
+    let mut published = Published::default();
+    let mut leaked = Vec::new();
+    for _ in 0..leaks {
+        leaked.push(TcpStream::connect(group.members[leaky].api).await.unwrap());
+    }
+    // More than is kept in memory: the log goes on in new files, and whoever reads it opens them.
+    let (name, padding) = (publisher_name(), "x".repeat(500_000));
+    for number in 0..80 {
+        let sent = publish(&client, leaky, format!("{name}/{number} {padding}"), Ack::Ordered).await;
+        published.add(sent);
+    }
+    published.none_failed_at(&[leaky]);
+    // Nor from new peers.
+    group.members[0].kill();
+    group.members[0].start_and_catch_up().await;
+    agree(&group, &group.everybody(), &mut published).await;
+    drop(leaked);
 }
 
 /// Sends bytes, and reads what comes until the other side closes.

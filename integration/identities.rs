@@ -95,15 +95,14 @@ async fn rabbitmq_server_12366_an_old_copy_of_a_disk_is_refused_as_stale() {
     load.goes_on(&others, 50).await;
     published.extend(load.finish().await);
     published.none_failed_at(&others);
-    let refused = until("the refusal is counted", async || {
+    until("the refusal is counted", async || {
         let mut count = 0;
         for other in &others {
             count += group.members[*other].try_status().await?["links"]["refused"]["stale_disk"].as_u64().unwrap_or(0);
         }
-        (count > 0).then_some(count)
+        (count > 0).then_some(())
     })
     .await;
-    assert!(refused > 0);
     let after = agree(&group, &others, &mut published).await;
     continues(&after, &before);
     // The newest disk is as good as ever.

@@ -40,6 +40,16 @@ fn a_dependency_that_points_up_or_sideways_is_found() {
     assert_eq!(found("driver/mod.rs", "use crate::protocol::Replica;\n// see crate::node\n").len(), 0);
     assert_eq!(found("types/ids.rs", "use crate::{\n    types::time,\n    codec::{a, wal::b},\n};\n").len(), 1);
     assert_eq!(found("types/ids.rs", "use super::super::codec::Frame;\n").len(), 1);
+    let climbing = "fn f() {\n    super::super::codec::g();\n}\n";
+    assert_eq!(found("types/ids.rs", climbing).len(), 1, "in a function");
+    let inner = format!("pub mod a {{\n{}\n}}\n", climbing.replace("fn f", "    fn f").replace("\n}", "\n    }"));
+    assert_eq!(found("types/ids.rs", &inner).len(), 0, "one step leads out of an inner module");
+    assert_eq!(found("types/ids.rs", &format!("{inner}{climbing}")).len(), 1, "behind it");
+    assert_eq!(
+        found("types/ids.rs", &inner.replace("super::codec", "super::super::codec")).len(),
+        1,
+        "two and one more"
+    );
     assert_eq!(found("main.rs", "fn main() { synod::cmd::main() }\n").len(), 0);
     assert_eq!(found("new/mod.rs", "").len(), 1, "a module without a floor");
 }
@@ -82,16 +92,27 @@ fn mistakes(file: &Path, content: &str) -> Vec<String> {
         .collect();
     // A module at depth d leaves its floor by climbing d times.
     let depth = file.iter().count() - usize::from(file.ends_with("mod.rs"));
-    let climb = "super::".repeat(depth);
-    if depth > 0 && module != "main" && code.contains(&climb) && !inner_modules_only(&code, &climb) {
-        wrong.push(format!("{}: climbs out of {module} by `{climb}`", file.display()));
+    if depth > 0 && module != "main" {
+        let climbs = climbs_out(&code, depth).map(|line| format!("{}: climbs out of {module}: {line}", file.display()));
+        wrong.extend(climbs);
     }
     wrong
 }
 
-/// Whether every such climb stands in an inner module (indented), where one step less leads out of the file.
-fn inner_modules_only(code: &str, climb: &str) -> bool {
-    code.lines().filter(|line| line.contains(climb)).all(|line| line.starts_with(' '))
+/// Lines that climb out of a file whose outermost module is at that depth. Inner modules are deeper; as the code is
+/// formatted, each ends where a brace stands as far in as its beginning.
+fn climbs_out(code: &str, depth: usize) -> impl Iterator<Item = &str> {
+    let mut inner: Vec<usize> = Vec::new();
+    code.lines().filter(move |line| {
+        let text = line.trim();
+        let indent = line.len() - line.trim_start().len();
+        if text == "}" && inner.last() == Some(&indent) {
+            inner.pop();
+        } else if text.ends_with('{') && text.split(' ').take(2).any(|word| word == "mod") {
+            inner.push(indent);
+        }
+        text.contains(&"super::".repeat(depth + inner.len()))
+    })
 }
 
 fn floor(module: &str) -> Option<usize> {

@@ -7,6 +7,7 @@ mod damaged_logs;
 mod dev_and_demo;
 mod drain;
 mod full_disk;
+mod hanging_disk;
 mod harness;
 mod hostile_clients;
 mod hostile_peers;

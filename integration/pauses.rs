@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::harness::member::Signal;
 use super::harness::sequence::agree;
 use super::harness::wait::passed;
-use super::harness::{Group, Load};
+use super::harness::{Group, Load, synod, until};
 
 const PAUSE: Duration = Duration::from_secs(10);
 
@@ -19,6 +19,19 @@ async fn a_follower_stands_still_for_ten_seconds_under_load_and_deposes_nobody_o
     let (leaders, views) = stands_still(async |group| group.follower().await).await;
     assert_eq!(leaders[0], leaders[1], "the leader stays");
     assert_eq!(views[0], views[1], "and so does the view");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn commands_do_not_wait_for_a_sidecar_that_stands_still() {
+    let mut group = Group::found().await;
+    group.members[0].start();
+    let client = group.members[0].unix();
+    until("it serves", async || client.get("/livez").await.ok()).await;
+    group.members[0].signal(Signal::Stop);
+    let socket = group.members[0].socket.to_str().unwrap();
+    for command in ["status", "members"] {
+        synod([command, "--api", socket]).await.refused(69, &[socket, "does not answer within 10 s"]);
+    }
 }
 
 /// Pauses one member. Gives back leader and view before and after.

@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::harness::program;
 use super::harness::sequence::agree;
-use super::harness::{Group, synod};
+use super::harness::{Group, synod, until};
 
 const USAGE: i32 = 2;
 
@@ -22,6 +22,7 @@ async fn ports_in_use_are_named_all_at_once() {
     group.members[0]
         .refuses(USAGE, &[&api, "api.listen", &mesh, "mesh.listen, or genesis", "Address already in use"])
         .await;
+    assert!(!group.members[0].socket.exists(), "nothing is left of a start that failed");
     drop(held);
     group.start_all().await;
     agree(&group, &group.everybody(), &mut Default::default()).await;
@@ -53,6 +54,42 @@ async fn every_mistake_of_a_configuration_is_told_at_once() {
     synod(["run", "--config", path]).await.refused(USAGE, &told);
     synod(["config", "check", "--config", path]).await.refused(USAGE, &told);
     assert!(!group.members[0].wal().exists(), "nothing was started");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_socket_path_where_something_else_stands_is_refused_and_that_is_kept() {
+    let mut group = Group::found().await;
+    let (key, served) = (group.members[0].data_dir.join("member.key"), group.members[1].socket.clone());
+    let (before, config) = (fs::read(&key).unwrap(), fs::read_to_string(&group.members[0].config).unwrap());
+    let path = group.members[0].config.to_str().unwrap().to_owned();
+    group.members[0].edit(|text| text.replace("# socket = \"\"", "socket = \"data/member.key\""));
+    for command in [&["run"][..], &["config", "check"]] {
+        let refused = synod(command.iter().copied().chain(["--config", &path])).await;
+        refused.refused(USAGE, &["api.socket", "member.key is there already and is no socket"]);
+    }
+    assert_eq!(fs::read(&key).unwrap(), before);
+    fs::write(&path, config).unwrap();
+    group.members[1].start();
+    let client = group.members[1].unix();
+    until("the second member serves", async || client.get("/livez").await.ok()).await;
+    group.members[0].edit(|text| text.replace("# socket = \"\"", &format!("socket = {served:?}")));
+    group.members[0].start();
+    group.members[0].refuses(USAGE, &["api.socket", "is in use by another process"]).await;
+    group.members[1].unix().get("/livez").await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_address_that_cannot_be_listened_on_is_refused_before_the_log_is_opened() {
+    let group = Group::found().await;
+    let path = group.members[0].config.to_str().unwrap();
+    let mesh = format!("/ip4/{}/tcp/{}", group.members[0].mesh.ip(), group.members[0].mesh.port());
+    group.edit_genesis(|text| text.replace(&mesh, "/dns4/n1/tcp/7271"));
+    let told = ["mesh.listen is not set", "/dns4/n1/tcp/7271", "set mesh.listen = [\"/ip4/0.0.0.0/tcp/7271\"]"];
+    synod(["config", "check", "--config", path]).await.refused(USAGE, &told);
+    synod(["run", "--config", path]).await.refused(USAGE, &told);
+    assert!(!group.members[0].wal().exists(), "nothing was started");
+    group.members[0].edit(|text| text.replace("[mesh]", &format!("[mesh]\nlisten = [\"{mesh}\"]")));
+    assert_eq!(synod(["config", "check", "--config", path]).await.code, Some(0));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -132,6 +169,7 @@ async fn init_overwrites_nothing_and_makes_no_even_group() {
     let elsewhere = elsewhere.to_str().unwrap();
     synod(["init", "--members", "4", "--dir", elsewhere]).await.refused(USAGE, &["members = 4", "3, 5 or 7"]);
     synod(["init", "--base-port", "65500", "--dir", elsewhere]).await.refused(USAGE, &["--base-port 65500", "65433"]);
+    synod(["init", "--name", "a b", "--dir", elsewhere]).await.refused(USAGE, &["name = \"a b\"", "1 to 64 letters"]);
     assert!(!fs::exists(elsewhere).unwrap());
     let made = synod(["init", "--members", "5", "--dir", elsewhere, "--output", "json"]).await.json();
     assert_eq!(made["members"].as_array().map(Vec::len), Some(5));

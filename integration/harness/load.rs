@@ -103,9 +103,7 @@ pub async fn publish(client: &Client, member: usize, body: String, ack: Ack) -> 
         }
         Ok(Receipt::Accepted { id }) => Fate::Accepted { id },
         Err(ClientError::Unreachable { .. }) => return None,
-        Err(ClientError::Refused(problem)) if problem.outcome.as_deref() == Some("rejected") => {
-            Fate::Rejected { why: problem.to_string() }
-        }
+        Err(error) if error.is_rejected() => Fate::Rejected { why: error.to_string() },
         Err(error) => Fate::Unknown { why: error.to_string() },
     };
     Some(Sent { body, member, fate })

@@ -53,6 +53,8 @@ impl Listener for UnixListener {
 pub(super) struct Serving<F> {
     /// Answers requests.
     pub(super) filter: F,
+    /// Clients at a time; further ones wait in the system's queue.
+    pub(super) connections_max: usize,
     /// A client may take nothing for this long.
     pub(super) stall_max: Duration,
     /// Clients closed for taking nothing.
@@ -75,7 +77,7 @@ where
                 biased;
                 () = stopped(&mut stop) => break,
                 Some(_) = connections.join_next() => {}
-                accepted = listener.next(), if connections.len() < limits::CONNECTIONS_MAX => match accepted {
+                accepted = listener.next(), if connections.len() < self.connections_max => match accepted {
                     Ok(socket) => {
                         failing = false;
                         connections.spawn(self.connection(socket, graceful.watcher()));

@@ -135,6 +135,17 @@ pub enum ClientError {
     },
 }
 
+impl ClientError {
+    /// Whether a message whose publish ended like this is certainly not ordered; otherwise it perhaps is.
+    pub fn is_rejected(&self) -> bool {
+        match self {
+            ClientError::Unreachable { .. } => true,
+            ClientError::Refused(problem) => problem.outcome.as_deref() == Some("rejected"),
+            ClientError::Broken { .. } | ClientError::Unexpected { .. } => false,
+        }
+    }
+}
+
 /// An RFC 9457 document.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub struct ProblemDocument {

@@ -74,6 +74,10 @@ pub struct ApiSettings {
     pub token: Option<String>,
     /// How long a client may take nothing: [`limits::READER_STALL_MAX`], shorter only in tests.
     pub reader_stall_max: Duration,
+    /// Connections of each listener; [`limits::CONNECTIONS_MAX`] if the system has descriptors for them.
+    pub connections_max: usize,
+    /// A driver that has not turned for this long stands still. Longer than it ever waits by itself.
+    pub driver_silence_max: Duration,
 }
 
 impl ApiSettings {
@@ -86,6 +90,8 @@ impl ApiSettings {
             message_bytes_max,
             token: None,
             reader_stall_max: limits::READER_STALL_MAX,
+            connections_max: limits::CONNECTIONS_MAX,
+            driver_silence_max: limits::DRIVER_SILENCE_MAX,
         }
     }
 
@@ -115,13 +121,24 @@ pub struct Host {
     /// The last position that can be read.
     pub delivered: watch::Receiver<Position>,
     /// What the driver observed last; none before it runs.
-    pub observed: watch::Receiver<Option<(Snapshot, LogFigures)>>,
+    pub observed: watch::Receiver<Option<Observation>>,
     /// Whether the start is finished: the log is read, the driver runs.
     pub started: watch::Receiver<bool>,
     /// The driver's clock.
     pub now: Box<dyn Fn() -> Instant + Send + Sync>,
     /// The mesh's figures about its links, for the status.
     pub links: Box<dyn Fn() -> serde_json::Value + Send + Sync>,
+}
+
+/// What the driver said of itself, and when.
+#[derive(Clone, Debug)]
+pub struct Observation {
+    /// The member.
+    pub snapshot: Snapshot,
+    /// Its log.
+    pub log: LogFigures,
+    /// By the driver's clock.
+    pub at: Instant,
 }
 
 /// A member as the genesis names it.
@@ -154,6 +171,7 @@ pub async fn serve(settings: ApiSettings, host: Host, stop: watch::Receiver<bool
         source: Arc::new(Source::new(host.delivery.clone())),
         publish_timeout: settings.publish_timeout,
         message_bytes_max: settings.message_bytes_max,
+        driver_silence_max: settings.driver_silence_max,
         token: settings.token,
         bodies: Bodies::new(),
         inbox_room: Arc::new(Semaphore::new(limits::INBOX_BYTES)),
@@ -163,6 +181,7 @@ pub async fn serve(settings: ApiSettings, host: Host, stop: watch::Receiver<bool
     });
     let serving = |guarded| accept::Serving {
         filter: routes::filter(api.clone(), guarded),
+        connections_max: settings.connections_max,
         stall_max: settings.reader_stall_max,
         stalled: api.stalled.clone(),
         finish_max: settings.publish_timeout + limits::PUBLISH_ANSWER_MARGIN,
@@ -187,6 +206,7 @@ struct Api {
     source: Arc<Source>,
     publish_timeout: Duration,
     message_bytes_max: u64,
+    driver_silence_max: Duration,
     token: Option<String>,
     bodies: Bodies,
     inbox_room: Arc<Semaphore>,

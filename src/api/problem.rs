@@ -65,6 +65,11 @@ impl Problem {
         self.with("outcome", "rejected")
     }
 
+    /// The same, unless something else was said already.
+    pub(super) fn rejected_unless_said(self: Box<Self>) -> Box<Problem> {
+        if self.members.contains_key("outcome") { self } else { self.rejected() }
+    }
+
     /// The message is perhaps ordered.
     pub(super) fn outcome_unknown(self: Box<Self>) -> Box<Problem> {
         self.with("outcome", "outcome_unknown")

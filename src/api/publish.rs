@@ -21,14 +21,15 @@ use super::{Api, body, json, media, reply};
 /// Prefix of topics that the group itself uses.
 const OWN_TOPICS: &str = "synod.";
 
-/// Headers that name what this version does not have.
-const NOT_BUILT_HEADERS: [&str; 4] = ["idempotency-key", "producer-id", "producer-epoch", "producer-seq"];
+/// How headers begin that name what this version does not have.
+const NOT_BUILT_HEADERS: [&str; 3] = ["idempotency-key", "producer-", "ce-"];
 
 /// Content types that carry more than one plain message.
 const NOT_BUILT_TYPES: [&str; 3] =
     ["application/x-ndjson", "application/cloudevents+json", "application/cloudevents-batch+json"];
 
-/// Publishes one message and waits for its outcome.
+/// Publishes one message and waits for its outcome. A refusal that says nothing of an outcome came before the driver had
+/// the message: it is rejected.
 pub(super) async fn publish(api: &Api, mut request: Request, parameters: Parameters) -> Result<Response, Box<Problem>> {
     refuse_not_built(&request.headers)?;
     let topic = topic(&parameters)?;
@@ -44,14 +45,13 @@ pub(super) async fn publish(api: &Api, mut request: Request, parameters: Paramet
 }
 
 fn refuse_not_built(headers: &HeaderMap) -> Result<(), Box<Problem>> {
-    let name = headers.keys().map(|name| name.as_str());
-    let mut asked = name.filter(|name| NOT_BUILT_HEADERS.contains(name) || name.starts_with("ce-"));
-    if let Some(name) = asked.next() {
-        return Err(Problem::not_built(&format!("the header `{name}`")).rejected());
+    let mut names = headers.keys().map(|name| name.as_str());
+    if let Some(name) = names.find(|name| NOT_BUILT_HEADERS.iter().any(|prefix| name.starts_with(prefix))) {
+        return Err(Problem::not_built(&format!("the header `{name}`")));
     }
     match header(headers, CONTENT_TYPE.as_str())?.map(media::essence) {
         Some(essence) if NOT_BUILT_TYPES.contains(&essence.as_str()) => {
-            Err(Problem::not_built(&format!("publishing `{essence}`")).rejected())
+            Err(Problem::not_built(&format!("publishing `{essence}`")))
         }
         _ => Ok(()),
     }
@@ -89,8 +89,7 @@ fn content_type(headers: &HeaderMap) -> Result<Option<String>, Box<Problem>> {
             "content_encoding",
             format!("the header `Content-Encoding`: `{encoding}` would be lost on the way to the readers"),
             "send the body as it is, or name the compression in the content type",
-        )
-        .rejected());
+        ));
     }
     let Some(content_type) = header(headers, CONTENT_TYPE.as_str())? else { return Ok(None) };
     if content_type.len() > limits::CONTENT_TYPE_BYTES_MAX {
@@ -114,7 +113,7 @@ async fn check_json(body: &Bytes) -> Result<(), Box<Problem>> {
     };
     checked.map_err(|reason| {
         let detail = format!("the body is declared JSON and is not: {reason}");
-        Problem::mistake("bad_json", detail, "correct it, or declare another content type").rejected()
+        Problem::mistake("bad_json", detail, "correct it, or declare another content type")
     })
 }
 

@@ -52,12 +52,13 @@ const fn not_built(method: Method, path: &'static str) -> Route {
     route(method, path, &[], &[], Action::NotBuilt)
 }
 
+const MESSAGES: &str = "/v1/messages";
 const READ_PARAMETERS: &[&str] = &["after", "topic", "limit", "wait", "follow", "system", "cursor", "mode"];
 
 /// Every route of the API.
 pub(super) static ROUTES: [Route; 20] = [
-    route(Method::POST, "/v1/messages", &["topic"], &["synod-ack"], Action::Publish),
-    route(Method::GET, "/v1/messages", READ_PARAMETERS, &[], Action::Read),
+    route(Method::POST, MESSAGES, &["topic"], &["synod-ack"], Action::Publish),
+    route(Method::GET, MESSAGES, READ_PARAMETERS, &[], Action::Read),
     route(Method::GET, "/v1/status", &[], &[], Action::Status),
     route(Method::GET, "/v1/members", &[], &[], Action::Members),
     route(Method::GET, "/livez", &[], &[], Action::Alive),
@@ -104,9 +105,18 @@ fn pieces<B: Buf>(body: impl Stream<Item = Result<B, warp::Error>>) -> impl Stre
 }
 
 async fn answer(api: &Api, request: Request, guarded: bool) -> Result<Response, Box<Problem>> {
+    let publishes = request.method == Method::POST && request.path == MESSAGES;
+    let answer = act(api, request, guarded).await;
+    // What says nothing of the message was refused before the driver had it.
+    if publishes { answer.map_err(Problem::rejected_unless_said) } else { answer }
+}
+
+async fn act(api: &Api, request: Request, guarded: bool) -> Result<Response, Box<Problem>> {
     refuse_foreign_pages(&request.headers)?;
-    if guarded && let Some(token) = &api.token {
-        check_token(&request.headers, token)?;
+    match &api.token {
+        Some(token) if guarded => check_token(&request.headers, token)?,
+        None if guarded => refuse_foreign_hosts(&request.headers)?,
+        _ => {}
     }
     let route = find(&request.method, &request.path)?;
     if route.action == Action::NotBuilt {
@@ -175,13 +185,27 @@ fn refuse_foreign_pages(headers: &HeaderMap) -> Result<(), Box<Problem>> {
     ))
 }
 
+/// A page whose name a name server points to loopback is of this origin for its visitor's browser, which then says nothing
+/// of an origin; but it says by which name it came. Whoever knows a token is no such page.
+fn refuse_foreign_hosts(headers: &HeaderMap) -> Result<(), Box<Problem>> {
+    match headers.get(HOST) {
+        Some(host) if !host.to_str().is_ok_and(is_address) => Err(Problem::new(
+            StatusCode::FORBIDDEN,
+            "foreign_host",
+            "the header `Host`: this API goes by no other name than an address or `localhost`",
+            "call it by 127.0.0.1 or localhost",
+        )),
+        _ => Ok(()),
+    }
+}
+
 /// A host that no name server can point elsewhere.
 fn is_address(host: &str) -> bool {
     let name = match host.rsplit_once(':') {
         Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
         _ => host,
     };
-    name == "localhost" || name.trim_matches(['[', ']']).parse::<std::net::IpAddr>().is_ok()
+    name.eq_ignore_ascii_case("localhost") || name.trim_matches(['[', ']']).parse::<std::net::IpAddr>().is_ok()
 }
 
 fn check_token(headers: &HeaderMap, token: &str) -> Result<(), Box<Problem>> {

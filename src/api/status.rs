@@ -11,7 +11,7 @@ use crate::driver::LogFigures;
 use crate::types::{MemberId, PeerSnapshot, Position, Readiness, Role, Snapshot};
 
 use super::problem::Problem;
-use super::{Api, MemberEntry, reply};
+use super::{Api, MemberEntry, Observation, reply};
 
 /// `GET /livez`: the process answers.
 pub(super) fn alive() -> Response {
@@ -28,42 +28,43 @@ pub(super) fn started(api: &Api) -> Result<Response, Box<Problem>> {
 
 /// `GET /readyz`: caught up and in touch with a quorum; otherwise everything that stands in the way.
 pub(super) fn ready(api: &Api) -> Result<Response, Box<Problem>> {
-    let (snapshot, _) = observed(api)?;
-    let reasons = reasons(api, &snapshot);
+    let observation = observed(api)?;
+    let (snapshot, reasons) = (&observation.snapshot, reasons(api, &observation));
     if reasons.is_empty() {
         return Ok(reply(
             StatusCode::OK,
-            &json!({"status": "ready", "lag": lag(&snapshot), "slot_lag": slot_lag(&snapshot)}),
+            &json!({"status": "ready", "lag": lag(snapshot), "slot_lag": slot_lag(snapshot)}),
         ));
     }
     Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, "not_ready", reasons.join("; "), "wait, and see /v1/status")
         .retryable()
         .with("reasons", reasons)
-        .with("lag", lag(&snapshot))
-        .with("slot_lag", slot_lag(&snapshot)))
+        .with("lag", lag(snapshot))
+        .with("slot_lag", slot_lag(snapshot)))
 }
 
 /// `GET /v1/status`: this member.
 pub(super) fn status(api: &Api) -> Result<Response, Box<Problem>> {
-    let (snapshot, log) = observed(api)?;
-    let mut document = standing(api, &snapshot);
+    let observation = observed(api)?;
+    let Observation { snapshot, log, .. } = &observation;
+    let mut document = standing(api, &observation);
     let document_members = document.as_object_mut().expect("the status is an object");
-    document_members.insert("queues".to_owned(), queues(api, &snapshot));
-    document_members.insert("disk".to_owned(), disk(&snapshot, &log));
+    document_members.insert("queues".to_owned(), queues(api, snapshot));
+    document_members.insert("disk".to_owned(), disk(snapshot, log));
     document_members.insert("readers_stalled".to_owned(), json!(api.stalled.load(Ordering::Relaxed)));
-    document_members.insert("peers".to_owned(), peers(api, &snapshot));
+    document_members.insert("peers".to_owned(), peers(api, snapshot));
     document_members.insert("links".to_owned(), (api.host.links)());
     Ok(reply(StatusCode::OK, &document))
 }
 
 /// `GET /v1/members`: the agreed membership, with what this member knows of each.
 pub(super) fn members(api: &Api) -> Result<Response, Box<Problem>> {
-    let (snapshot, _) = observed(api)?;
+    let snapshot = observed(api)?.snapshot;
     let members: Vec<Value> = api.host.members.iter().map(|entry| member(entry, &snapshot)).collect();
     Ok(reply(StatusCode::OK, &json!({"epoch": snapshot.round.epoch.0, "members": members})))
 }
 
-fn observed(api: &Api) -> Result<(Snapshot, LogFigures), Box<Problem>> {
+fn observed(api: &Api) -> Result<Observation, Box<Problem>> {
     api.host.observed.borrow().clone().ok_or_else(starting)
 }
 
@@ -76,7 +77,8 @@ pub(super) fn starting() -> Box<Problem> {
 }
 
 /// Everything that stands in the way of serving.
-fn reasons(api: &Api, snapshot: &Snapshot) -> Vec<String> {
+fn reasons(api: &Api, observation: &Observation) -> Vec<String> {
+    let snapshot = &observation.snapshot;
     let mut reasons = match &snapshot.readiness {
         Readiness::Ready => Vec::new(),
         Readiness::NotReady(reasons) => reasons.clone(),
@@ -87,11 +89,15 @@ fn reasons(api: &Api, snapshot: &Snapshot) -> Vec<String> {
     if snapshot.draining || *api.stop.borrow() {
         reasons.push("this member is draining".to_owned());
     }
+    let silence = (api.host.now)().since(observation.at);
+    if silence >= api.driver_silence_max {
+        reasons.push(format!("the driver has not turned for {} s: its disk may hang", silence.as_secs()));
+    }
     reasons
 }
 
-fn standing(api: &Api, snapshot: &Snapshot) -> Value {
-    let reasons = reasons(api, snapshot);
+fn standing(api: &Api, observation: &Observation) -> Value {
+    let (snapshot, reasons) = (&observation.snapshot, reasons(api, observation));
     let delivered = api.source.head();
     json!({
         "version": env!("CARGO_PKG_VERSION"),

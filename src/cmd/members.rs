@@ -9,8 +9,7 @@ use super::status::{cell, up};
 
 /// Runs the command.
 pub fn run(arguments: &SidecarArguments, output: Output) -> Result<(), Failure> {
-    let client = arguments.client()?;
-    let members: Value = sidecar::block_on(async { client.get_json("/v1/members").await.map_err(sidecar::failure) })?;
+    let members = sidecar::ask(arguments, "/v1/members")?;
     output.print(&members, || text(&members));
     Ok(())
 }

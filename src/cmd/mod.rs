@@ -132,6 +132,24 @@ impl NotThereYet {
             NotThereYet::Doctor(_) => "doctor",
         }
     }
+
+    /// How things are without it.
+    fn meanwhile(&self) -> &'static str {
+        match self {
+            NotThereYet::Invite(_)
+            | NotThereYet::Join(_)
+            | NotThereYet::Leave(_)
+            | NotThereYet::Remove(_)
+            | NotThereYet::Voters(_)
+            | NotThereYet::Epochs(_) => "the membership is fixed at genesis, by `synod init`",
+            NotThereYet::Cursor(_) => "store the position with your state, and read on after it",
+            NotThereYet::Replay(_) => "read the order with `synod tail --after 0`",
+            NotThereYet::Snapshot(_) | NotThereYet::Restore(_) => {
+                "the log is kept whole, and a member that was down catches up from its peers"
+            }
+            NotThereYet::Doctor(_) => "see `synod config check` and `synod status`",
+        }
+    }
 }
 
 /// Reads the command line, runs the command, and tells how it ended.
@@ -169,7 +187,8 @@ fn run(command: Command, output: Output) -> Result<(), Failure> {
             Ok(())
         }
         Command::NotThereYet(command) => {
-            Err(Failure::new(Exit::NotThereYet, format!("not there yet: {}", command.name())))
+            let (name, meanwhile) = (command.name(), command.meanwhile());
+            Err(Failure::new(Exit::NotThereYet, format!("not there yet: {name}; {meanwhile}")))
         }
     }
 }

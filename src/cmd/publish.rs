@@ -79,7 +79,7 @@ impl PublishArguments {
         };
         let content_type = self.content_type.as_deref().or(content_type);
         let receipt = client.publish(&self.topic, content_type, ack, body).await.map_err(|error| {
-            if sidecar::is_certainly_not_ordered(&error) {
+            if error.is_rejected() {
                 return sidecar::failure(error);
             }
             Failure::new(

@@ -35,6 +35,7 @@ fn workers() -> usize {
 /// Runs the member until it is told to stop.
 pub fn run(arguments: &RunArguments) -> Result<(), Failure> {
     let configuration = arguments.settings.configuration()?;
+    end_with_any_panic();
     logging::start(configuration.settings.log);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(workers())
@@ -59,6 +60,16 @@ pub fn run(arguments: &RunArguments) -> Result<(), Failure> {
         tracing::error!(exit = failure.exit as u8, "{}", failure.message);
         Failure::told(failure.exit)
     })
+}
+
+/// A panic anywhere is a bug, and ends the process: a member of which a part is gone would seem to live. What was promised
+/// is on the disk.
+fn end_with_any_panic() {
+    let tell = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        tell(panic);
+        std::process::exit(Exit::Bug as i32);
+    }));
 }
 
 struct Signals {
@@ -96,6 +107,7 @@ fn failure(error: RunError) -> Failure {
         | RunError::Mesh(_)
         | RunError::Api(_) => Exit::Usage,
         RunError::RefusedBefore(_) => Exit::IdentityLost,
+        RunError::DiskHangs => Exit::DiskFailed,
         RunError::System(_) => Exit::Failure,
         RunError::Driver(error) => driver_exit(error),
     };
@@ -123,5 +135,33 @@ fn halt_exit(halt: &Halt) -> Exit {
         Halt::RotAboveDecided { .. } | Halt::RefusedAsStale { .. } | Halt::Unreadable(_) => Exit::IdentityLost,
         Halt::OtherGroup { .. } => Exit::Usage,
         Halt::TwoDigests { .. } | Halt::Diverged { .. } | Halt::InvalidDecision { .. } => Exit::Contradiction,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+
+    use super::*;
+
+    /// Set in the process that shall end.
+    const ENDING: &str = "SYNOD_TEST_OF_A_PANIC";
+
+    #[test]
+    fn a_panic_in_any_task_ends_the_process_as_a_bug() {
+        if std::env::var_os(ENDING).is_some() {
+            end_with_any_panic();
+            let runtime = tokio::runtime::Runtime::new().unwrap();
+            runtime.block_on(async {
+                // Nobody ever looks at how the task ended.
+                tokio::spawn(async { panic!("a bug") });
+                std::future::pending::<()>().await;
+            });
+        }
+        let this = "cmd::run::tests::a_panic_in_any_task_ends_the_process_as_a_bug";
+        let mut process = Command::new(std::env::current_exe().unwrap());
+        let ended = process.args([this, "--exact", "--nocapture"]).env(ENDING, "1").output().unwrap();
+        assert_eq!(ended.status.code(), Some(Exit::Bug as i32), "{ended:?}");
+        assert!(String::from_utf8_lossy(&ended.stderr).contains("a bug"), "{ended:?}");
     }
 }

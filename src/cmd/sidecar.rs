@@ -2,6 +2,10 @@
 
 use std::future::Future;
 use std::path::PathBuf;
+use std::time::Duration;
+
+use serde_json::Value;
+use tokio::time::timeout;
 
 use super::exit::{Exit, Failure};
 use super::settings_arguments::SettingsArguments;
@@ -44,6 +48,23 @@ impl SidecarArguments {
     }
 }
 
+/// A sidecar says how it stands within this time, or it stands still.
+const ANSWER_MAX: Duration = Duration::from_secs(10);
+
+/// Asks the sidecar for a document about itself.
+pub fn ask(arguments: &SidecarArguments, path: &str) -> Result<Value, Failure> {
+    let client = arguments.client()?;
+    block_on(async {
+        let answer = timeout(ANSWER_MAX, client.get_json(path)).await;
+        answer.map_err(|_| silent(&client))?.map_err(failure)
+    })
+}
+
+fn silent(client: &Client) -> Failure {
+    let (target, seconds) = (client.target(), ANSWER_MAX.as_secs());
+    Failure::new(Exit::Unreachable, format!("{target} does not answer within {seconds} s: its process may be paused"))
+}
+
 /// Runs a command that speaks to sidecars.
 pub fn block_on<T>(command: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -60,13 +81,4 @@ pub fn failure(error: ClientError) -> Failure {
         ClientError::Refused(_) | ClientError::Unexpected { .. } => Exit::Failure,
     };
     Failure::new(exit, error)
-}
-
-/// Whether a message whose publish ended like this is certainly not ordered.
-pub fn is_certainly_not_ordered(error: &ClientError) -> bool {
-    match error {
-        ClientError::Unreachable { .. } => true,
-        ClientError::Refused(problem) => problem.outcome.as_deref() != Some("outcome_unknown"),
-        ClientError::Broken { .. } | ClientError::Unexpected { .. } => false,
-    }
 }

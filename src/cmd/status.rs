@@ -8,8 +8,7 @@ use super::sidecar::{self, SidecarArguments};
 
 /// Runs the command.
 pub fn run(arguments: &SidecarArguments, output: Output) -> Result<(), Failure> {
-    let client = arguments.client()?;
-    let status: Value = sidecar::block_on(async { client.get_json("/v1/status").await.map_err(sidecar::failure) })?;
+    let status = sidecar::ask(arguments, "/v1/status")?;
     output.print(&status, || text(&status));
     Ok(())
 }

@@ -48,6 +48,7 @@ use libp2p::{Multiaddr, PeerId};
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
 pub use figures::{MeshFigures, PeerFigures, reason};
+pub use transport::listen_address;
 
 use crate::driver::inbox::InboxSender;
 use crate::types::peer::{Envelope, Hello, Refusal};

@@ -65,14 +65,15 @@ where
 
 /// Tells a port in use: libp2p listens with SO_REUSEPORT, and would share it with another process without a word.
 pub(super) fn probe(address: &Multiaddr) -> Result<(), MeshError> {
-    let socket = socket_address(address).ok_or_else(|| MeshError::BadListenAddress { address: address.clone() })?;
+    let socket = listen_address(address).ok_or_else(|| MeshError::BadListenAddress { address: address.clone() })?;
     match TcpListener::bind(socket) {
         Ok(_) => Ok(()),
         Err(error) => Err(MeshError::Listen { address: address.clone(), reason: error.to_string() }),
     }
 }
 
-fn socket_address(address: &Multiaddr) -> Option<SocketAddr> {
+/// The IP address and the TCP port of an address that can be listened on: just these two, nothing behind them.
+pub fn listen_address(address: &Multiaddr) -> Option<SocketAddr> {
     let mut parts = address.iter();
     let host: IpAddr = match parts.next()? {
         Protocol::Ip4(host) => host.into(),

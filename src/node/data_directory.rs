@@ -3,9 +3,12 @@
 use std::fs::{self, File, TryLockError};
 use std::io::{self, Seek, Write};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// Name of the lock file.
 const LOCK_FILE: &str = "lock";
+/// Longer than it takes to look whether a directory is in use.
+const LOOK_MAX: Duration = Duration::from_millis(20);
 /// Name of the file that says why the others refused this directory for good.
 const REFUSED_FILE: &str = "refused";
 
@@ -78,7 +81,7 @@ impl DataDirectory {
             .truncate(false)
             .open(path.join(LOCK_FILE))
             .map_err(sorted)?;
-        match lock.try_lock() {
+        match take(&lock, || std::thread::sleep(LOOK_MAX)) {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => return Err(DataDirectoryError::locked(path)),
             Err(TryLockError::Error(error)) => return Err(sorted(error)),
@@ -131,6 +134,17 @@ impl DataDirectory {
     }
 }
 
+/// Takes the lock, at the second attempt if need be: whoever only looks ([`DataDirectory::check_unused`]) has it for a moment.
+fn take(lock: &File, pause: impl FnOnce()) -> Result<(), TryLockError> {
+    match lock.try_lock() {
+        Err(TryLockError::WouldBlock) => {
+            pause();
+            lock.try_lock()
+        }
+        outcome => outcome,
+    }
+}
+
 impl DataDirectoryError {
     fn locked(path: &Path) -> DataDirectoryError {
         DataDirectoryError::Locked { path: path.to_owned(), holder: DataDirectory::holder(path) }
@@ -164,6 +178,16 @@ mod tests {
         drop(held);
         DataDirectory::check_unused(directory.path()).unwrap();
         DataDirectory::lock(directory.path()).unwrap();
+    }
+
+    #[test]
+    fn who_only_looks_is_waited_for() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join(LOCK_FILE);
+        let (looking, lock) = (File::create(&path).unwrap(), File::open(&path).unwrap());
+        looking.try_lock_shared().unwrap();
+        assert!(matches!(take(&lock, || ()), Err(TryLockError::WouldBlock)));
+        take(&lock, || drop(looking)).unwrap();
     }
 
     #[test]

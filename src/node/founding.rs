@@ -102,26 +102,51 @@ pub fn found(plan: &Plan) -> Result<Vec<Place>, FoundingError> {
             return Err(FoundingError::Exists(path));
         }
     }
-    let mut members = Vec::new();
-    for (name, ports) in names.iter().zip(&plan.members) {
-        let member = make_member(plan, name, *ports)?;
-        let addresses = vec![mesh_address(ports.mesh)];
-        members.push(GenesisMember { name: name.clone(), id: member, addresses });
-    }
-    let nonce = random::bytes().map_err(|error| FoundingError::Io { path: "/dev/urandom".into(), error })?;
-    let genesis = Genesis {
+    let identities: Vec<Identity> = names.iter().map(|_| draw()).collect::<Result<_, _>>()?;
+    let genesis = genesis(plan, &names, &identities)?;
+    let text = genesis_file::write(&genesis);
+    // What is written must be what everybody reads; what nobody could read is refused before anything is made.
+    assert_eq!(genesis_file::parse(&text)?, genesis, "a genesis reads as it was written");
+    let mut made = Vec::new();
+    write(plan, &names, &identities, &text, &mut made).inspect_err(|_| {
+        // Half a group would stand in the way of the next attempt. Its keys were never used.
+        made.iter().for_each(|folder| drop(fs::remove_dir_all(folder)));
+    })?;
+    Ok(places(&plan.directory, &genesis))
+}
+
+fn genesis(plan: &Plan, names: &[String], identities: &[Identity]) -> Result<Genesis, FoundingError> {
+    let members = names.iter().zip(identities).zip(&plan.members).map(|((name, identity), ports)| GenesisMember {
+        name: name.clone(),
+        id: identity.member(),
+        addresses: vec![mesh_address(ports.mesh)],
+    });
+    Ok(Genesis {
         name: plan.name.clone(),
-        nonce,
+        nonce: random::bytes().map_err(no_randomness)?,
         model: FaultModelKind::Crash,
         rules_version: RULES_VERSION,
-        members,
+        members: members.collect(),
         limits: ClusterLimits::default(),
-    };
-    let text = genesis_file::write(&genesis);
-    // What is written must be what everybody reads.
-    assert_eq!(genesis_file::parse(&text)?, genesis, "a genesis reads as it was written");
-    write_new(&genesis_path(&plan.directory), &text)?;
-    Ok(places(&plan.directory, &genesis))
+    })
+}
+
+/// Writes everything; the genesis comes last, so that a group with one is whole. Folders made are added to `made`.
+fn write(
+    plan: &Plan,
+    names: &[String],
+    identities: &[Identity],
+    genesis: &str,
+    made: &mut Vec<PathBuf>,
+) -> Result<(), FoundingError> {
+    fs::create_dir_all(&plan.directory).map_err(|error| failed(&plan.directory, error))?;
+    for ((name, identity), ports) in names.iter().zip(identities).zip(&plan.members) {
+        let folder = plan.directory.join(name);
+        fs::create_dir(&folder).map_err(|error| failed(&folder, error))?;
+        made.push(folder);
+        write_member(plan, name, identity, *ports)?;
+    }
+    write_new(&genesis_path(&plan.directory), genesis)
 }
 
 /// The members of a group that was founded in a directory.
@@ -138,10 +163,13 @@ fn mesh_address(port: u16) -> String {
     format!("/ip4/127.0.0.1/tcp/{port}")
 }
 
-fn make_member(plan: &Plan, name: &str, ports: Ports) -> Result<MemberId, FoundingError> {
+fn draw() -> Result<Identity, FoundingError> {
+    Identity::draw().map_err(no_randomness)
+}
+
+fn write_member(plan: &Plan, name: &str, identity: &Identity, ports: Ports) -> Result<(), FoundingError> {
     let data_dir = plan.directory.join(name).join("data");
-    fs::create_dir_all(&data_dir).map_err(|error| FoundingError::Io { path: data_dir.clone(), error })?;
-    let identity = Identity::draw().map_err(|error| FoundingError::Io { path: "/dev/urandom".into(), error })?;
+    fs::create_dir(&data_dir).map_err(|error| failed(&data_dir, error))?;
     identity.store(&data_dir)?;
     let mut values = vec![
         ("data_dir", "data".to_owned()),
@@ -150,18 +178,27 @@ fn make_member(plan: &Plan, name: &str, ports: Ports) -> Result<MemberId, Foundi
     ];
     values.extend(plan.settings.iter().cloned());
     let text = configuration_file::write(&values);
-    write_new(&config_path(&plan.directory, name), &format!("# Member {name}: {}\n{text}", identity.member()))?;
-    Ok(identity.member())
+    write_new(&config_path(&plan.directory, name), &format!("# Member {name}: {}\n{text}", identity.member()))
 }
 
 fn write_new(path: &Path, text: &str) -> Result<(), FoundingError> {
-    let mut file = OpenOptions::new().write(true).create_new(true).open(path).map_err(|error| match error.kind() {
+    let mut file = OpenOptions::new().write(true).create_new(true).open(path).map_err(|error| failed(path, error))?;
+    file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).map_err(|error| {
+        // Half a file would stand in the way of the next attempt.
+        let _ = fs::remove_file(path);
+        failed(path, error)
+    })
+}
+
+fn failed(path: &Path, error: io::Error) -> FoundingError {
+    match error.kind() {
         io::ErrorKind::AlreadyExists => FoundingError::Exists(path.to_owned()),
         _ => FoundingError::Io { path: path.to_owned(), error },
-    })?;
-    file.write_all(text.as_bytes())
-        .and_then(|()| file.sync_all())
-        .map_err(|error| FoundingError::Io { path: path.to_owned(), error })
+    }
+}
+
+fn no_randomness(error: io::Error) -> FoundingError {
+    FoundingError::Io { path: "/dev/urandom".into(), error }
 }
 
 #[cfg(test)]
@@ -192,9 +229,27 @@ mod tests {
     }
 
     #[test]
-    fn an_even_group_is_refused_before_anything_is_made() {
+    fn what_makes_no_group_is_refused_before_anything_is_made() {
         let directory = tempfile::tempdir().unwrap();
-        assert!(matches!(found(&plan(directory.path(), 4)), Err(FoundingError::Mistakes(_))));
-        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 0);
+        let even = plan(directory.path(), 4);
+        let unnamed = Plan { name: "a b".to_owned(), ..plan(directory.path(), 3) };
+        let mut one_port = plan(directory.path(), 3);
+        one_port.members[1] = one_port.members[0];
+        for refused in [even, unnamed, one_port] {
+            assert!(matches!(found(&refused), Err(FoundingError::Mistakes(_))), "{refused:?}");
+            assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 0);
+        }
+    }
+
+    #[test]
+    fn half_a_group_is_taken_back() {
+        let directory = tempfile::tempdir().unwrap();
+        // It leads nowhere, so nothing seems to be there until a folder is to be made.
+        let obstacle = directory.path().join("n2");
+        std::os::unix::fs::symlink("nowhere", &obstacle).unwrap();
+        assert!(matches!(found(&plan(directory.path(), 3)), Err(FoundingError::Exists(path)) if path == obstacle));
+        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1, "only what was there before");
+        fs::remove_file(obstacle).unwrap();
+        found(&plan(directory.path(), 3)).unwrap();
     }
 }

@@ -1,12 +1,13 @@
 //! Every address a member listens on, taken early: what cannot be used is told before anything is read or sent.
 
-use std::net::{SocketAddr, TcpListener as PlainListener};
+use std::net::TcpListener as PlainListener;
 
-use libp2p::multiaddr::{Multiaddr, Protocol};
+use libp2p::multiaddr::Multiaddr;
 use tokio::net::{TcpListener, UnixListener};
 
 use super::settings::Settings;
-use crate::api::listen;
+use crate::api::listen::{self, SocketFile};
+use crate::net::listen_address;
 
 /// The host API's listeners.
 pub struct Listeners {
@@ -14,6 +15,8 @@ pub struct Listeners {
     pub tcp: TcpListener,
     /// The Unix socket.
     pub unix: UnixListener,
+    /// Its file.
+    pub socket_file: SocketFile,
 }
 
 /// What cannot be listened on, all at once. Nothing was read or sent.
@@ -22,7 +25,8 @@ pub struct Listeners {
 pub struct CannotListen(pub Vec<String>);
 
 impl Listeners {
-    /// Takes the API's listeners, and makes sure that the mesh's addresses are free: libp2p shares ports silently.
+    /// Takes the API's listeners, and makes sure that the mesh's addresses are free: libp2p shares ports silently. The
+    /// Unix socket comes last, since it leaves a file: when anything else cannot be used, there is none.
     pub async fn take(settings: &Settings, mesh: &[Multiaddr]) -> Result<Listeners, CannotListen> {
         let mut mistakes = Vec::new();
         let address = settings.api.listen;
@@ -31,9 +35,8 @@ impl Listeners {
                 "the host API at {address} (api.listen): {error}; stop what uses the port, or set another one"
             ));
         });
-        let unix = listen::unix_socket(&settings.api.socket).map_err(|error| mistakes.push(error.to_string()));
         for address in mesh {
-            if let Some(plain) = socket_address(address)
+            if let Some(plain) = listen_address(address)
                 && let Err(error) = PlainListener::bind(plain)
             {
                 mistakes.push(format!(
@@ -41,19 +44,17 @@ impl Listeners {
                 ));
             }
         }
-        match (tcp, unix) {
-            (Ok(tcp), Ok(unix)) if mistakes.is_empty() => Ok(Listeners { tcp, unix }),
+        if let Err(error) = listen::check(&settings.api.socket).await {
+            mistakes.push(error.to_string());
+        }
+        match tcp {
+            Ok(tcp) if mistakes.is_empty() => {
+                let (unix, socket_file) = listen::unix_socket(&settings.api.socket)
+                    .await
+                    .map_err(|error| CannotListen(vec![error.to_string()]))?;
+                Ok(Listeners { tcp, unix, socket_file })
+            }
             _ => Err(CannotListen(mistakes)),
         }
-    }
-}
-
-/// The IP address and TCP port a multiaddress begins with.
-pub fn socket_address(address: &Multiaddr) -> Option<SocketAddr> {
-    let mut parts = address.iter();
-    match (parts.next()?, parts.next()?) {
-        (Protocol::Ip4(ip), Protocol::Tcp(port)) => Some((ip, port).into()),
-        (Protocol::Ip6(ip), Protocol::Tcp(port)) => Some((ip, port).into()),
-        _ => None,
     }
 }

@@ -5,7 +5,7 @@
 //! | `run` | one member, from its configuration to its end |
 //! | `driver_thread`, `outside` | the thread that owns replica and log, and what it needs |
 //! | `catch_up`, `log_reader` | the log, read for peers and for subscribers |
-//! | `listeners`, `mesh_figures`, `state_log`, `progress`, `logging` | the edges: addresses, figures, events |
+//! | `listeners`, `descriptors`, `mesh_figures`, `state_log`, `progress`, `logging` | the edges: addresses, figures, events |
 //! | `configuration`, `settings/`, `genesis_file`, `configuration_file`, `token` | what a member is told |
 //! | `identity`, `data_directory`, `random`, `real_time` | what a member has |
 //! | `founding` | makes a group |
@@ -15,6 +15,7 @@ pub mod catch_up;
 pub mod configuration;
 pub mod configuration_file;
 pub mod data_directory;
+pub mod descriptors;
 pub mod driver_thread;
 pub mod founding;
 pub mod genesis_file;

@@ -9,7 +9,7 @@ use super::catch_up::CatchUp;
 use super::progress::Progress;
 use super::real_time::RealTime;
 use super::state_log::StateLog;
-use crate::api::Tickets;
+use crate::api::{Observation, Tickets};
 use crate::delivery::DeliveryWriter;
 use crate::driver::inbox::Inbox;
 use crate::driver::{Input, LogFigures, Outside, Serve};
@@ -19,8 +19,6 @@ use crate::types::{Delivered, Instant, MemberId, Now, Outcome, Snapshot, StartNo
 
 /// The mesh, once it is started. Until then what is sent is dropped: there are no links.
 pub type LateMesh = Arc<OnceLock<Mesh>>;
-/// What the driver observed last.
-pub type Observed = Option<(Snapshot, LogFigures)>;
 
 /// The real outside; lives on the driver's thread.
 pub struct RealOutside {
@@ -39,7 +37,7 @@ pub struct RealOutside {
     /// Who waits for outcomes.
     pub tickets: Arc<Tickets>,
     /// Who looks at the state.
-    pub observed: watch::Sender<Observed>,
+    pub observed: watch::Sender<Option<Observation>>,
     /// Tells how far the reading of the log is.
     pub progress: Progress,
     /// Tells changes of the state.
@@ -136,6 +134,6 @@ impl Outside for RealOutside {
 
     fn observe(&mut self, snapshot: Snapshot, log: LogFigures) {
         self.state_log.look(&snapshot, &log);
-        self.observed.send_replace(Some((snapshot, log)));
+        self.observed.send_replace(Some(Observation { snapshot, log, at: self.time.instant() }));
     }
 }

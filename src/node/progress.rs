@@ -28,7 +28,7 @@ impl Progress {
         let first = self.told.replace(now).is_none();
         if !first {
             tracing::info!(
-                position = last.first.0 + last.count,
+                position = last.first.0 + last.count - 1,
                 segment = last.location.segment,
                 log_bytes = self.log_bytes,
                 "reading the log"

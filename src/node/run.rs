@@ -13,19 +13,21 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use super::catch_up::CatchUp;
-use super::configuration::Configuration;
+use super::configuration::{Configuration, multiaddresses};
 use super::data_directory::{DataDirectory, DataDirectoryError, log_folder};
+use super::descriptors;
 use super::driver_thread::{DriverError, DriverThread};
 use super::identity::{Identity, IdentityError};
 use super::listeners::{CannotListen, Listeners};
 use super::log_reader::LogReader;
-use super::outside::{HelloSource, LateMesh, Observed, RealOutside};
+use super::outside::{HelloSource, LateMesh, RealOutside};
 use super::progress::Progress;
 use super::real_time::RealTime;
 use super::settings::Settings;
 use super::state_log::StateLog;
 use super::{mesh_figures, random, token};
-use crate::api::{self, ApiSettings, CannotServe, Host, MemberEntry, Tickets};
+use crate::api::listen::SocketFile;
+use crate::api::{self, ApiSettings, CannotServe, Host, MemberEntry, Observation, Tickets};
 use crate::delivery;
 use crate::driver::inbox::{InboxSender, inbox};
 use crate::driver::{Start, Stop};
@@ -39,6 +41,10 @@ use crate::wal::{self, DiskFiles};
 const SPARES: usize = 2;
 /// Beyond the time a publish may take, a drain waits this long.
 const DRAIN_MARGIN: Duration = Duration::from_secs(2);
+/// The driver writes its last within this time, or its disk hangs.
+const LAST_WRITE_MAX: Duration = Duration::from_secs(5);
+/// A driver that has not turned for this many of its heartbeats stands still.
+const HEARTBEATS_MISSED: u32 = 4;
 
 /// Signals within this time are one wish to stop; a later one means: at once.
 const ONE_WISH: Duration = Duration::from_secs(1);
@@ -84,6 +90,13 @@ pub enum RunError {
     /// The driver ended.
     #[error(transparent)]
     Driver(Box<DriverError>),
+    /// The disk does not answer, and nobody waits for it any longer.
+    #[error(
+        "the disk has not answered for {} s: stopped without it; what was acknowledged is on it, see to the disk and start \
+         again",
+        LAST_WRITE_MAX.as_secs()
+    )]
+    DiskHangs,
     /// The system refuses a thread or randomness.
     #[error("the system refuses what the member needs: {0}")]
     System(#[from] io::Error),
@@ -100,20 +113,23 @@ struct Member {
     identity: Identity,
     genesis: Genesis,
     settings: Settings,
+    mesh_listen: Vec<Multiaddr>,
     directory: DataDirectory,
 }
 
 /// Runs a member until `stop` is done, then drains it. Needs a tokio runtime.
 ///
-/// While draining a second `stop`, a while after the first, ends the drain at once.
+/// While draining a second `stop`, a while after the first, ends the drain at once; then only the last write is waited
+/// for, and not for long.
 pub async fn run<S: Future<Output = ()>>(
     configuration: Configuration,
     mut stop: impl FnMut() -> S,
 ) -> Result<(), RunError> {
-    let Configuration { settings, genesis } = configuration;
-    let directory = DataDirectory::lock(&settings.data_dir)?;
+    let directory = DataDirectory::lock(&configuration.settings.data_dir)?;
     let identity = Identity::load(directory.path())?;
     let member = identity.member();
+    let mesh_listen = configuration.mesh_listen(&member);
+    let Configuration { settings, genesis } = configuration;
     if !genesis.members.iter().any(|named| named.id == member) {
         return Err(RunError::NotAMember { member, group: genesis.name });
     }
@@ -121,8 +137,8 @@ pub async fn run<S: Future<Output = ()>>(
         return Err(RunError::RefusedBefore(words));
     }
     let token = settings.api.token_file.as_deref().map(token::read).transpose().map_err(RunError::Token)?;
-    let member = Member { identity, genesis, settings, directory };
-    let listeners = Listeners::take(&member.settings, &member.mesh_listen()).await?;
+    let member = Member { identity, genesis, settings, mesh_listen, directory };
+    let listeners = Listeners::take(&member.settings, &member.mesh_listen).await?;
     tracing::info!(
         group = member.genesis.name,
         cluster = %member.genesis.cluster().short(),
@@ -143,7 +159,6 @@ pub async fn run<S: Future<Output = ()>>(
                 }
             };
             parts.drain(&member, hurry).await?;
-            remove_socket(&member.settings.api.socket);
             tracing::info!("stopped");
             Ok(())
         }
@@ -179,6 +194,7 @@ struct Parts {
     hello: Option<oneshot::Receiver<watch::Receiver<Hello>>>,
     inbox: InboxSender,
     api: JoinHandle<Result<(), CannotServe>>,
+    socket_file: SocketFile,
     stop_api: watch::Sender<bool>,
     tickets: Arc<Tickets>,
 }
@@ -196,7 +212,7 @@ impl Parts {
             delivered_sender.send_replace(position);
         };
         let (delivery_writer, delivery_reader) = delivery::stream(Arc::new(reader.clone()), notify);
-        let (observed_sender, observed) = watch::channel::<Observed>(None);
+        let (observed_sender, observed) = watch::channel::<Option<Observation>>(None);
         let (hello_sender, hello) = oneshot::channel();
         let folder = log_folder(member.directory.path());
         let outside = RealOutside {
@@ -232,11 +248,14 @@ impl Parts {
             unix: Some(listeners.unix),
             publish_timeout: member.settings.api.publish_timeout,
             token,
+            connections_max: descriptors::connections_max(),
+            driver_silence_max: limits::DRIVER_SILENCE_MAX.max(member.settings.timing.heartbeat * HEARTBEATS_MISSED),
             ..ApiSettings::new(member.genesis.limits.message_bytes_max)
         };
         let (stop_api, stopped) = watch::channel(false);
         let api = tokio::spawn(api::serve(settings, host, stopped));
-        Ok(Parts { driver, mesh, hello: Some(hello), inbox: inbox_sender, api, stop_api, tickets })
+        let socket_file = listeners.socket_file;
+        Ok(Parts { driver, mesh, hello: Some(hello), inbox: inbox_sender, api, socket_file, stop_api, tickets })
     }
 
     /// Starts the mesh when it is time, and goes on until `stop` is done, or something ends by itself.
@@ -254,6 +273,10 @@ impl Parts {
                 ended = self.driver.ended() => {
                     ended?;
                     unreachable!("the driver ends in order only when it is told");
+                }
+                ended = &mut self.api => {
+                    ended.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))?;
+                    unreachable!("the API ends in order only when it is told");
                 }
                 Some(hello) = hello => {
                     self.hello = None;
@@ -273,6 +296,7 @@ impl Parts {
         if !*self.driver.started.borrow() {
             // Nothing was accepted in this start, and the log may be left at any moment.
             self.api.abort();
+            remove(self.socket_file);
             return Ok(());
         }
         self.driver.drain();
@@ -290,12 +314,13 @@ impl Parts {
             }
             () = hurry => tracing::warn!("stopped at once; what is accepted is on the disk and is offered again at the next start"),
         }
-        self.driver.finish().await?;
+        timeout(LAST_WRITE_MAX, self.driver.finish()).await.map_err(|_| RunError::DiskHangs)??;
         self.tickets.close();
         if let Some(mesh) = self.mesh.get() {
             mesh.clone().stop().await;
         }
         self.api.abort();
+        remove(self.socket_file);
         Ok(())
     }
 }
@@ -316,15 +341,6 @@ impl Member {
         members.map(|member| MemberEntry { id: member.id, name: member.name, addresses: member.addresses }).collect()
     }
 
-    /// Where the mesh listens: what the settings say, else what genesis says of this member.
-    fn mesh_listen(&self) -> Vec<Multiaddr> {
-        if !self.settings.mesh_listen.is_empty() {
-            return self.settings.mesh_listen.clone();
-        }
-        let own = self.genesis.members.iter().find(|member| member.id == self.identity.member());
-        own.into_iter().flat_map(|member| multiaddresses(&member.addresses)).collect()
-    }
-
     fn mesh_settings(&self, hello: watch::Receiver<Hello>, inbox: InboxSender) -> Result<MeshSettings, RunError> {
         let keypair =
             Keypair::ed25519_from_bytes(self.identity.secret()).map_err(|error| MeshError::Key(error.to_string()))?;
@@ -335,7 +351,7 @@ impl Member {
         });
         Ok(MeshSettings {
             keypair,
-            listen: self.mesh_listen(),
+            listen: self.mesh_listen.clone(),
             members: members.collect(),
             hello,
             inbox,
@@ -366,11 +382,6 @@ impl Member {
     }
 }
 
-/// Addresses of a genesis, which were checked when it was read.
-fn multiaddresses(texts: &[String]) -> Vec<Multiaddr> {
-    texts.iter().map(|text| text.parse().expect("a genesis is checked when it is read")).collect()
-}
-
 /// Bytes of all files in a folder; 0 if there is none.
 fn bytes_of(folder: &Path) -> u64 {
     let Ok(entries) = std::fs::read_dir(folder) else { return 0 };
@@ -378,8 +389,8 @@ fn bytes_of(folder: &Path) -> u64 {
 }
 
 /// The socket of a member that has ended leads nowhere.
-fn remove_socket(path: &Path) {
-    if let Err(error) = std::fs::remove_file(path) {
-        tracing::debug!(path = %path.display(), %error, "the socket stays");
+fn remove(socket: SocketFile) {
+    if let Err(error) = socket.remove() {
+        tracing::debug!(%error, "the socket stays");
     }
 }

@@ -144,6 +144,12 @@ impl Genesis {
             if earlier.iter().any(|other| other.name == member.name) {
                 mistakes.push(format!("two members are named `{}`", member.name));
             }
+            for other in earlier {
+                let shared = member.addresses.iter().filter(|address| other.addresses.contains(address));
+                mistakes.extend(shared.map(|address| {
+                    format!("members `{}` and `{}` have one address, {address}", other.name, member.name)
+                }));
+            }
             match ed25519_dalek::VerifyingKey::from_bytes(&member.id.0) {
                 Ok(key) if !key.is_weak() => {}
                 _ => mistakes.push(format!("the key of member `{}` is not a usable ed25519 public key", member.name)),

@@ -148,8 +148,13 @@ pub const INLINE_WORK_BYTES: usize = 256 << 10;
 /// Batches read for a subscriber from memory in one go.
 pub const READ_RING_BYTES: usize = 256 << 10;
 
-/// Connections of one listener of the host API; further ones wait in the system's queue.
+/// Connections of one listener of the host API, where the system has descriptors for them; further ones wait in the
+/// system's queue.
 pub const CONNECTIONS_MAX: usize = 8192;
+/// And what each listener takes however few descriptors there are.
+pub const CONNECTIONS_LEAST: usize = 8;
+/// Descriptors that clients leave to the log, its readers and the mesh.
+pub const DESCRIPTORS_RESERVED: usize = 256;
 /// A client sends a request's head within this time; a connection without a request for this long is closed.
 pub const REQUEST_HEAD_MAX: Duration = Duration::from_secs(30);
 /// Request line and headers of one request.
@@ -166,6 +171,8 @@ pub const BODY_DISCARD_BYTES: usize = 8 << 20;
 pub const BODY_DISCARD_MAX: Duration = Duration::from_secs(1);
 /// The driver answers every publish at its deadline; when it cannot (its disk hangs), the host hears this much later.
 pub const PUBLISH_ANSWER_MARGIN: Duration = Duration::from_secs(1);
+/// A driver that has not turned for this long stands still: its disk may hang.
+pub const DRIVER_SILENCE_MAX: Duration = Duration::from_secs(2);
 /// How long the accept loop rests when the system has no descriptors left.
 pub const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// Levels of nesting in a body declared JSON: with what events and pages add, less than common parsers refuse (128).
@@ -199,3 +206,8 @@ const _: () = assert!(PAGE_MESSAGES <= PAGE_MESSAGES_MAX);
 const _: () = assert!(BODIES_BYTES as u64 >= MESSAGE_BYTES_CEILING);
 const _: () = assert!(INBOX_BYTES as u64 >= MESSAGE_BYTES_CEILING + MESSAGE_OVERHEAD_BYTES);
 const _: () = assert!(READ_RING_BYTES <= READ_PIECE_BYTES);
+// Connections of all peers, of strangers, and those that have not shown their key.
+const _: () = assert!(
+    DESCRIPTORS_RESERVED
+        > 7 * MEMBER_CONNECTIONS_MAX + STRANGERS_MAX + PENDING_CONNECTIONS_MAX as usize + 2 * CONNECTIONS_LEAST
+);

@@ -32,11 +32,11 @@ async fn half_requests_hurt_nobody() {
         "",
         "P",
         "POST /v1/messages?topic=t HTTP/1.1\r\n",
-        "POST /v1/messages?topic=t HTTP/1.1\r\nHost: x\r\nContent-Le",
-        "POST /v1/messages?topic=t HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\nhalf",
-        "POST /v1/messages?topic=t HTTP/1.1\r\nHost: x\r\nContent-Length: 90000\r\n\r\nhalf",
-        "POST /v1/messages?topic=t HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nha",
-        "GET /v1/messages?wait=60s HTTP/1.1\r\nHost: x\r\n\r\n",
+        "POST /v1/messages?topic=t HTTP/1.1\r\nHost: localhost\r\nContent-Le",
+        "POST /v1/messages?topic=t HTTP/1.1\r\nHost: localhost\r\nContent-Length: 10\r\n\r\nhalf",
+        "POST /v1/messages?topic=t HTTP/1.1\r\nHost: localhost\r\nContent-Length: 90000\r\n\r\nhalf",
+        "POST /v1/messages?topic=t HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nha",
+        "GET /v1/messages?wait=60s HTTP/1.1\r\nHost: localhost\r\n\r\n",
     ] {
         let mut socket = TcpStream::connect(&member.address).await.unwrap();
         socket.write_all(half.as_bytes()).await.unwrap();
@@ -64,10 +64,10 @@ async fn garbage_hurts_nobody() {
         b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n",
         b"GET / HTTP/9.9\r\n\r\n",
         b"GET\r\n\r\n",
-        b"POST /v1/messages?topic=t HTTP/1.1\r\nHost: x\r\nContent-Length: -1\r\n\r\nx",
-        b"POST /v1/messages?topic=t HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nxx",
-        b"POST /v1/messages?topic=t HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nzzz\r\n",
-        b"POST /v1/messages HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n4e20\r\n",
+        b"POST /v1/messages?topic=t HTTP/1.1\r\nHost: localhost\r\nContent-Length: -1\r\n\r\nx",
+        b"POST /v1/messages?topic=t HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nxx",
+        b"POST /v1/messages?topic=t HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\nzzz\r\n",
+        b"POST /v1/messages HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n4e20\r\n",
     ] {
         let answer = exchange(&member.address, garbage).await;
         assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 4"), "{answer}");
@@ -78,9 +78,9 @@ async fn garbage_hurts_nobody() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_head_without_end_is_refused() {
     let member = Member::start().await;
-    let long = format!("GET /livez HTTP/1.1\r\nHost: x\r\nX-Long: {}\r\n\r\n", "x".repeat(200_000));
-    let many = format!("GET /livez HTTP/1.1\r\nHost: x\r\n{}\r\n", "X-Many: x\r\n".repeat(2000));
-    let path = format!("GET /{} HTTP/1.1\r\nHost: x\r\n\r\n", "x".repeat(200_000));
+    let long = format!("GET /livez HTTP/1.1\r\nHost: localhost\r\nX-Long: {}\r\n\r\n", "x".repeat(200_000));
+    let many = format!("GET /livez HTTP/1.1\r\nHost: localhost\r\n{}\r\n", "X-Many: x\r\n".repeat(2000));
+    let path = format!("GET /{} HTTP/1.1\r\nHost: localhost\r\n\r\n", "x".repeat(200_000));
     for head in [long, many, path] {
         let answer = exchange(&member.address, head.as_bytes()).await;
         assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 4"), "{answer}");
@@ -92,7 +92,7 @@ async fn a_head_without_end_is_refused() {
 async fn an_endless_body_is_cut_off() {
     let member = Member::start().await;
     let mut socket = TcpStream::connect(&member.address).await.unwrap();
-    let head = "POST /v1/messages?topic=t HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n";
+    let head = "POST /v1/messages?topic=t HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n";
     socket.write_all(head.as_bytes()).await.unwrap();
     let chunk = format!("10000\r\n{}\r\n", "x".repeat(65_536));
     while socket.write_all(chunk.as_bytes()).await.is_ok() {}
@@ -102,8 +102,7 @@ async fn an_endless_body_is_cut_off() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_waits_for_a_go_ahead_is_told_before_sending_too_much() {
     let member = Member::start().await;
-    let head =
-        "POST /v1/messages?topic=t HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 900000\r\n\r\n";
+    let head = "POST /v1/messages?topic=t HTTP/1.1\r\nHost: localhost\r\nExpect: 100-continue\r\nContent-Length: 900000\r\n\r\n";
     let answer = exchange(&member.address, head.as_bytes()).await;
     assert!(answer.starts_with("HTTP/1.1 413"), "{answer}");
 }

@@ -11,9 +11,10 @@ use serde_json::Value;
 use tempfile::TempDir;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
+use tokio::time::timeout;
 
 use crate::api::client::{Client, Target};
-use crate::api::{ApiSettings, Host, MemberEntry, Tickets, listen, serve};
+use crate::api::{ApiSettings, Host, MemberEntry, Observation, Tickets, listen, serve};
 use crate::delivery::{self, DeliveryWriter, RecordReader};
 use crate::driver::inbox::{self, Inbox};
 use crate::driver::{Input, LogFigures};
@@ -25,7 +26,12 @@ use crate::types::{
 
 pub(super) const OWN: MemberId = MemberId([0xa7; 32]);
 pub(super) const OTHER: MemberId = MemberId([0xb8; 32]);
+/// When members are started, by their clock: an hour after its beginning.
+pub(super) const NOW: Instant = Instant(3_600_000_000_000);
 pub(super) const MESSAGE_BYTES_MAX: u64 = 100_000;
+
+/// Longer than anything takes on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// What the driver does with publishes.
 #[derive(Clone, Debug)]
@@ -64,7 +70,7 @@ pub(super) struct Member {
     pub(super) socket: std::path::PathBuf,
     pub(super) stop: watch::Sender<bool>,
     pub(super) started: watch::Sender<bool>,
-    pub(super) observed: watch::Sender<Option<(Snapshot, LogFigures)>>,
+    pub(super) observed: watch::Sender<Option<Observation>>,
     pub(super) tickets: Arc<Tickets>,
     /// Counts who waits for positions.
     pub(super) position: Arc<watch::Sender<Position>>,
@@ -87,7 +93,7 @@ impl Member {
         let address = tcp.local_addr().unwrap().to_string();
         let (stop, stop_seen) = watch::channel(false);
         let (started, started_seen) = watch::channel(plan.started);
-        let (observed, observed_seen) = watch::channel(plan.started.then(|| (snapshot(), LogFigures::default())));
+        let (observed, observed_seen) = watch::channel(plan.started.then(|| observation(snapshot())));
         let (position, delivered) = watch::channel(Position(0));
         let log = Arc::new(MemoryLog::default());
         let position = Arc::new(position);
@@ -118,13 +124,13 @@ impl Member {
             started: started_seen,
             now: Box::new({
                 let start = std::time::Instant::now();
-                move || Instant(start.elapsed().as_nanos() as u64)
+                move || NOW + start.elapsed()
             }),
             links: Box::new(|| serde_json::json!([{"member": OTHER, "round_trip_ms": 0.1}])),
         };
         let mut settings = ApiSettings::new(MESSAGE_BYTES_MAX);
         settings.tcp = Some(tcp);
-        settings.unix = Some(listen::unix_socket(&socket).unwrap());
+        settings.unix = Some(listen::unix_socket(&socket).await.unwrap().0);
         settings.publish_timeout = plan.publish_timeout;
         settings.reader_stall_max = plan.reader_stall_max;
         settings.token = plan.token;
@@ -168,8 +174,19 @@ impl Member {
     /// Waits until a number of the status has this value; each look is a request.
     pub(super) async fn until_status(&self, name: &str, value: u64) {
         let client = self.unix();
-        while client.get_json::<Value>("/v1/status").await.unwrap()[name] != value {}
+        let look = async || client.get_json::<Value>("/v1/status").await.unwrap()[name] == value;
+        until(&format!("{name} is {value}"), look).await;
     }
+}
+
+/// Looks until something is so that stays so. Only a failure takes long.
+pub(super) async fn until(fact: &str, mut look: impl AsyncFnMut() -> bool) {
+    let looking = async {
+        while !look().await {
+            tokio::task::yield_now().await;
+        }
+    };
+    timeout(PATIENCE, looking).await.unwrap_or_else(|_| panic!("still not so after {PATIENCE:?}: {fact}"));
 }
 
 impl Drop for Member {
@@ -183,6 +200,11 @@ impl Drop for Member {
 
 fn entry(id: MemberId, name: &str) -> MemberEntry {
     MemberEntry { id, name: name.to_owned(), addresses: vec!["/ip4/127.0.0.1/tcp/1".to_owned()] }
+}
+
+/// What a driver says that turns all the time.
+pub(super) fn observation(snapshot: Snapshot) -> Observation {
+    Observation { snapshot, log: LogFigures::default(), at: Instant(u64::MAX) }
 }
 
 pub(super) fn snapshot() -> Snapshot {

@@ -4,12 +4,12 @@ use bytes::Bytes;
 use hyper::{Method, StatusCode};
 use serde_json::{Value, json};
 
-use super::member::{Member, Mood, Plan, snapshot};
+use super::hostile::exchange;
+use super::member::{Member, Mood, NOW, Plan, observation, snapshot, until};
 use crate::api::client::{Client, ClientError, Target};
 use crate::api::routes::{Action, ROUTES};
-use crate::api::{ApiSettings, CannotServe};
-use crate::driver::LogFigures;
-use crate::types::{Ack, Position, Readiness};
+use crate::api::{ApiSettings, CannotServe, Observation};
+use crate::types::{Ack, Instant, Position, Readiness};
 
 /// Every route of the host API, and whether it is there.
 const CONTRACT: [(&str, &str, bool); 20] = [
@@ -96,11 +96,24 @@ async fn a_foreign_page_is_refused_on_every_listener() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_page_that_a_name_server_points_here_is_foreign() {
-    use super::hostile::exchange;
     let member = Member::start().await;
-    let request =
-        "GET /livez HTTP/1.1\r\nHost: evil.example:80\r\nOrigin: http://evil.example:80\r\nConnection: close\r\n\r\n";
-    assert!(exchange(&member.address, request.as_bytes()).await.starts_with("HTTP/1.1 403"));
+    // Browsers name the origin when a page publishes, not when it reads.
+    for (method, path, origin, code) in [
+        ("GET", "/v1/messages", "", "foreign_host"),
+        ("GET", "/livez", "", "foreign_host"),
+        ("POST", "/v1/messages?topic=t", "", "foreign_host"),
+        ("POST", "/v1/messages?topic=t", "Origin: http://evil.example:80\r\n", "foreign_origin"),
+    ] {
+        let head = format!("{method} {path} HTTP/1.1\r\nHost: evil.example:80\r\n{origin}Connection: close\r\n\r\n");
+        let answer = exchange(&member.address, head.as_bytes()).await;
+        assert!(answer.starts_with("HTTP/1.1 403") && answer.contains(code), "{answer}");
+        assert_eq!(answer.contains(r#""outcome":"rejected""#), method == "POST", "{answer}");
+    }
+    for own in ["localhost:7171", "LocalHost", "127.0.0.1", "[::1]:7171"] {
+        let head = format!("GET /livez HTTP/1.1\r\nHost: {own}\r\nConnection: close\r\n\r\n");
+        let answer = exchange(&member.address, head.as_bytes()).await;
+        assert!(answer.starts_with("HTTP/1.1 200"), "{own}: {answer}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -112,6 +125,11 @@ async fn a_token_is_asked_for_over_tcp() {
         assert_eq!((problem.status, problem.code.as_str()), (401, "unauthorized"));
     }
     member.tcp().with_token("secret").get("/v1/status").await.unwrap();
+    // Whoever knows it may come by any name, and who does not is told what became of the message.
+    let head = "GET /livez HTTP/1.1\r\nHost: n1\r\nAuthorization: Bearer secret\r\nConnection: close\r\n\r\n";
+    assert!(exchange(&member.address, head.as_bytes()).await.starts_with("HTTP/1.1 200"));
+    let error = member.tcp().publish("t", None, Ack::Ordered, Bytes::new()).await.unwrap_err();
+    assert!(error.is_rejected(), "{error}");
     member.unix().get("/v1/status").await.unwrap();
 }
 
@@ -181,15 +199,30 @@ async fn the_probes_tell_alive_from_started_from_ready() {
         delivered: Position(5),
         ..snapshot()
     };
-    member.observed.send_replace(Some((behind, LogFigures::default())));
+    member.observed.send_replace(Some(observation(behind)));
     assert_eq!(code("/startupz").await, "ok");
     let answer = client.send(Method::GET, "/readyz", &[], Bytes::new()).await.unwrap();
     let document: Value = serde_json::from_slice(&answer.body).unwrap();
     assert_eq!(answer.status, StatusCode::SERVICE_UNAVAILABLE);
     assert_eq!(document["reasons"], json!(["3 slots behind", "no quorum"]));
     assert_eq!(document["lag"], 4);
-    member.observed.send_replace(Some((snapshot(), LogFigures::default())));
+    member.observed.send_replace(Some(observation(snapshot())));
     assert_eq!(code("/readyz").await, "ok");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_member_whose_driver_stands_still_is_not_ready() {
+    let member = Member::start().await;
+    let before = Observation { at: Instant(NOW.0 - 12_000_000_000), ..observation(snapshot()) };
+    member.observed.send_replace(Some(before));
+    let error = member.tcp().get("/readyz").await.unwrap_err();
+    let ClientError::Refused(problem) = error else { panic!("{error}") };
+    assert_eq!((problem.status, problem.code.as_str()), (503, "not_ready"));
+    assert!(problem.detail.contains("the driver has not turned for 1"), "{problem}");
+    let status: Value = member.tcp().get_json("/v1/status").await.unwrap();
+    assert_eq!(status["ready"], false);
+    member.observed.send_replace(Some(observation(snapshot())));
+    member.tcp().get("/readyz").await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -205,9 +238,7 @@ async fn the_stop_ends_readers_and_finishes_publishes() {
     member.mood(Mood::Hold);
     let client = member.unix();
     let publish = tokio::spawn(async move { client.publish("t", None, Ack::Ordered, Bytes::from("2")).await });
-    while member.tickets.waiting() == 0 || member.position.receiver_count() == before {
-        tokio::task::yield_now().await;
-    }
+    until("both wait", async || member.tickets.waiting() > 0 && member.position.receiver_count() > before).await;
     member.stop.send_replace(true);
     assert_eq!(tail.next().await.unwrap(), None);
     assert_eq!(idle_tail.next().await.unwrap(), None);

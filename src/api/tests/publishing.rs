@@ -6,7 +6,7 @@ use bytes::Bytes;
 use hyper::{Method, StatusCode};
 use serde_json::{Value, json};
 
-use super::member::{MESSAGE_BYTES_MAX, Member, Mood, Plan};
+use super::member::{MESSAGE_BYTES_MAX, Member, Mood, Plan, until};
 use crate::api::client::{Answer, Client, ClientError, Receipt};
 use crate::types::{Ack, Rejection};
 
@@ -60,7 +60,7 @@ async fn every_mistake_is_refused_by_name() {
     let long_topic = format!("/v1/messages?topic={long}");
     let long_type = format!("text/{long}");
     let messages = "/v1/messages?topic=t";
-    let cases: [Mistake; 23] = [
+    let cases: [Mistake; 24] = [
         ("/v1/messages", vec![], "x", 400, "topic_missing", "topic"),
         ("/v1/messages?topic=", vec![], "x", 400, "bad_parameter", "topic"),
         ("/v1/messages?topic=%FF", vec![], "x", 400, "bad_parameter", "topic"),
@@ -80,6 +80,7 @@ async fn every_mistake_is_refused_by_name() {
         (messages, vec![("Producer-Id", "p")], "x", 501, "not_implemented", "producer-id"),
         (messages, vec![("Producer-Epoch", "1")], "x", 501, "not_implemented", "producer-epoch"),
         (messages, vec![("Producer-Seq", "1")], "x", 501, "not_implemented", "producer-seq"),
+        (messages, vec![("Producer-Group", "1")], "x", 501, "not_implemented", "producer-group"),
         ("/v1/messages", vec![("ce-type", "t")], "x", 501, "not_implemented", "ce-type"),
         (messages, vec![("Content-Type", "application/x-ndjson")], "x", 501, "not_implemented", "application/x-ndjson"),
         (
@@ -104,7 +105,7 @@ async fn every_mistake_is_refused_by_name() {
         let document = problem(&answer);
         assert_eq!((answer.status.as_u16(), document["code"].as_str().unwrap()), (status, code), "{path} {headers:?}");
         assert!(document["detail"].as_str().unwrap().contains(named), "{document}");
-        assert_eq!(document["retryable"], false);
+        assert_eq!((&document["retryable"], &document["outcome"]), (&json!(false), &json!("rejected")), "{document}");
     }
     member.publish(["the first".to_owned()]).await;
     member.until_status("delivered", 1).await;
@@ -210,9 +211,7 @@ async fn a_publisher_who_hangs_up_hurts_nobody() {
     member.mood(Mood::Hold);
     let client = member.tcp();
     let publish = tokio::spawn(async move { client.publish("t", None, Ack::Ordered, Bytes::from("lost")).await });
-    while member.tickets.waiting() == 0 {
-        tokio::task::yield_now().await;
-    }
+    until("the publish waits", async || member.tickets.waiting() > 0).await;
     publish.abort();
     member.mood(Mood::Order);
     member.publish(["kept".to_owned()]).await;

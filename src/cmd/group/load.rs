@@ -10,7 +10,6 @@ use tokio::sync::mpsc;
 use tokio::task::{JoinError, JoinHandle, JoinSet};
 
 use crate::api::client::{Client, Receipt};
-use crate::cmd::sidecar::is_certainly_not_ordered;
 use crate::types::Ack;
 
 /// Messages that may be due and not sent yet; beyond it the pace waits.
@@ -137,7 +136,7 @@ async fn one(client: Client, body: String, body_bytes: usize) -> Sent {
     let outcome = match answer {
         Ok(Receipt::Ordered { position, .. }) => Outcome::Ordered(position),
         Ok(Receipt::Accepted { .. }) => Outcome::Unknown("answered with `accepted` instead of `ordered`".to_owned()),
-        Err(error) if is_certainly_not_ordered(&error) => Outcome::Rejected(error.to_string()),
+        Err(error) if error.is_rejected() => Outcome::Rejected(error.to_string()),
         Err(error) => Outcome::Unknown(error.to_string()),
     };
     Sent { body, at, took: at.elapsed(), outcome }

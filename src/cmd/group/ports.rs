@@ -7,9 +7,9 @@ use libp2p::Multiaddr;
 
 use super::member_process::MemberProcess;
 use crate::cmd::exit::Failure;
+use crate::net::listen_address;
 use crate::node::founding::Ports;
 use crate::node::genesis_file;
-use crate::node::listeners::socket_address;
 
 /// Free ports for so many members. They are free now; somebody else may still take one before its member does.
 pub fn free(members: usize) -> Result<Vec<Ports>, Failure> {
@@ -33,7 +33,7 @@ pub fn check_free(members: &[MemberProcess]) -> Result<(), Failure> {
         let mesh: Vec<Multiaddr> =
             if settings.mesh_listen.is_empty() { addresses.collect() } else { settings.mesh_listen.clone() };
         let api = Some((settings.api.listen, "host API"));
-        let mesh = mesh.iter().filter_map(socket_address).map(|address| (address, "mesh"));
+        let mesh = mesh.iter().filter_map(listen_address).map(|address| (address, "mesh"));
         for (address, purpose) in api.into_iter().chain(mesh) {
             if let Err(error) = TcpListener::bind(address) {
                 taken.push(format!("{address} ({purpose} of {}): {error}", member.name()));

@@ -13,6 +13,7 @@ use libp2p::Multiaddr;
 use libp2p::multiaddr::Protocol;
 
 use crate::api::listen::SOCKET_PATH_BYTES_MAX;
+use crate::net::listen_address;
 use crate::types::text;
 use crate::types::{Genesis, Timing};
 use layers::{Given, Layers, Origin};
@@ -93,6 +94,11 @@ const SEGMENT_BYTES: std::ops::RangeInclusive<u64> = 64 << 10..=1 << 30;
 impl Settings {
     /// Reads every setting. `folder` is where relative paths of the file count from.
     pub fn from_layers(layers: &Layers, folder: &Path) -> Result<Settings, Mistakes> {
+        Settings::beside(layers, folder, None)
+    }
+
+    /// The same, and relates the settings to the group's genesis, if there is a usable one.
+    pub fn beside(layers: &Layers, folder: &Path, group: Option<&Genesis>) -> Result<Settings, Mistakes> {
         let mut reader = Reader { layers, folder, mistakes: layers.mistakes().to_vec() };
         let data_dir = reader.path("data_dir");
         let genesis = reader.path("genesis");
@@ -103,6 +109,9 @@ impl Settings {
         let log = reader.log();
         if let (Some(api), Some(timing)) = (&api, &timing) {
             reader.relate(api, timing);
+        }
+        if let (Some(segment_bytes), Some(group)) = (segment_bytes, group) {
+            reader.fit(segment_bytes, group);
         }
         if data_dir.is_none() {
             reader.mistakes.push("data_dir is empty: name the directory of this member's key and log".to_owned());
@@ -124,19 +133,6 @@ impl Settings {
     /// Where the genesis file is, even if other settings cannot be used.
     pub fn genesis_path(layers: &Layers, folder: &Path) -> Option<PathBuf> {
         Reader { layers, folder, mistakes: Vec::new() }.path("genesis")
-    }
-
-    /// Mistakes that show only beside the group's genesis.
-    pub fn mistakes_beside(&self, genesis: &Genesis) -> Vec<String> {
-        let least = genesis.limits.batch_bytes_max.saturating_mul(2);
-        if self.segment_bytes >= least {
-            return Vec::new();
-        }
-        vec![format!(
-            "wal.segment_bytes = \"{}\" must be at least twice the group's limits.batch_bytes_max, which is \"{}\"",
-            text::size_text(self.segment_bytes),
-            text::size_text(genesis.limits.batch_bytes_max)
-        )]
     }
 }
 
@@ -196,7 +192,7 @@ impl Reader<'_> {
 
     fn multiaddresses(&mut self) -> Option<Vec<Multiaddr>> {
         self.parsed("mesh.listen", |text| {
-            text.split(',').filter(|address| !address.is_empty()).map(tcp_multiaddress).collect::<Result<Vec<_>, _>>()
+            text.split(',').filter(|address| !address.is_empty()).map(own_multiaddress).collect::<Result<Vec<_>, _>>()
         })
     }
 
@@ -228,8 +224,20 @@ impl Reader<'_> {
             let [least, most] = [SEGMENT_BYTES.start(), SEGMENT_BYTES.end()].map(|bound| text::size_text(*bound));
             let given = self.layers.value("wal.segment_bytes");
             self.wrong("wal.segment_bytes", &given, format!("must be between \"{least}\" and \"{most}\""));
+            return None;
         }
         Some(bytes)
+    }
+
+    /// A segment has room for the group's largest batch.
+    fn fit(&mut self, segment_bytes: u64, group: &Genesis) {
+        let batch_bytes_max = group.limits.batch_bytes_max;
+        if segment_bytes < batch_bytes_max.saturating_mul(2) {
+            let given = self.layers.value("wal.segment_bytes");
+            let most = text::size_text(batch_bytes_max);
+            let what = format!("must be at least twice the group's limits.batch_bytes_max, which is \"{most}\"");
+            self.wrong("wal.segment_bytes", &given, what);
+        }
     }
 
     fn log(&mut self) -> Option<Log> {
@@ -260,16 +268,36 @@ impl Reader<'_> {
     }
 }
 
-/// A multiaddress over TCP, which is the only transport there is yet.
+/// An address that a member can be dialled at: a host and a TCP port, which is the only transport there is yet.
 pub fn tcp_multiaddress(text: &str) -> Result<Multiaddr, String> {
     let address: Multiaddr = text.parse().map_err(|error| {
         format!("`{text}` is not a multiaddress ({error}): expected such as \"/ip4/10.0.0.1/tcp/7271\"")
     })?;
-    if address.iter().any(|part| matches!(part, Protocol::Tcp(_))) {
-        Ok(address)
-    } else {
-        Err(format!("`{text}` names no TCP port: expected such as \"/ip4/10.0.0.1/tcp/7271\""))
+    if !address.iter().any(|part| matches!(part, Protocol::Tcp(_))) {
+        return Err(format!("`{text}` names no TCP port: expected such as \"/ip4/10.0.0.1/tcp/7271\""));
     }
+    let parts: Vec<Protocol> = address.iter().collect();
+    match parts.as_slice() {
+        [
+            Protocol::Ip4(_) | Protocol::Ip6(_) | Protocol::Dns(_) | Protocol::Dns4(_) | Protocol::Dns6(_),
+            Protocol::Tcp(_),
+        ] => Ok(address),
+        _ => Err(format!(
+            "`{text}` is more than a host and a TCP port, or less: expected such as \"/ip4/10.0.0.1/tcp/7271\" or \
+             \"/dns4/n1.example.org/tcp/7271\""
+        )),
+    }
+}
+
+/// An address that this member can listen on.
+fn own_multiaddress(text: &str) -> Result<Multiaddr, String> {
+    let address = tcp_multiaddress(text)?;
+    if listen_address(&address).is_some() {
+        return Ok(address);
+    }
+    Err(format!(
+        "`{text}` cannot be listened on: expected an address of this machine, such as \"/ip4/0.0.0.0/tcp/7271\""
+    ))
 }
 
 #[cfg(test)]
@@ -322,6 +350,19 @@ mod tests {
             assert!(text.contains(part), "{part} is missing in\n{text}");
         }
         assert_eq!(mistakes.0.len(), 10, "{text}");
+    }
+
+    #[test]
+    fn the_mesh_listens_on_addresses_of_this_machine() {
+        for (address, told) in [
+            ("/dns4/example.org/tcp/7271", "cannot be listened on"),
+            ("/ip4/1.2.3.4/tcp/1/ws", "more than a host and a TCP port"),
+            ("/tcp/1", "or less"),
+        ] {
+            let text = read(&format!("[mesh]\nlisten = [\"{address}\"]")).unwrap_err().to_string();
+            assert!(text.contains("mesh.listen = ") && text.contains(address) && text.contains(told), "{text}");
+        }
+        assert_eq!(read("[mesh]\nlisten = [\"/ip6/::/tcp/0\"]").unwrap().mesh_listen.len(), 1);
     }
 
     #[test]

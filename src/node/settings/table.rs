@@ -60,8 +60,9 @@ pub const SETTINGS: &[Setting] = &[
     text(
         "api.publish_timeout",
         "10s",
-        "How long a publish waits for its place in the order before it is answered with 503 or 504. Not below \
-         timing.order_timeout, so that it outlives a change of the leader; at most 1h.",
+        "How long a publish waits for its place in the order before it is answered with 503 or 504; a member told to \
+         stop waits as long, and 2s more, for what it accepted. Not below timing.order_timeout, so that it outlives a \
+         change of the leader; at most 1h.",
     ),
     Setting {
         key: "mesh.listen",

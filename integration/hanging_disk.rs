@@ -1,0 +1,107 @@
+//! A disk that does not answer for a while: every sync of one member waits until it is told to go on.
+
+use std::fs;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use super::harness::member::Signal;
+use super::harness::sequence::agree;
+use super::harness::wait::passed;
+use super::harness::{Group, Load, program, until};
+
+const DISK_FAILED: i32 = 74;
+
+/// Stands before the system's own `fdatasync`.
+const SYNC: &str = r#"
+#include <stdlib.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+int fdatasync(int file) {
+    while (access(getenv("HANGS_WHILE"), F_OK) == 0) usleep(10000);
+    return syscall(SYS_fdatasync, file);
+}
+"#;
+
+/// Hangs while a file is there.
+struct Disk {
+    library: PathBuf,
+    hangs_while: PathBuf,
+}
+
+impl Disk {
+    fn make(folder: &Path) -> Disk {
+        let disk = Disk { library: folder.join("sync.so"), hangs_while: folder.join("hangs") };
+        let mut compiler = Command::new("cc")
+            .args(["-shared", "-fPIC", "-x", "c", "-", "-o"])
+            .arg(&disk.library)
+            .stdin(Stdio::piped())
+            .spawn()
+            .expect("there is a C compiler, which links this test too");
+        compiler.stdin.take().unwrap().write_all(SYNC.as_bytes()).unwrap();
+        assert!(compiler.wait().unwrap().success());
+        disk
+    }
+
+    fn command(&self) -> Command {
+        let mut command = program::command();
+        command.env("LD_PRELOAD", &self.library).env("HANGS_WHILE", &self.hangs_while);
+        command
+    }
+
+    fn hang(&self) {
+        fs::write(&self.hangs_while, "").unwrap();
+    }
+
+    fn go_on(&self) {
+        fs::remove_file(&self.hangs_while).unwrap();
+    }
+}
+
+/// A group under load at all but one, whose disk has just begun to hang, and which says so.
+async fn with_a_hanging_disk() -> (Group, usize, Disk, Load) {
+    let mut group = Group::found().await;
+    let disk = Disk::make(group.folder());
+    let hanging = 2;
+    group.members[hanging].start_by(disk.command());
+    group.start_all().await;
+    let load = Load::start_at(&group, &group.others(hanging));
+    load.goes_on(&group.others(hanging), 50).await;
+    disk.hang();
+    let client = group.members[hanging].unix();
+    until("it says that it stands still", async || {
+        let refusal = client.get("/readyz").await.err()?.to_string();
+        refusal.contains("the driver has not turned for").then_some(())
+    })
+    .await;
+    assert_eq!(group.members[hanging].status().await["ready"], false);
+    (group, hanging, disk, load)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_member_whose_disk_hangs_is_not_ready_and_nobody_waits_for_it() {
+    let (mut group, hanging, disk, load) = with_a_hanging_disk().await;
+    load.goes_on(&group.others(hanging), 200).await;
+    disk.go_on();
+    group.members[hanging].ready().await;
+    let mut published = load.finish().await;
+    published.none_failed_at(&group.others(hanging));
+    agree(&group, &group.everybody(), &mut published).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_member_whose_disk_hangs_ends_when_it_is_told_twice() {
+    let (mut group, hanging, disk, load) = with_a_hanging_disk().await;
+    group.members[hanging].signal(Signal::Terminate);
+    until("it drains", async || group.members[hanging].log().contains("draining").then_some(())).await;
+    // A second signal, a while after the first, ends the wait.
+    passed(Duration::from_millis(1500)).await;
+    group.members[hanging].signal(Signal::Terminate);
+    group.members[hanging].refuses(DISK_FAILED, &["stopped at once", "the disk has not answered", "exit=74"]).await;
+    disk.go_on();
+    group.members[hanging].start_and_catch_up().await;
+    let mut published = load.finish().await;
+    published.none_failed_at(&group.others(hanging));
+    agree(&group, &group.everybody(), &mut published).await;
+}
