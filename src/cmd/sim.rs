@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::exit::{Exit, Failure};
 use super::output::{Output, print_line};
-use crate::sim::command::{self, Options, Seeds};
+use crate::sim::command::{self, Conclusion, Options, Seeds};
 use crate::types::Rule;
 
 /// What to simulate.
@@ -54,48 +54,32 @@ pub fn run(arguments: &SimArguments, output: Output) -> Result<(), Failure> {
     let jobs = arguments.jobs.or_else(|| std::thread::available_parallelism().ok()).map_or(1, NonZero::get);
     let options = Options { seeds, jobs, sabotage: arguments.without.clone() };
     let unwritable = |error: std::io::Error| Failure::failed(format!("the report cannot be written: {error}"));
-    let verdict = match output {
+    let conclusion = match output {
         Output::Text => command::run_command(&options, &mut std::io::stdout()).map_err(unwritable)?,
         Output::Json => {
             let mut report = Vec::new();
-            let verdict = command::run_command(&options, &mut report).map_err(unwritable)?;
-            let report = String::from_utf8_lossy(&report);
-            print_line(
-                &json!({ "passed": verdict == command::Exit::Passed, "exit": verdict as u8, "report": report })
-                    .to_string(),
-            );
-            verdict
+            let conclusion = command::run_command(&options, &mut report).map_err(unwritable)?;
+            let (passed, report) = (conclusion == Conclusion::Passed, String::from_utf8_lossy(&report));
+            print_line(&json!({ "passed": passed, "exit": exit(conclusion) as u8, "report": report }).to_string());
+            conclusion
         }
     };
     std::io::stdout().flush().map_err(unwritable)?;
-    match exit(verdict) {
+    match exit(conclusion) {
         Exit::Success => Ok(()),
         exit => Err(Failure::told(exit)),
     }
 }
 
-fn exit(verdict: command::Exit) -> Exit {
-    match verdict {
-        command::Exit::Passed => Exit::Success,
-        command::Exit::Stalled => Exit::Stalled,
-        command::Exit::Diverged => Exit::Diverged,
-        command::Exit::Crashed => Exit::Crashed,
-        command::Exit::Uncovered => Exit::Uncovered,
-        command::Exit::Unnoticed => Exit::Unnoticed,
-        command::Exit::Undetermined => Exit::Undetermined,
-        command::Exit::Unable => Exit::Unable,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_simulator_and_the_table_name_the_same_codes() {
-        use command::Exit::*;
-        for verdict in [Passed, Stalled, Diverged, Crashed, Uncovered, Unnoticed, Undetermined, Unable] {
-            assert_eq!(verdict as u8, exit(verdict) as u8);
-        }
+fn exit(conclusion: Conclusion) -> Exit {
+    match conclusion {
+        Conclusion::Passed => Exit::Success,
+        Conclusion::Stalled => Exit::Stalled,
+        Conclusion::Diverged => Exit::Diverged,
+        Conclusion::Crashed => Exit::Crashed,
+        Conclusion::Uncovered => Exit::Uncovered,
+        Conclusion::Unnoticed => Exit::Unnoticed,
+        Conclusion::Undetermined => Exit::Undetermined,
+        Conclusion::Unable => Exit::Unable,
     }
 }

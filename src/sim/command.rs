@@ -31,26 +31,25 @@ pub enum Seeds {
     SabotageReport(u64),
 }
 
-/// What the process exits with.
+/// How the command ended, the worse the later. The numbers that a process exits with are the command line's part.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-#[repr(u8)]
-pub enum Exit {
+pub enum Conclusion {
     /// Everything passed.
-    Passed = 0,
+    Passed,
     /// A group did not go on after the faults.
-    Stalled = 3,
+    Stalled,
     /// A promise was broken.
-    Diverged = 4,
+    Diverged,
     /// A member panicked or stopped.
-    Crashed = 5,
+    Crashed,
     /// Something in the coverage table never happened.
-    Uncovered = 6,
+    Uncovered,
     /// The removal of a rule was noticed by nothing.
-    Unnoticed = 7,
+    Unnoticed,
     /// The same seed took two courses.
-    Undetermined = 8,
+    Undetermined,
     /// This build cannot do that.
-    Unable = 64,
+    Unable,
 }
 
 /// From so many seeds on an empty row of the coverage table is a failure.
@@ -59,13 +58,13 @@ pub const COVERAGE_SEEDS: u64 = 1000;
 const CHARTS_MAX: usize = 3;
 
 impl Verdict {
-    /// What the process exits with.
-    pub fn exit(&self) -> Exit {
+    /// How a command ends that saw nothing worse.
+    pub fn conclusion(&self) -> Conclusion {
         match self {
-            Verdict::Passed => Exit::Passed,
-            Verdict::Stalled(_) => Exit::Stalled,
-            Verdict::Diverged(_) => Exit::Diverged,
-            Verdict::Crashed(_) => Exit::Crashed,
+            Verdict::Passed => Conclusion::Passed,
+            Verdict::Stalled(_) => Conclusion::Stalled,
+            Verdict::Diverged(_) => Conclusion::Diverged,
+            Verdict::Crashed(_) => Conclusion::Crashed,
         }
     }
 
@@ -81,10 +80,10 @@ impl Verdict {
 }
 
 /// Runs the command. Errors are those of the writer.
-pub fn run_command(options: &Options, out: &mut (dyn Write + Send)) -> io::Result<Exit> {
+pub fn run_command(options: &Options, out: &mut (dyn Write + Send)) -> io::Result<Conclusion> {
     let Some(sabotage) = sabotage(&options.sabotage) else {
         writeln!(out, "this build upholds every rule; build with --features sabotage to switch rules off")?;
-        return Ok(Exit::Unable);
+        return Ok(Conclusion::Unable);
     };
     match &options.seeds {
         Seeds::One(seed) => one(*seed, &options.sabotage, &sabotage, out),
@@ -101,20 +100,20 @@ pub(super) fn sabotage(rules: &[Rule]) -> Option<Sabotage> {
     rules.is_empty().then_some(Sabotage::NONE)
 }
 
-fn one(seed: u64, without: &[Rule], sabotage: &Sabotage, out: &mut dyn Write) -> io::Result<Exit> {
+fn one(seed: u64, without: &[Rule], sabotage: &Sabotage, out: &mut dyn Write) -> io::Result<Conclusion> {
     let report = simulate(seed, sabotage);
     show(&report, without, true, out)?;
     write!(out, "{}", report.coverage)?;
     let again = simulate(seed, sabotage);
     if again.trace != report.trace {
         writeln!(out, "the second run has the digest {}: this seed takes two courses", again.trace)?;
-        return Ok(Exit::Undetermined);
+        return Ok(Conclusion::Undetermined);
     }
     writeln!(out, "the second run has the same digest")?;
-    Ok(report.verdict.exit())
+    Ok(report.verdict.conclusion())
 }
 
-fn many(range: Range<u64>, options: &Options, sabotage: &Sabotage, out: &mut (dyn Write + Send)) -> io::Result<Exit> {
+fn many(range: Range<u64>, options: &Options, sabotage: &Sabotage, out: &mut (dyn Write + Send)) -> io::Result<Conclusion> {
     let begun = Instant::now();
     let count = range.end - range.start;
     let mut coverage = Coverage::default();
@@ -124,7 +123,7 @@ fn many(range: Range<u64>, options: &Options, sabotage: &Sabotage, out: &mut (dy
         coverage.add(&report.coverage);
         if report.verdict != Verdict::Passed {
             written = show(&report, &options.sabotage, failures.len() < CHARTS_MAX, out);
-            failures.push((report.seed, report.verdict.exit()));
+            failures.push((report.seed, report.verdict.conclusion()));
         }
         written.is_ok()
     });
@@ -133,7 +132,7 @@ fn many(range: Range<u64>, options: &Options, sabotage: &Sabotage, out: &mut (dy
     failures.sort();
     let seconds = begun.elapsed().as_secs_f64();
     writeln!(out, "{count} seeds in {seconds:.1} s, {} passed", count - failures.len() as u64)?;
-    if let Some(worst) = failures.iter().map(|(_, exit)| *exit).max() {
+    if let Some(worst) = failures.iter().map(|(_, conclusion)| *conclusion).max() {
         let seeds: Vec<String> = failures.iter().map(|(seed, _)| seed.to_string()).collect();
         writeln!(out, "failed: {}", seeds.join(" "))?;
         return Ok(worst);
@@ -141,9 +140,9 @@ fn many(range: Range<u64>, options: &Options, sabotage: &Sabotage, out: &mut (dy
     let empty = coverage.empty_rows();
     if count >= COVERAGE_SEEDS && !empty.is_empty() {
         writeln!(out, "never happened: {}", empty.join("; "))?;
-        return Ok(Exit::Uncovered);
+        return Ok(Conclusion::Uncovered);
     }
-    Ok(Exit::Passed)
+    Ok(Conclusion::Passed)
 }
 
 fn show(report: &Report, without: &[Rule], with_chart: bool, out: &mut dyn Write) -> io::Result<()> {
@@ -162,16 +161,16 @@ fn show(report: &Report, without: &[Rule], with_chart: bool, out: &mut dyn Write
 mod tests {
     use super::*;
 
-    fn run(seeds: Seeds, sabotage: Vec<Rule>) -> (Exit, String) {
+    fn run(seeds: Seeds, sabotage: Vec<Rule>) -> (Conclusion, String) {
         let mut out = Vec::new();
-        let exit = run_command(&Options { seeds, jobs: 2, sabotage }, &mut out).unwrap();
-        (exit, String::from_utf8(out).unwrap())
+        let conclusion = run_command(&Options { seeds, jobs: 2, sabotage }, &mut out).unwrap();
+        (conclusion, String::from_utf8(out).unwrap())
     }
 
     #[test]
     fn one_seed_runs_twice_and_shows_what_happened() {
-        let (exit, text) = run(Seeds::One(5), Vec::new());
-        assert_eq!(exit, Exit::Passed, "{text}");
+        let (conclusion, text) = run(Seeds::One(5), Vec::new());
+        assert_eq!(conclusion, Conclusion::Passed, "{text}");
         assert!(text.contains("seed 5: passed") && text.contains("the second run has the same digest"), "{text}");
         assert!(text.contains("messages ordered"), "{text}");
     }
@@ -179,15 +178,15 @@ mod tests {
     #[cfg(not(feature = "sabotage"))]
     #[test]
     fn a_build_that_upholds_every_rule_says_so() {
-        assert_eq!(run(Seeds::One(5), vec![Rule::R7]).0, Exit::Unable);
-        assert_eq!(run(Seeds::SabotageReport(1), Vec::new()).0, Exit::Unable);
+        assert_eq!(run(Seeds::One(5), vec![Rule::R7]).0, Conclusion::Unable);
+        assert_eq!(run(Seeds::SabotageReport(1), Vec::new()).0, Conclusion::Unable);
     }
 
     #[cfg(feature = "sabotage")]
     #[test]
     fn a_failure_shows_its_seed_and_a_chart() {
-        let (exit, text) = run(Seeds::Range(0..4), vec![Rule::Quorum]);
-        assert_eq!(exit, Exit::Diverged, "{text}");
+        let (conclusion, text) = run(Seeds::Range(0..4), vec![Rule::Quorum]);
+        assert_eq!(conclusion, Conclusion::Diverged, "{text}");
         assert!(text.contains("again: synod sim --seed") && text.contains("|"), "{text}");
     }
 }

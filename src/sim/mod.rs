@@ -40,4 +40,4 @@ pub mod shell;
 pub mod stage;
 pub mod world;
 
-pub use command::{Exit, Options, Seeds, run_command};
+pub use command::{Conclusion, Options, Seeds, run_command};

@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 
 use super::campaign::campaign;
-use super::command::{Exit, sabotage};
+use super::command::{Conclusion, sabotage};
 use super::scenario;
 use super::world::Verdict;
 use crate::types::Rule;
@@ -28,10 +28,10 @@ fn named(scenarios: &[String]) -> String {
 const SCENARIOS_SHOWN: usize = 3;
 
 /// Prints for each rule which scenarios and how many of `seeds` seeds notice its removal. Fails if nothing notices one.
-pub fn report(seeds: u64, jobs: usize, out: &mut (dyn Write + Send)) -> io::Result<Exit> {
+pub fn report(seeds: u64, jobs: usize, out: &mut (dyn Write + Send)) -> io::Result<Conclusion> {
     if sabotage(&[Rule::R7]).is_none() {
         writeln!(out, "this build upholds every rule; build with --features sabotage for this report")?;
-        return Ok(Exit::Unable);
+        return Ok(Conclusion::Unable);
     }
     writeln!(out, "{:<16} {:>6} of {seeds}  scenarios", "without", "seeds")?;
     let mut noticed: Vec<Vec<Rule>> = Vec::new();
@@ -68,8 +68,8 @@ pub fn report(seeds: u64, jobs: usize, out: &mut (dyn Write + Send)) -> io::Resu
         .collect();
     if unnoticed.is_empty() {
         writeln!(out, "every removal is noticed")?;
-        return Ok(Exit::Passed);
+        return Ok(Conclusion::Passed);
     }
     writeln!(out, "noticed by nothing: {}", unnoticed.join(" "))?;
-    Ok(Exit::Unnoticed)
+    Ok(Conclusion::Unnoticed)
 }
