@@ -102,7 +102,8 @@ impl Stage {
         &self.storages[member]
     }
 
-    /// Digest of everything that happened, in order.
+    /// Digest of everything that happened, in order, with its contents: two runs that differ in one byte of a disk, a
+    /// message, a delivery or an answer have two digests.
     pub fn trace(&self) -> Digest {
         Digest(*self.trace.finalize().as_bytes())
     }
@@ -112,6 +113,15 @@ impl Stage {
         self.trace.update(&at.0.to_le_bytes());
         self.trace.update(&[member as u8]);
         self.trace.update(&what.to_le_bytes());
+    }
+
+    /// Adds a step to that digest, and what it was about.
+    fn follow_with(&mut self, at: Moment, member: usize, what: u64, about: &[&[u8]]) {
+        self.follow(at, member, what);
+        for bytes in about {
+            self.trace.update(&(bytes.len() as u64).to_le_bytes());
+            self.trace.update(bytes);
+        }
     }
 
     /// Starts a member's process.
@@ -232,25 +242,34 @@ impl Stage {
     /// Judges everything a member did in a turn or a start, in order.
     fn judge(&mut self, member: usize) -> Result<Vec<(Moment, Act)>, Violation> {
         let mut acts = Vec::new();
+        let mut said: Option<Arc<Envelope>> = None;
         for (at, effect) in self.nodes[member].effects() {
             match effect {
                 Effect::Durable { file, offset, bytes } => {
-                    self.follow(at, member, 3 << 32 | bytes.len() as u64);
+                    self.follow_with(at, member, 3, &[file.as_bytes(), &offset.to_le_bytes(), &bytes]);
                     let node = &self.nodes[member];
                     let found = self.storages[member].durable(&file, offset, &bytes, |name| node.contents(name));
                     self.durable(member, at, found)?;
                 }
                 Effect::Settled { file, contents } => {
+                    self.follow_with(at, member, 8, &[file.as_bytes(), &contents]);
                     let found = self.storages[member].settled(&file, &contents);
                     self.durable(member, at, found)?;
                 }
                 Effect::Send { to, envelope } => {
-                    self.sent(member, at, &envelope)?;
+                    // What goes to several members at once is encoded once.
+                    let again = said.as_ref().is_some_and(|said| Arc::ptr_eq(said, &envelope));
+                    let bytes = if again { Bytes::new() } else { envelope.encode() };
+                    self.follow_with(at, member, 4, &[&to.0, &bytes]);
+                    said = Some(envelope.clone());
+                    self.sent(member, &envelope)?;
                     if let Some(to) = self.group.index(&to) {
                         acts.push((at, Act::Send { to, envelope }));
                     }
                 }
                 Effect::Refuse { peer, nonce, reason } => {
+                    let whom = [&peer.0[..], &nonce.0.to_le_bytes()].concat();
+                    self.follow_with(at, member, 9, &[&whom, reason.to_string().as_bytes()]);
                     self.chart.note(at, member, format!("refuses {}: {reason}", peer.short()));
                     if let Some(peer) = self.group.index(&peer).filter(|peer| self.nodes[*peer].nonce() == nonce) {
                         acts.push((at, Act::Refuse { peer, reason }));
@@ -294,9 +313,8 @@ impl Stage {
         Ok(())
     }
 
-    fn sent(&mut self, member: usize, at: Moment, envelope: &Envelope) -> Result<(), Violation> {
+    fn sent(&mut self, member: usize, envelope: &Envelope) -> Result<(), Violation> {
         let message = &envelope.message;
-        self.follow(at, member, 4 << 32 | message.name().len() as u64);
         let coverage = &mut self.coverage;
         match message {
             PeerMessage::FetchBatches { .. } => coverage.fetches_of_batches += 1,
@@ -309,7 +327,6 @@ impl Stage {
     }
 
     fn delivered(&mut self, member: usize, at: Moment, delivered: &Delivered) -> Result<(), Violation> {
-        self.follow(at, member, 5 << 32 | delivered.first.0);
         let read;
         let bytes: &[u8] = match &delivered.bytes {
             Some(bytes) => bytes,
@@ -318,6 +335,8 @@ impl Stage {
                 &read
             }
         };
+        let place = [delivered.first.0, delivered.slot.0, delivered.hlc.0].map(u64::to_le_bytes);
+        self.follow_with(at, member, 5, &[place.as_flattened(), bytes]);
         let head = self.sequence.head();
         let witness = Witness { agreement: &self.agreement, storage: &self.storages[member] };
         self.sequence.delivered(member, delivered, bytes, &witness, &mut self.promises)?;
@@ -340,7 +359,7 @@ impl Stage {
     }
 
     fn answered(&mut self, member: usize, at: Moment, ticket: Ticket, outcome: &Outcome) -> Result<(), Violation> {
-        self.follow(at, member, 6 << 32 | ticket.0);
+        self.follow_with(at, member, 6, &[&ticket.0.to_le_bytes(), format!("{outcome:?}").as_bytes()]);
         let coverage = &mut self.coverage;
         match outcome {
             Outcome::Accepted { id } => {
@@ -428,5 +447,46 @@ pub fn count_death(coverage: &mut Coverage, death: Death) {
             coverage.crashes_inside_turn += 1;
             coverage.crashes_after_sync += 1;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sim::node::Settings;
+    use crate::types::{ClusterLimits, Sabotage, Timing};
+
+    /// The digest of a group of one that orders one message.
+    fn ordering(text: &str) -> Digest {
+        let group = Group::new(1, ClusterLimits::default());
+        let temper = Temper {
+            sync: Duration::from_millis(1),
+            exact: true,
+            stall_every: 0,
+            stall: Duration::ZERO,
+            failing: false,
+        };
+        let settings = Settings {
+            genesis: group.genesis.clone(),
+            timing: Timing::default(),
+            sabotage: Sabotage::NONE,
+            segment_bytes: 1 << 20,
+        };
+        let mut stage = Stage::new(group, settings, vec![(Clock::new(0, 0), temper)], 0);
+        stage.start(0, Moment(0)).unwrap();
+        let body = stage.promises.text(text);
+        let start = Moment::at(Duration::from_millis(10));
+        stage.publish(0, start, Ack::Ordered, body, Duration::from_secs(10));
+        for turn in 0..40 {
+            stage.turn(0, start + Duration::from_millis(10 * turn)).unwrap();
+        }
+        assert_eq!(stage.sequence.position(0).0, 1, "it is ordered");
+        stage.trace()
+    }
+
+    #[test]
+    fn runs_that_differ_in_contents_alone_have_two_digests() {
+        assert_eq!(ordering("one"), ordering("one"));
+        assert_ne!(ordering("one"), ordering("two"));
     }
 }
