@@ -45,7 +45,7 @@ rows! {
     orphans_ordered = "publishes without an answer, ordered",
     /// Publishes that died with their member and were not.
     orphans_lost = "publishes without an answer, never ordered",
-    /// Members that died.
+    /// Processes that died; not those that ended by themselves.
     crashes = "crashes",
     /// Of these, the process only: the page cache stays.
     kills = "crashes of the process alone",
@@ -57,11 +57,11 @@ rows! {
     crashes_after_sync = "crashes between a sync and what waits for it",
     /// Of these, inside a start.
     crashes_inside_start = "crashes inside a start",
-    /// Unsynced writes of which a part survived.
+    /// Unsynced writes of which a part survived, and a part did not.
     torn_writes = "torn writes",
     /// Starts that cut a torn tail.
     torn_tails = "torn tails cut at a start",
-    /// Everybody died and came back at once.
+    /// Everybody ran, died, and came back.
     restarts_of_all = "restarts of all at once",
     /// Views entered by a voter.
     views_entered = "views entered",
@@ -91,15 +91,15 @@ rows! {
     messages_lost = "messages lost",
     /// Messages doubled.
     messages_doubled = "messages doubled",
-    /// Messages overtaken.
+    /// Messages that arrive after a later one of their stream.
     messages_overtaken = "messages overtaken",
     /// Messages held behind a silent direction.
     messages_held = "messages stuck behind a silent link",
     /// Links broken.
     links_broken = "links broken",
-    /// Partitions.
+    /// Partitions that broke links.
     partitions = "partitions",
-    /// One-way links.
+    /// Links of which one direction went silent.
     one_way_links = "one-way links",
     /// Pairs whose link stays broken while others see both.
     broken_pairs = "pairs without a link",
@@ -107,7 +107,7 @@ rows! {
     pauses = "members paused",
     /// Slow syncs.
     slow_syncs = "slow syncs",
-    /// Failed syncs.
+    /// Syncs that failed.
     failed_syncs = "failed syncs",
     /// Clock jumps.
     clock_jumps = "clock jumps",
@@ -115,7 +115,7 @@ rows! {
     rot_repaired = "rot repaired from peers",
     /// Rot after which a member never votes again.
     rot_fatal = "rot that ends an identity",
-    /// Disks that were full for a while.
+    /// Disks on which a file could not be made for a while.
     disks_full = "disks full for a while",
     /// Publishes refused for a full disk.
     refused_disk_full = "publishes refused for a full disk",

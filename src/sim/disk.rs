@@ -39,6 +39,12 @@ impl Disk {
         let (shell, names) = (self.shell.clone(), self.names.clone());
         DiskHandle { file, shell, name: name.to_owned(), names, written: Vec::new(), untouched }
     }
+
+    fn note_full(&self, error: Option<&io::Error>) {
+        if error.is_some_and(|error| error.kind() == io::ErrorKind::StorageFull) {
+            self.shell.lock().full = true;
+        }
+    }
 }
 
 impl Files for Disk {
@@ -56,8 +62,9 @@ impl Files for Disk {
 
     fn create(&mut self, name: &str, size: u64) -> io::Result<DiskHandle> {
         self.shell.lock().writes()?;
-        let file = self.files.create(name, size)?;
-        Ok(self.handle(name, file, false))
+        let created = self.files.create(name, size);
+        self.note_full(created.as_ref().err());
+        Ok(self.handle(name, created?, false))
     }
 
     fn rename(&mut self, from: &str, to: &str) -> io::Result<()> {
@@ -77,7 +84,9 @@ impl Files for Disk {
     }
 
     fn prepared(&mut self) -> Option<(String, io::Result<()>)> {
-        self.files.prepared()
+        let (name, made) = self.files.prepared()?;
+        self.note_full(made.as_ref().err());
+        Some((name, made))
     }
 
     fn reader(&self) -> Self::Reader {

@@ -43,10 +43,7 @@ impl World {
             Fault::Partition => self.part(),
             Fault::Pause => self.pause(member),
             Fault::SlowDisk => self.slow_disk(member),
-            Fault::FailedSync => {
-                self.stage.nodes[member].shell.lock().temper.failing = true;
-                self.stage.coverage.failed_syncs += 1;
-            }
+            Fault::FailedSync => self.stage.nodes[member].shell.lock().temper.failing = true,
             Fault::ClockJump => self.jump_clock(member),
             Fault::RotBelow => self.rot(member, false),
             Fault::RotAbove => self.kill_to_rot(member),
@@ -163,7 +160,8 @@ impl World {
     }
 
     fn restart_all(&mut self) {
-        self.stage.coverage.restarts_of_all += 1;
+        let all = self.size() > 1 && self.stage.nodes.iter().all(|node| node.runs());
+        self.stage.coverage.restarts_of_all += u64::from(all);
         for member in 0..self.size() {
             if self.stage.nodes[member].runs() {
                 self.die(member);
@@ -186,7 +184,8 @@ impl World {
     /// One direction, or now and then both, goes silent; somebody notices, or nobody does before it speaks again.
     fn silence(&mut self, member: usize) {
         let peer = self.other(member);
-        self.stage.coverage.one_way_links += 1;
+        let both = self.network.session(member, peer).is_some() && self.network.passable(member, peer);
+        self.stage.coverage.one_way_links += u64::from(both);
         self.network.manner(member, peer).silent = true;
         let until = self.milliseconds(50, 4_000);
         self.after(until, Event::Relief(Relief::Speak(member, peer)));
@@ -206,9 +205,11 @@ impl World {
     /// The group falls into two parts; bit i of `side` says in which member i is.
     fn part(&mut self) {
         let side = 1 + self.random.below((1 << self.size()) - 2);
-        self.stage.coverage.partitions += 1;
+        let cut = self.cut(side);
+        let linked = cut.iter().any(|(one, other)| self.network.session(*one, *other).is_some());
+        self.stage.coverage.partitions += u64::from(linked);
         let abrupt = self.random.chance(500);
-        for (one, other) in self.cut(side) {
+        for (one, other) in cut {
             if abrupt {
                 let pair = self.pair(one, other);
                 self.barred[pair] += 1;
@@ -284,7 +285,6 @@ impl World {
         if !node.runs() {
             return;
         }
-        self.stage.coverage.disks_full += 1;
         node.files.limit(Some(0));
         self.disk_full[member] = true;
         let until = self.milliseconds(1_000, 8_000);
@@ -294,6 +294,8 @@ impl World {
     fn give_room(&mut self, member: usize) {
         self.stage.nodes[member].files.limit(None);
         self.disk_full[member] = false;
+        let noticed = std::mem::take(&mut self.stage.nodes[member].shell.lock().full);
+        self.stage.coverage.disks_full += u64::from(noticed);
     }
 
     fn drain(&mut self, member: usize) {

@@ -67,7 +67,25 @@ struct Direction {
     manner: Manner,
     /// When the last message of each stream arrives: [urgent, bulk].
     last: [Moment; 2],
+    /// When messages arrive that may be overtaken and have not been: [urgent, bulk].
+    late: [Vec<Moment>; 2],
     held: Vec<Packet>,
+}
+
+impl Direction {
+    fn new(manner: Manner) -> Direction {
+        Direction { manner, last: [Moment(0); 2], late: [Vec::new(), Vec::new()], held: Vec::new() }
+    }
+
+    /// A message of a stream arrives then: how many sent before it arrive after it. Each is counted once.
+    fn overtaken(&mut self, stream: usize, arrival: Moment) -> u64 {
+        let late = &mut self.late[stream];
+        let before = late.len();
+        late.retain(|moment| *moment <= arrival);
+        let overtaken = before - late.len();
+        late.retain(|moment| *moment > self.last[stream]); // nothing arrives before that any more
+        overtaken as u64
+    }
 }
 
 /// The connection of one pair.
@@ -95,8 +113,7 @@ pub struct Network {
 impl Network {
     /// Links between so many members, without any session.
     pub fn new(members: usize, manner: Manner) -> Network {
-        let directions =
-            (0..members * members).map(|_| Direction { manner, last: [Moment(0); 2], held: Vec::new() }).collect();
+        let directions = (0..members * members).map(|_| Direction::new(manner)).collect();
         Network { members, directions, pairs: vec![Pair::default(); members * members], passages: Passages::default() }
     }
 
@@ -119,6 +136,7 @@ impl Network {
         for (source, target) in [(one, other), (other, one)] {
             let direction = self.direction(source, target);
             direction.last = [from; 2];
+            direction.late.iter_mut().for_each(Vec::clear);
             direction.held.clear();
         }
         session
@@ -164,7 +182,7 @@ impl Network {
 
     /// Sends a message at `now`.
     pub fn send(&mut self, packet: &Packet, now: Moment, random: &mut Random) -> Passage {
-        let bulk = usize::from(packet.envelope.message.is_bulk());
+        let stream = usize::from(packet.envelope.message.is_bulk());
         let direction = &mut self.directions[packet.from * self.members + packet.to];
         let manner = direction.manner;
         if manner.silent {
@@ -177,14 +195,17 @@ impl Network {
             return Passage::Lost("lost");
         }
         let drawn = now + random.around(manner.latency);
-        let overtaken = manner.overtaken > 0 && random.chance(manner.overtaken);
-        let arrival = if overtaken {
-            self.passages.overtaken += 1;
-            drawn.max(direction.last[bulk]) + random.around(manner.latency * 4)
+        let lingers = manner.overtaken > 0 && random.chance(manner.overtaken);
+        let arrival = if lingers {
+            drawn.max(direction.last[stream]) + random.around(manner.latency * 4)
         } else {
-            direction.last[bulk] = drawn.max(direction.last[bulk]);
-            direction.last[bulk]
+            direction.last[stream] = drawn.max(direction.last[stream]);
+            direction.last[stream]
         };
+        self.passages.overtaken += direction.overtaken(stream, arrival);
+        if lingers {
+            direction.late[stream].push(arrival);
+        }
         let again = (manner.doubled > 0 && random.chance(manner.doubled)).then(|| {
             self.passages.doubled += 1;
             arrival + random.around(manner.latency * 8)
@@ -251,6 +272,21 @@ mod tests {
         network.send(&packet(), Moment(0), &mut random);
         network.close(0, 1, false);
         assert!(network.release(0, 1).is_empty());
+    }
+
+    #[test]
+    fn a_message_is_overtaken_when_a_later_one_arrives_before_it() {
+        let mut network = Network::new(2, manner());
+        let mut random = Random::new(1, 1);
+        network.open(0, 1, Moment(0));
+        network.manner(0, 1).overtaken = 1000;
+        network.send(&packet(), Moment(0), &mut random);
+        assert_eq!(network.passages.overtaken, 0, "nothing follows it");
+        *network.manner(0, 1) = Manner { latency: Duration::ZERO, ..manner() };
+        for step in 1..4 {
+            network.send(&packet(), Moment(step), &mut random);
+            assert_eq!(network.passages.overtaken, 1);
+        }
     }
 
     #[test]

@@ -41,6 +41,13 @@ pub enum Ending {
     Stopped(Stopped),
 }
 
+impl Ending {
+    /// The process ends by itself: nothing killed it.
+    pub fn is_exit(&self) -> bool {
+        matches!(self, Ending::Goes { drained: true, .. } | Ending::Stopped(_))
+    }
+}
+
 /// Why a member stopped by itself.
 #[derive(Debug)]
 pub enum Stopped {

@@ -108,6 +108,10 @@ pub struct Shell {
     pub failed: bool,
     /// Syncs that took longer than a tenth of a second.
     pub slow_syncs: u64,
+    /// Syncs that failed.
+    pub failed_syncs: u64,
+    /// A file could not be made for want of room.
+    pub full: bool,
     /// What hellos say.
     pub hello: Option<Hello>,
     /// What it says of itself.
@@ -134,6 +138,8 @@ impl Shell {
             temper,
             failed: false,
             slow_syncs: 0,
+            failed_syncs: 0,
+            full: false,
             hello: None,
             snapshot: None,
             random,
@@ -185,6 +191,7 @@ impl Shell {
         self.writes()?;
         if std::mem::take(&mut self.temper.failing) {
             self.failed = true;
+            self.failed_syncs += 1;
             return Err(io::Error::other("the simulated disk failed a sync"));
         }
         self.syncs += 1;

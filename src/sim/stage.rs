@@ -68,6 +68,8 @@ pub struct Stage {
     pub agreement: Agreement,
     /// What members did, in words, if anybody wants to know.
     pub notices: Option<Vec<(Moment, usize, String)>>,
+    /// Members whose process ended by itself: it was drained, or it stopped.
+    exiting: Vec<bool>,
     storages: Vec<Storage>,
     statements: Statements,
     settings: Settings,
@@ -89,6 +91,7 @@ impl Stage {
             sequence: Sequence::new(&group),
             agreement: Agreement::new(&group),
             notices: None,
+            exiting: vec![false; size],
             storages: (0..size).map(|_| Storage::default()).collect(),
             statements: Statements::new(&group),
             settings,
@@ -129,6 +132,7 @@ impl Stage {
         self.sequence.restarted(member);
         self.follow(at, member, 1);
         let ending = self.nodes[member].start(at, &self.settings);
+        self.exiting[member] = ending.is_exit();
         self.chart.note(at, member, format!("starts, incarnation {}", self.nodes[member].starts));
         if let Some(driver) = self.nodes[member].driver() {
             self.coverage.torn_tails += u64::from(driver.recovered().torn.is_some());
@@ -140,6 +144,7 @@ impl Stage {
     /// One turn of a member's driver.
     pub fn turn(&mut self, member: usize, at: Moment) -> Result<Scene, Violation> {
         let ending = self.nodes[member].turn(at);
+        self.exiting[member] = ending.is_exit();
         let acts = self.judge(member)?;
         Ok(Scene { acts, ending })
     }
@@ -147,11 +152,12 @@ impl Stage {
     /// A member's process is gone; its machine goes on, and so does what the process left to it.
     pub fn kill(&mut self, member: usize, at: Moment) {
         self.follow(at, member, 7);
-        self.chart.note(at, member, "is killed");
+        let exits = std::mem::take(&mut self.exiting[member]);
+        self.chart.note(at, member, if exits { "exits" } else { "is killed" });
         self.collect_counters(member);
         self.nodes[member].kill();
-        self.coverage.crashes += 1;
-        self.coverage.kills += 1;
+        self.coverage.crashes += u64::from(!exits);
+        self.coverage.kills += u64::from(!exits);
         self.promises.orphan(member);
     }
 
@@ -163,10 +169,11 @@ impl Stage {
         let mut torn = 0;
         self.nodes[member].crash(|write| {
             let survival = choose(write);
-            torn += u64::from(!matches!(survival, Survival::All | Survival::Nothing));
+            torn += u64::from((1..write.length).contains(&survival.bytes_left(write)));
             survival
         });
-        self.coverage.crashes += 1;
+        let exits = std::mem::take(&mut self.exiting[member]);
+        self.coverage.crashes += u64::from(!exits);
         self.coverage.torn_writes += torn;
         self.promises.orphan(member);
     }
@@ -227,16 +234,20 @@ impl Stage {
 
     /// Adds up what replicas count, when a process ends or the simulation does.
     pub fn collect_counters(&mut self, member: usize) {
+        let coverage = &mut self.coverage;
+        {
+            let mut shell = self.nodes[member].shell.lock();
+            coverage.slow_syncs += std::mem::take(&mut shell.slow_syncs);
+            coverage.failed_syncs += std::mem::take(&mut shell.failed_syncs);
+        }
         let Some(driver) = self.nodes[member].driver() else { return };
         let counters = driver.replica().counters();
-        let coverage = &mut self.coverage;
         coverage.barred += counters.barred;
         coverage.adoptions += counters.adoptions;
         coverage.adoptions_of_several += counters.adoptions_of_several;
         coverage.slots_by_catchup += counters.slots_by_catchup;
         coverage.resignations += counters.resignations;
         coverage.rot_repaired += counters.repairs;
-        coverage.slow_syncs += std::mem::take(&mut self.nodes[member].shell.lock().slow_syncs);
     }
 
     /// Judges everything a member did in a turn or a start, in order.

@@ -40,6 +40,13 @@ pub enum Survival {
     Sectors(Vec<bool>),
 }
 
+impl Survival {
+    /// Bytes of the write that are left.
+    pub fn bytes_left(&self, write: &Unsynced<'_>) -> usize {
+        surviving(self, write.offset, write.length).iter().map(|(start, end)| end - start).sum()
+    }
+}
+
 impl MemoryFiles {
     /// An empty folder without limits.
     pub fn new() -> MemoryFiles {
@@ -390,7 +397,13 @@ mod tests {
         file.write_at(&[2; 1500], 100).unwrap();
         file.write_at(&[3; 10], 0).unwrap();
         let mut choices = [Survival::Sectors(vec![false, true]), Survival::Leading(4)].into_iter();
-        files.crash(|_| choices.next().unwrap());
+        let mut left = Vec::new();
+        files.crash(|write| {
+            let survival = choices.next().unwrap();
+            left.push(survival.bytes_left(write));
+            survival
+        });
+        assert_eq!(left, [512, 4]);
         let bytes = files.contents("a");
         assert_eq!(bytes[..4], [3; 4]);
         assert_eq!(bytes[4..512], [1; 508]);
