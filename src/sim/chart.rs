@@ -1,11 +1,17 @@
 //! The last steps of a simulation as a message sequence chart.
 //!
 //! ```text
-//!     time      1         2         3
-//!  12.003120    |-------->|         |     proposal 0.1 slot 7 -> 41ab09ff
-//!  12.003544    |<--------o         |     vote 7@0.1 41ab09ff
-//!  12.004000    |         X         |     crashes
+//!         time  1         2         3
+//!    12.003120  o-------->|         |         proposal 7@0.1 on 5d20c1f4 with 8139/1/4
+//!    12.003544  |<--------o         |         vote 7@0.1 41ab09ff
+//!    12.003544  |         o-------->|         vote 7@0.1 41ab09ff
+//!    12.003910  o------------------x|         heartbeat 0.1 decided 6 (lost)
+//!    12.004000  |         *         |         is killed
+//!    12.510000  |         |         |         == faults are over
 //! ```
+//!
+//! A row is an arrival: `o` sent it, the arrow's head is where it arrives, `x` where it does not. `*` is a deed of one
+//! member, `==` one of the world.
 
 use std::collections::VecDeque;
 use std::fmt::Write;
@@ -35,13 +41,12 @@ enum Step {
 pub struct Chart {
     members: usize,
     steps: VecDeque<(Moment, Step)>,
-    most: usize,
 }
 
 impl Chart {
     /// An empty chart.
     pub fn new(members: usize) -> Chart {
-        Chart { members, steps: VecDeque::with_capacity(STEPS), most: STEPS }
+        Chart { members, steps: VecDeque::with_capacity(STEPS) }
     }
 
     /// A message arrives, or is lost for the reason given.
@@ -67,7 +72,7 @@ impl Chart {
     }
 
     fn push(&mut self, at: Moment, step: Step) {
-        if self.steps.len() == self.most {
+        if self.steps.len() == STEPS {
             self.steps.pop_front();
         }
         self.steps.push_back((at, step));

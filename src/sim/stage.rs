@@ -92,7 +92,7 @@ impl Stage {
             agreement: Agreement::new(&group),
             notices: None,
             exiting: vec![false; size],
-            storages: (0..size).map(|_| Storage::default()).collect(),
+            storages: (0..size).map(|_| Storage::new(&settings.sabotage)).collect(),
             statements: Statements::new(&group),
             settings,
             trace: blake3::Hasher::new(),
@@ -188,7 +188,7 @@ impl Stage {
     /// A scenario gives a member that is down another disk. Nothing of it is known until it is read.
     pub fn replace_disk(&mut self, member: usize, files: MemoryFiles) {
         self.nodes[member].files = files;
-        self.storages[member] = Storage::default();
+        self.storages[member] = Storage::new(&self.settings.sabotage);
         self.agreement.forget(member);
     }
 
@@ -299,7 +299,17 @@ impl Stage {
                 }
             }
         }
+        self.greets(member)?;
         Ok(acts)
+    }
+
+    /// What hellos of new links say from now on: nobody may have heard it yet, but somebody soon will.
+    fn greets(&self, member: usize) -> Result<(), Violation> {
+        let shell = self.nodes[member].shell.lock();
+        match shell.hello.as_ref().filter(|_| !shell.dead) {
+            Some(hello) => self.statements.greets(member, hello, &self.agreement),
+            None => Ok(()),
+        }
     }
 
     /// Records became durable: each is judged by what every disk holds by now.
@@ -398,14 +408,12 @@ impl Stage {
 const TOLD_MAX: u64 = 6;
 
 fn tell_delivered(member: usize, delivered: &Delivered, bytes: &[u8]) -> String {
-    let last = delivered.first.0 + delivered.count.saturating_sub(1);
+    let last = delivered.first.0 + delivered.count - 1;
     let place = match delivered.count {
-        0 => format!("{} delivers an empty batch", member + 1),
         1 => format!("{} delivers {}", member + 1, delivered.first),
         _ => format!("{} delivers {}..{last}", member + 1, delivered.first),
     };
     match crate::types::batch::messages(bytes) {
-        _ if delivered.count == 0 => place,
         Ok(messages) if delivered.count <= TOLD_MAX => {
             let said: Vec<String> = messages.iter().map(|message| Promises::says(&message.body)).collect();
             format!("{place}: {}", said.join(" "))

@@ -128,11 +128,6 @@ impl Agreement {
         self.entries.get(digest).map(|link| link.refs.as_slice())
     }
 
-    /// The slot of a known entry.
-    pub fn slot_of(&self, digest: &Digest) -> Option<Slot> {
-        self.entries.get(digest).map(|link| link.slot)
-    }
-
     /// Whether a vote is on its voter's disk.
     pub fn has_voted(&self, member: usize, tip: &Tip) -> bool {
         self.voters[member].votes.get(&(tip.round, tip.slot)) == Some(&tip.digest)

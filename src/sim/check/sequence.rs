@@ -97,7 +97,7 @@ impl Sequence {
             return fails("durable before delivered", text);
         }
         if delivered.count == 0 {
-            return Ok(());
+            return fails("integrity", "a batch without messages".to_owned());
         }
         let row = self.row(delivered, bytes)?;
         match self.rows.get(cursor.rows) {

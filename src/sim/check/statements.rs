@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::{Agreement, Storage, Violation};
 use crate::sim::group::Group;
 use crate::types::peer::Status;
-use crate::types::{Claim, Incarnation, PeerMessage, Round, View};
+use crate::types::{Claim, Hello, Incarnation, PeerMessage, Round, Tip, View};
 
 /// What was said so far, as far as later words must agree with it.
 pub struct Statements {
@@ -62,8 +62,28 @@ impl Statements {
             }
             PeerMessage::Batch(batch) => agreement.sealed(batch),
             PeerMessage::Status(status) => self.status(member, message, status, agreement, storage),
+            PeerMessage::Heartbeat { decided, .. } | PeerMessage::Decided { mark: decided, .. } => {
+                self.decided(member, message, decided, agreement)
+            }
             _ => Ok(()),
         }
+    }
+
+    /// What a member's hellos say from now on: its durable incarnation, no vote above its durable ones (rule I1), and
+    /// nothing for decided that is not.
+    pub fn greets(&self, member: usize, hello: &Hello, agreement: &Agreement) -> Result<(), Violation> {
+        let fails =
+            |rule, how: &str| Err(Violation::new(rule, format!("member {} greets {how}: {hello:?}", member + 1)));
+        if hello.incarnation != agreement.incarnation(member) {
+            return fails("L2", "with an incarnation that is not on its disk");
+        }
+        if hello.highest_vote > agreement.highest(member) {
+            return fails("R7", "with a vote that is not on its disk");
+        }
+        if agreement.digest(hello.decided.slot) != Some(hello.decided.digest) {
+            return fails("agreement", DECIDED_BY_NOBODY);
+        }
+        Ok(())
     }
 
     /// Rule V1: a member enters a view only by q complaints, a resignation, or because a voter is there already.
@@ -97,6 +117,11 @@ impl Statements {
         if durable >= Some(round) { Ok(()) } else { Err(said("L1", member, message, "of a round it has not recorded")) }
     }
 
+    fn decided(&self, member: usize, message: &PeerMessage, tip: &Tip, agreement: &Agreement) -> Result<(), Violation> {
+        let known = agreement.digest(tip.slot) == Some(tip.digest);
+        if known { Ok(()) } else { Err(said("agreement", member, message, DECIDED_BY_NOBODY)) }
+    }
+
     fn status(
         &mut self,
         member: usize,
@@ -105,13 +130,14 @@ impl Statements {
         agreement: &Agreement,
         storage: &Storage,
     ) -> Result<(), Violation> {
+        if status.incarnation != agreement.incarnation(member) {
+            return Err(said("L2", member, message, "of an incarnation that is not on its disk"));
+        }
         self.entered(member, message, status.round, agreement)?;
         if let Some(view) = status.complaint {
             self.complaints[member] = self.complaints[member].max(Some(view));
         }
-        if agreement.digest(status.decided.slot) != Some(status.decided.digest) {
-            return Err(said("agreement", member, message, "naming for decided what no quorum's disks decided"));
-        }
+        self.decided(member, message, &status.decided, agreement)?;
         for (origin, head) in &status.lanes {
             if head.batch.number.0 > 0 && !storage.holds_batch(&head.digest) {
                 let lane = self.group.index(origin).map_or(0, |index| index + 1);
@@ -121,6 +147,8 @@ impl Statements {
         Ok(())
     }
 }
+
+const DECIDED_BY_NOBODY: &str = "naming for decided what no quorum's disks decided";
 
 fn said(rule: &'static str, member: usize, message: &PeerMessage, how: &str) -> Violation {
     Violation::new(rule, format!("member {} sent a {} {how}: {message:?}", member + 1, message.name()))

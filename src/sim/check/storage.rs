@@ -2,11 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::types::{Batch, BatchRef, Digest, Location, MessageId, Record};
+use crate::types::{Batch, BatchRef, Digest, Location, MessageId, Record, Rule, Sabotage};
 
 /// The records of one disk, as they become durable.
-#[derive(Default)]
 pub struct Storage {
+    /// Whether checksums are chained: not where that rule is switched off.
+    chained: bool,
     segments: BTreeMap<String, Segment>,
     batches: BTreeMap<Location, BatchRef>,
     digests: BTreeSet<Digest>,
@@ -45,6 +46,20 @@ const CHECKSUM_BYTES: usize = 4;
 const KIND_MARK: u8 = 255;
 
 impl Storage {
+    /// A disk without records, of a member that upholds these rules.
+    pub fn new(sabotage: &Sabotage) -> Storage {
+        Storage {
+            chained: sabotage.upholds(Rule::Chain),
+            segments: BTreeMap::new(),
+            batches: BTreeMap::new(),
+            digests: BTreeSet::new(),
+            messages: BTreeMap::new(),
+            records: Vec::new(),
+            marked: 0,
+            proven: 0,
+        }
+    }
+
     /// Some bytes of a segment are durable. `contents` reads what a file holds. Returns the records that are durable
     /// now and were not before, in the log's order; the error says what nobody should find in a log.
     pub fn durable(
@@ -81,7 +96,7 @@ impl Storage {
         }
         let segment = self.segments.entry(file.to_owned()).or_default();
         let from = segment.read as usize;
-        let end = verified(contents, from);
+        let end = verified(contents, from, self.chained);
         if end > from {
             segment.rest = contents[from..end].to_vec();
             self.read_frames(file, &mut found)?;
@@ -213,8 +228,9 @@ impl Storage {
     }
 }
 
-/// Where the frames end that verify, one after the other, from offset `from` of a segment on.
-fn verified(segment: &[u8], from: usize) -> usize {
+/// Where the frames end that verify, one after the other, from offset `from` of a segment on. Where checksums are not
+/// chained, zeros stand for the frame before.
+fn verified(segment: &[u8], from: usize, chained: bool) -> usize {
     let Some(salt) = segment.get(56..64) else { return from };
     let mut at = from.max(HEADER_BYTES);
     while let Some(head) = segment.get(at..at + HEAD_BYTES) {
@@ -222,14 +238,14 @@ fn verified(segment: &[u8], from: usize) -> usize {
         let end = at + HEAD_BYTES + length;
         let Some(stored) = segment.get(end..end + CHECKSUM_BYTES) else { break };
         let offset = (at as u32).to_le_bytes();
-        let first = if head[4] == KIND_MARK { &offset } else { &segment[at - CHECKSUM_BYTES..at] };
-        let checksum = |first: &[u8]| {
-            let mut hasher = crc32fast::Hasher::new();
-            [first, salt, &segment[at..end]].iter().for_each(|part| hasher.update(part));
-            hasher.finalize().to_le_bytes()
+        let first = match head[4] {
+            KIND_MARK => &offset,
+            _ if chained => &segment[at - CHECKSUM_BYTES..at],
+            _ => &[0; 4],
         };
-        // Where the chain is switched off, nothing stands for the frame before.
-        if head[4] == 0 || (checksum(first) != stored && checksum(&[0; 4]) != stored) {
+        let mut hasher = crc32fast::Hasher::new();
+        [first, salt, &segment[at..end]].iter().for_each(|part| hasher.update(part));
+        if head[4] == 0 || hasher.finalize().to_le_bytes() != stored {
             break;
         }
         at = end + CHECKSUM_BYTES;
