@@ -2,11 +2,16 @@
 //!
 //! ```text
 //! batch = CBOR [ header, messages ]
-//!   header   = [ origin: bytes .size 32, incarnation, number, first, count, parent: bytes .size 32, resumes / null ]
-//!   messages = [ * [ kind, topic, content type / null, body: bytes ] ]
+//!   header   = [ origin: id, incarnation, number, first, count, parent: digest, ( resumes: batch id ) ]
+//!   messages = [ * [ kind, topic: text, content type: text / null, body: bytes ] ]
+//!   kind     = 0: application, 1: command
+//!
+//! batch id        = [ incarnation, number ]
+//! batch reference = [ origin: id, batch id, digest ]
+//! lane head       = [ batch id, digest ]
 //! ```
 //!
-//! The digest is over these bytes as received; batches are stored and relayed unchanged.
+//! The digest is over these bytes as received, under the domain `batch`; batches are stored and relayed unchanged.
 
 use bytes::Bytes;
 use minicbor::{Decode, Decoder, Encode};

@@ -1,4 +1,16 @@
 //! Who votes and by which rules: genesis and the configuration of an epoch.
+//!
+//! ```text
+//! genesis       = CBOR [ name: text, nonce: bytes .size 16, model, rules version, [ * member ], limits ]
+//!   member      = [ name: text, id, [ * address: text ] ]
+//! configuration = CBOR [ cluster id, epoch, model, rules version, [ * voter: id ], limits ]
+//!
+//! model  = 0: crash, 1: byzantine
+//! limits = [ message_bytes_max, batch_bytes_max ]
+//! ```
+//!
+//! The cluster id is the digest of the genesis under the domain `genesis`; the configuration digest, which is in every
+//! statement, that of the configuration under the domain `configuration`.
 
 use bytes::Bytes;
 use minicbor::{Decode, Encode};

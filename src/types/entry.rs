@@ -1,4 +1,17 @@
 //! Entries: what a slot decides, and the chain they form.
+//!
+//! ```text
+//! entry = CBOR [ hlc, body ]
+//!   body = [ 0, [ [ * batch reference ] ] ]     batches, in the order of their delivery
+//!
+//! chain   h_0 ◀── h_1 ◀── h_2 ◀── …             h_0 is the cluster id; h_s commits to everything up to slot s
+//!
+//! h_s = digest, under the domain `slot`, of
+//!          0   32   h_(s-1)
+//!         32   32   cluster id
+//!         64    8   s, big endian
+//!         72   32   digest of the entry's bytes under the domain `entry`
+//! ```
 
 use bytes::Bytes;
 use minicbor::{Decode, Encode};

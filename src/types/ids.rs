@@ -1,5 +1,10 @@
 //! Names of things: digests, members, and the counters that order everything. Each counter is a type of its own, so
 //! that a slot cannot be passed for a view.
+//!
+//! ```text
+//! digest   = BLAKE3 of   length of the domain's name: 1 byte │ domain's name │ bytes
+//!   domain = genesis, configuration, batch, entry, slot: what the bytes are
+//! ```
 
 use std::fmt;
 use std::str::FromStr;

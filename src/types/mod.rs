@@ -1,9 +1,26 @@
 //! Floor 0: the vocabulary every other floor speaks. Ids, positions, messages, limits, time, and the bytes they have on
-//! the wire and in the log (CBOR, by derive, indexed fields). Nothing here does input or output.
+//! the wire and in the log. Nothing here does input or output.
+//!
+//! # Bytes
+//!
+//! They are CBOR, by derive, with definite lengths and the shortest integers; each file draws its own, in this notation:
+//!
+//! ```text
+//! [ a, b, c ]       an array of a struct's fields, in the order of their numbers; / null: perhaps none
+//! [ a, b, ( c ) ]   the last field is left out of the array if it is none
+//! [ * a ]           an array of any number of these
+//! [ n, [ a, b ] ]   case number n of a choice, with its fields; n alone where no case has any
+//! counters, times   unsigned integers
+//! digests, ids      byte strings of 32 bytes
+//! ```
+//!
+//! `frozen.txt` holds an example of each, which a test compares.
 
 pub mod batch;
 pub mod configuration;
 pub mod entry;
+#[cfg(test)]
+mod frozen;
 pub mod host;
 pub mod ids;
 pub mod input;

@@ -1,4 +1,40 @@
-//! What members say to each other, after the hello.
+//! What members say to each other: the hello, then envelopes.
+//!
+//! ```text
+//! hello    = CBOR [ version, cluster id, epoch, configuration digest, incarnation, start nonce,
+//!                   highest vote: claim, decided: tip, sealed: lane head ]
+//! envelope = CBOR [ epoch, configuration digest, message ]
+//!
+//! message   0  batch          [ 0, [ batch: bytes ] ]
+//!           1  proposal       [ 1, [ round, chain entry ] ]
+//!           2  vote           [ 2, [ vote ] ]
+//!           3  claim          [ 3, [ round, ( claim ) ] ]
+//!           4  new-view       [ 4, [ round, ( base: claim ) ] ]
+//!           5  status         [ 5, [ status ] ]
+//!           6  heartbeat      [ 6, [ round, decided: tip, slowest sync in microseconds ] ]
+//!           7  fetch-batches  [ 7, [ decided: slot, [ * batch reference ] ] ]
+//!           8  fetch-lane     [ 8, [ origin: id, after: lane head ] ]
+//!           9  fetch-chain    [ 9, [ slot, digest, above: slot ] ]
+//!          10  chain          [ 10, [ [ * chain entry ] ] ]
+//!          11  fetch-decided  [ 11, [ after: slot ] ]
+//!          12  decided        [ 12, [ mark: tip, [ * decided slot ] ] ]
+//!
+//! chain entry  = [ slot, parent: digest, entry: bytes ]
+//! decided slot = [ chain entry, [ * batch: bytes ] ]
+//! status       = [ incarnation, counter, round, complaint: view / null, decided: tip,
+//!                  lanes: [ * [ member: id, lane head ] ], links: [ * member: id ], clock ]
+//!
+//! refusal = CBOR  0  version         [ 0, [ theirs, ours ] ]
+//!                 1  cluster         [ 1, [ theirs: cluster id, ours: cluster id ] ]
+//!                 2  configuration   [ 2, [ epoch ] ]
+//!                 3  not a member    [ 3, [ id ] ]
+//!                 4  stale disk      [ 4, [ says: text, said: text ] ]
+//!                 5  two processes   [ 5, [ id ] ]
+//!                 6  malformed       [ 6, [ text ] ]
+//! ```
+//!
+//! Batches and entries stand as byte strings: what their digests cover, unchanged, and canonical. Of an envelope around
+//! them no digest is made, so it is admitted in any encoding that decodes to the end.
 
 use bytes::Bytes;
 use minicbor::{Decode, Decoder, Encode};

@@ -1,14 +1,15 @@
 //! What the log holds: one kind byte and a payload per record.
 //!
-//! | kind | record | payload |
-//! |---|---|---|
-//! | 1 | incarnation | CBOR [incarnation, start nonce] |
-//! | 2 | batch | the batch's bytes, unchanged |
-//! | 3 | entry | slot (8 bytes, big endian), parent digest (32), the entry's bytes, unchanged |
-//! | 4 | voter | CBOR [round, configuration digest, claim, incarnation] |
-//! | 5 | vote | CBOR [tip, incarnation] |
-//! | 6 | decided | CBOR tip |
-//! | 7 | genesis | the genesis' canonical bytes |
+//! ```text
+//! kind  record       payload
+//!  1    incarnation  CBOR [ incarnation, start nonce ]
+//!  2    batch        the batch's bytes, unchanged
+//!  3    entry        slot: 8 bytes, big endian │ parent: 32 bytes │ the entry's bytes, unchanged
+//!  4    voter        CBOR [ round, configuration digest, claim, incarnation ]
+//!  5    vote         CBOR [ tip, incarnation ]
+//!  6    decided      CBOR tip
+//!  7    genesis      the genesis' bytes, unchanged
+//! ```
 
 use bytes::Bytes;
 use minicbor::{Decode, Encode};

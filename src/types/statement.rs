@@ -1,4 +1,11 @@
 //! What voters say: rounds, tips, votes, claims.
+//!
+//! ```text
+//! round = [ epoch, view ]
+//! tip   = [ round, slot, digest ]
+//! claim = tip / null
+//! vote  = [ phase, tip ]
+//! ```
 
 use minicbor::{Decode, Encode};
 
