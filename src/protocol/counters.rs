@@ -1,4 +1,4 @@
-//! What happened, counted since the start: for status, metrics and the simulator's coverage.
+//! What happened, counted since the start: for scenarios and the simulator's coverage.
 
 macro_rules! counters {
     ($($(#[$doc:meta])* $name:ident),* $(,)?) => {

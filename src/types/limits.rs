@@ -1,11 +1,13 @@
-//! Every bound in one place, related to each other at compile time. Sizes in bytes. Cluster-wide bounds that may differ
-//! between groups stand in [`super::configuration::ClusterLimits`]; these here are the same everywhere.
+//! Every bound on what is kept, queued or sent, in one place, related to each other at compile time. Sizes in bytes.
+//! Cluster-wide bounds that may differ between groups stand in [`super::configuration::ClusterLimits`]; these here are the
+//! same everywhere. Intervals and patience of one file's own stand in that file.
 
 use std::time::Duration;
 
 /// Version of the peer protocol: another one is refused at the hello.
 pub const PROTOCOL_VERSION: u32 = 1;
-/// Version of the rules that make positions out of decided entries. 0 until the first release.
+/// Version of the rules that make positions out of decided entries. 0 until the first release. A genesis or a log of
+/// another version is refused.
 pub const RULES_VERSION: u32 = 0;
 
 /// Slots the leader keeps in flight (PROTOCOL §2).
@@ -25,7 +27,7 @@ pub const MESSAGE_BYTES_CEILING: u64 = 8 << 20;
 pub const BATCH_BYTES_CEILING: u64 = 16 << 20;
 /// Messages in one batch.
 pub const BATCH_MESSAGES_MAX: usize = 16_384;
-/// Topic, content type, attribute name and attribute value of one message.
+/// Topic of one message.
 pub const TOPIC_BYTES_MAX: usize = 256;
 /// Content type text.
 pub const CONTENT_TYPE_BYTES_MAX: usize = 256;
@@ -75,6 +77,17 @@ pub const BULK_WINDOW_BYTES: usize = 512 << 10;
 pub const URGENT_QUEUE_BYTES: usize = 16 << 20;
 /// Bytes queued for one peer on its bulk stream before messages are dropped (they are fetched again).
 pub const BULK_QUEUE_BYTES: usize = 64 << 20;
+
+/// Records of the log have at most this payload; in small segments less.
+pub const RECORD_PAYLOAD_BYTES_MAX: usize = 16 << 20;
+/// Segments of the log are at least this large.
+pub const SEGMENT_BYTES_MIN: u64 = 4 << 10;
+/// Segments of the log are at most this large.
+pub const SEGMENT_BYTES_MAX: u64 = 1 << 30;
+/// Zero-filled segments kept ready.
+pub const SPARES_MAX: usize = 16;
+/// Memory for writing that the log keeps from turn to turn; what a larger turn needed is given back.
+pub const WRITE_BUFFER_BYTES_KEPT: usize = 4 << 20;
 
 /// Payload goes by the urgent stream while no more than this waits there, itself included.
 pub const URGENT_PAYLOAD_BYTES: usize = 8 << 10;
@@ -163,6 +176,11 @@ pub const CRASH_GROUP_SIZES: &[usize] = &[1, 3, 5, 7];
 
 const _: () = assert!(BATCH_BYTES_CEILING < PEER_MESSAGE_BYTES);
 const _: () = assert!(MESSAGE_BYTES_CEILING + MESSAGE_OVERHEAD_BYTES < BATCH_BYTES_CEILING);
+const _: () = assert!(SEGMENT_BYTES_MAX <= u32::MAX as u64, "an offset in the log is a u32");
+const _: () = assert!(RECORD_PAYLOAD_BYTES_MAX as u64 <= SEGMENT_BYTES_MAX / 2);
+// Every batch and every entry is one record.
+const _: () = assert!(BATCH_BYTES_CEILING <= RECORD_PAYLOAD_BYTES_MAX as u64);
+const _: () = assert!(ENTRY_BATCHES_MAX * 128 < RECORD_PAYLOAD_BYTES_MAX);
 const _: () = assert!(ENTRY_PAYLOAD_BYTES + BATCH_BYTES_CEILING < PEER_MESSAGE_BYTES);
 const _: () = assert!(WINDOW_SLOTS < CANDIDATE_SLOTS);
 const _: () = assert!(LANE_CREDIT_BYTES <= LANE_UNORDERED_BYTES);

@@ -6,7 +6,7 @@ use crate::types::Digest;
 
 use super::Location;
 use super::segment::FORMAT_VERSION;
-use super::{PAYLOAD_BYTES_MAX, RULES_VERSION};
+use super::{RECORD_PAYLOAD_BYTES_MAX, RULES_VERSION};
 
 /// The one who replays the log refuses a record: it verifies, but makes no sense.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -108,7 +108,7 @@ pub enum OpenError {
 pub enum LogError {
     /// The caller's record is too long. Nothing changed.
     #[error(
-        "a record of {bytes} bytes does not fit: at most {max} in segments of this size (and {PAYLOAD_BYTES_MAX} in any)"
+        "a record of {bytes} bytes does not fit: at most {max} in segments of this size (and {RECORD_PAYLOAD_BYTES_MAX} in any)"
     )]
     TooLong {
         /// Bytes of the payload.

@@ -108,18 +108,7 @@ pub use reader::Reader;
 pub use recovery::{Recovered, Replay, Rot, Torn, inspect};
 pub use writer::{Log, Settings};
 
-/// Payloads are at most this long, in bytes; in small segments less ([`Log::payload_bytes_max`]).
-pub const PAYLOAD_BYTES_MAX: usize = 16 << 20;
-/// Segments are at least this large, in bytes.
-pub const SEGMENT_BYTES_MIN: u64 = 4 << 10;
-/// Segments are at most this large, in bytes.
-pub const SEGMENT_BYTES_MAX: u64 = 1 << 30;
-/// At most this many spares are kept ready.
-pub const SPARES_MAX: usize = 16;
-/// The rules that the records of this log obey; 0 until the first release. A log of another version is refused.
-pub const RULES_VERSION: u32 = 0;
-
-const _: () = assert!(SEGMENT_BYTES_MAX <= u32::MAX as u64, "an offset is a u32");
-const _: () = assert!(PAYLOAD_BYTES_MAX as u64 <= SEGMENT_BYTES_MAX / 2);
-
 pub use crate::types::Location;
+pub use crate::types::limits::{
+    RECORD_PAYLOAD_BYTES_MAX, RULES_VERSION, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN, SPARES_MAX,
+};

@@ -8,7 +8,7 @@ use super::error::ReadError;
 use super::files::{Files, ReadFiles};
 use super::frame::{CHECKSUM_BYTES, FRAME_BYTES, HEAD_BYTES, Seal, length_of, u32_at};
 use super::segment::{HEADER_BYTES, segment_name};
-use super::{Location, PAYLOAD_BYTES_MAX};
+use super::{Location, RECORD_PAYLOAD_BYTES_MAX};
 
 /// Reads the records of a log by their locations. Clones share open files.
 pub struct Reader<F: Files> {
@@ -33,7 +33,7 @@ impl<F: Files> Reader<F> {
     pub fn read(&self, at: Location) -> Result<Vec<u8>, ReadError> {
         let before = (HEAD_BYTES + CHECKSUM_BYTES) as u64;
         let length = at.length as usize;
-        if length > PAYLOAD_BYTES_MAX || u64::from(at.offset) < (HEADER_BYTES + HEAD_BYTES) as u64 {
+        if length > RECORD_PAYLOAD_BYTES_MAX || u64::from(at.offset) < (HEADER_BYTES + HEAD_BYTES) as u64 {
             return Err(ReadError::Damaged(at));
         }
         // The checksum before the frame belongs to what the frame's own covers.

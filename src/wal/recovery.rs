@@ -12,7 +12,7 @@ use super::frame::{
 };
 use super::segment::{FORMAT_VERSION, HEADER_BYTES, Header, Previous, segment_name, segment_number};
 use super::window::Window;
-use super::{Location, PAYLOAD_BYTES_MAX, RULES_VERSION, SEGMENT_BYTES_MAX};
+use super::{Location, RECORD_PAYLOAD_BYTES_MAX, RULES_VERSION, SEGMENT_BYTES_MAX};
 
 /// Damage is searched for marks, and zeros are skipped, in blocks of this many bytes.
 const BLOCK_BYTES: u64 = 4096;
@@ -337,7 +337,7 @@ impl<'a, R: ReadFiles, P: Replay> Scan<'a, R, P> {
             if kind == KIND_NONE {
                 return Ok("no frame begins here");
             }
-            if length > PAYLOAD_BYTES_MAX || (length + FRAME_BYTES) as u64 > room {
+            if length > RECORD_PAYLOAD_BYTES_MAX || (length + FRAME_BYTES) as u64 > room {
                 return Ok("a frame's length is impossible");
             }
             let frame = self.window.bytes(at, length + FRAME_BYTES)?;

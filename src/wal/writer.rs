@@ -2,6 +2,7 @@
 
 use std::io;
 
+use crate::types::limits::WRITE_BUFFER_BYTES_KEPT;
 use crate::types::{Digest, Rule, Sabotage};
 
 use super::error::{LogError, OpenError, ReadError};
@@ -11,10 +12,7 @@ use super::reader::Reader;
 use super::recovery::{self, End, Recovered, Replay};
 use super::segment::{HEADER_BYTES, Header, Previous, segment_name, segment_number};
 use super::spares::Spares;
-use super::{Location, PAYLOAD_BYTES_MAX, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN, SPARES_MAX};
-
-/// Memory for a turn that is kept from turn to turn; what a larger one needed is given back.
-const BUFFER_BYTES_KEPT: usize = 4 << 20;
+use super::{Location, RECORD_PAYLOAD_BYTES_MAX, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN, SPARES_MAX};
 
 /// How the log lays itself out on disk.
 #[derive(Clone, Debug)]
@@ -173,7 +171,7 @@ impl<F: Files> Log<F> {
         }
         self.bytes += self.buffer.len() as u64;
         self.buffer.clear();
-        self.buffer.shrink_to(BUFFER_BYTES_KEPT);
+        self.buffer.shrink_to(WRITE_BUFFER_BYTES_KEPT);
         self.pieces.clear();
         self.turn += 1;
         self.turn_bytes = 0;
@@ -204,7 +202,7 @@ impl<F: Files> Log<F> {
     /// The longest payload that a segment of this log's size takes, in bytes.
     pub fn payload_bytes_max(&self) -> usize {
         let room = self.settings.segment_bytes as usize - HEADER_BYTES - FRAME_BYTES - MARK_BYTES;
-        room.min(PAYLOAD_BYTES_MAX)
+        room.min(RECORD_PAYLOAD_BYTES_MAX)
     }
 
     /// Bytes left in this segment and in the spares that are ready: what can be appended without making a file. A record
