@@ -124,11 +124,14 @@ impl Player {
     /// Ids as member numbers, and digests as names in the order of their coming: recorded output survives a change of
     /// what is hashed.
     pub(super) fn named(&mut self, text: &str) -> String {
-        let words: Vec<String> = text.split(' ').map(|word| self.named_word(word)).collect();
-        words.join(" ")
+        let named = |word: &str| {
+            let (word, mark) = word.split_at(word.trim_end_matches([',', ':', ';']).len());
+            self.named_word(word) + mark
+        };
+        text.split(' ').map(named).collect::<Vec<String>>().join(" ")
     }
 
-    pub(super) fn named_word(&mut self, word: &str) -> String {
+    fn named_word(&mut self, word: &str) -> String {
         let Some(stage) = &self.stage else { return word.to_owned() };
         for index in 0..stage.group.size() {
             let short = stage.group.id(index).short();
