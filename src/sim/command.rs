@@ -113,7 +113,12 @@ fn one(seed: u64, without: &[Rule], sabotage: &Sabotage, out: &mut dyn Write) ->
     Ok(report.verdict.conclusion())
 }
 
-fn many(range: Range<u64>, options: &Options, sabotage: &Sabotage, out: &mut (dyn Write + Send)) -> io::Result<Conclusion> {
+fn many(
+    range: Range<u64>,
+    options: &Options,
+    sabotage: &Sabotage,
+    out: &mut (dyn Write + Send),
+) -> io::Result<Conclusion> {
     let begun = Instant::now();
     let count = range.end - range.start;
     let mut coverage = Coverage::default();
@@ -184,7 +189,7 @@ mod tests {
 
     #[cfg(feature = "sabotage")]
     #[test]
-    fn a_failure_shows_its_seed_and_a_chart() {
+    fn without_a_quorum_a_failure_shows_its_seed_and_a_chart() {
         let (conclusion, text) = run(Seeds::Range(0..4), vec![Rule::Quorum]);
         assert_eq!(conclusion, Conclusion::Diverged, "{text}");
         assert!(text.contains("again: synod sim --seed") && text.contains("|"), "{text}");

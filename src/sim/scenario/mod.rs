@@ -36,6 +36,7 @@
 //! | `quiet`, `loud` | members' deeds are not told; are told again |
 //! | `watch KIND …`, `unwatch` | prints messages of these kinds as they arrive |
 
+mod difference;
 mod inject;
 mod links;
 mod members;
@@ -47,6 +48,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use crate::types::Sabotage;
+pub use difference::Difference;
 use player::Player;
 
 /// Where the texts are, in a working copy of the repository.
@@ -77,10 +79,12 @@ pub fn all() -> Vec<Scenario> {
     scenarios
 }
 
-/// Names of the scenarios whose output is not the recorded one, with these rules switched off.
-pub fn failing(sabotage: &Sabotage) -> Vec<String> {
-    let differ = |scenario: &Scenario| scenario.play(sabotage) != scenario.text;
-    all().into_iter().filter(differ).map(|scenario| scenario.name).collect()
+/// The scenarios by name, each with how its output differs from the recorded one when these rules are switched off.
+pub fn differences(sabotage: &Sabotage) -> impl Iterator<Item = (String, Difference)> {
+    all().into_iter().map(|scenario| {
+        let difference = Difference::between(&scenario.text, &scenario.play(sabotage));
+        (scenario.name, difference)
+    })
 }
 
 impl Scenario {
