@@ -55,6 +55,7 @@ impl Storage {
             digests: BTreeSet::new(),
             messages: BTreeMap::new(),
             records: Vec::new(),
+            turns: BTreeSet::new(),
             marked: 0,
             proven: 0,
         }
