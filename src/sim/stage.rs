@@ -279,7 +279,8 @@ impl Stage {
                     }
                 }
                 Effect::Refuse { peer, nonce, reason } => {
-                    self.follow_with(at, member, 9, &[&peer.0, reason.to_string().as_bytes()]);
+                    let whom = [&peer.0[..], &nonce.0.to_le_bytes()].concat();
+                    self.follow_with(at, member, 9, &[&whom, reason.to_string().as_bytes()]);
                     self.chart.note(at, member, format!("refuses {}: {reason}", peer.short()));
                     if let Some(peer) = self.group.index(&peer).filter(|peer| self.nodes[*peer].nonce() == nonce) {
                         acts.push((at, Act::Refuse { peer, reason }));
