@@ -120,9 +120,12 @@ async fn broken_truncated_and_oversized_frames_of_a_member_end_its_link_and_noth
     peer.close().await;
     until("it is counted", async || (figure(&group, "truncated").await == before + 1).then_some(())).await;
     let name = group.members[2].name.clone();
-    let peers = links(&group, 0).await["peers"].as_array().unwrap().clone();
-    let peer = peers.iter().find(|peer| peer["name"] == *name).unwrap();
-    assert!(peer["connected"] == false && peer["trouble"].is_string(), "it is told what is in the way: {peer}");
+    until("it is told what is in the way of the link", async || {
+        let links = links(&group, 0).await;
+        let peer = links["peers"].as_array().unwrap().iter().find(|peer| peer["name"] == *name).unwrap();
+        (peer["connected"] == false && peer["trouble"].is_string()).then_some(())
+    })
+    .await;
     load.goes_on(&members, 50).await;
     let mut published = load.finish().await;
     published.none_failed_at(&members);

@@ -7,9 +7,10 @@ use std::time::{Duration, Instant};
 
 use futures::StreamExt;
 use libp2p::core::ConnectedPoint;
+use libp2p::multiaddr::Protocol;
 use libp2p::swarm::dial_opts::{DialOpts, PeerCondition};
 use libp2p::swarm::{ConnectionId, DialError, Swarm, SwarmEvent};
-use libp2p::{PeerId, ping};
+use libp2p::{Multiaddr, PeerId, ping};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::sleep_until;
 use tracing::{debug, info, warn};
@@ -325,13 +326,7 @@ impl Switchboard {
         let Some(member) = self.dialler.ended(id) else {
             return;
         };
-        let trouble = match error {
-            DialError::WrongPeerId { obtained, address } => {
-                let found = member_of_peer(obtained).map_or_else(|| obtained.to_string(), |found| found.to_string());
-                format!("at {address} answers {found}, another key")
-            }
-            error => error.to_string(),
-        };
+        let trouble = why_not_reached(error);
         let peer = &self.shared.peers[&member];
         if self.dialler.failed(&member, Instant::now()) {
             info!(peer = peer.label(), trouble, "not reached");
@@ -388,4 +383,31 @@ impl Switchboard {
             closed || Instant::now() > *deadline
         })
     }
+}
+
+/// In one line, for people: the address, and what is wrong at the bottom of all layers.
+fn why_not_reached(error: &DialError) -> String {
+    match error {
+        DialError::WrongPeerId { obtained, address } => {
+            let found = member_of_peer(obtained).map_or_else(|| obtained.to_string(), |found| found.to_string());
+            format!("at {} answers {found}, another key", without_peer(address))
+        }
+        DialError::Transport(tried) => {
+            let failed = tried.iter().map(|(address, error)| format!("at {}: {}", without_peer(address), cause(error)));
+            failed.collect::<Vec<_>>().join("; ")
+        }
+        error => error.to_string(),
+    }
+}
+
+fn cause(mut error: &dyn std::error::Error) -> String {
+    while let Some(source) = error.source() {
+        error = source;
+    }
+    error.to_string()
+}
+
+/// An address as it was given: dials carry the key in it.
+fn without_peer(address: &Multiaddr) -> Multiaddr {
+    address.iter().filter(|part| !matches!(part, Protocol::P2p(_))).collect()
 }

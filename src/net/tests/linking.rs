@@ -149,11 +149,13 @@ async fn what_is_in_the_way_of_a_link_is_told() {
     assert_eq!(two.figures_of(one.id).trouble, None);
     one.mesh.stop().await;
     two.expect_down(one.id);
-    let trouble = |part: &str| two.figures_of(one.id).trouble.is_some_and(|trouble| trouble.contains(part));
-    until("nobody listens", || trouble("refused")).await;
+    let trouble = || two.figures_of(one.id).trouble.unwrap_or_default();
+    let nobody = format!("at {}: Connection refused (os error 111)", seats[0].address);
+    until("nobody listens", || trouble() == nobody).await;
     let other = Seat { address: seats[0].address.clone(), ..Seat::draw() };
     let other = Member::start(&other, &[], hello(1)).await;
-    until("somebody else listens", || trouble(&other.id.to_string())).await;
+    let somebody = format!("at {} answers {}, another key", seats[0].address, other.id);
+    until("somebody else listens", || trouble() == somebody).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
