@@ -113,7 +113,7 @@ fn mounting() -> Option<Command> {
 fn not_tried() {
     let said =
         "NOT TRIED: full disks. This user may mount nothing, not even in a namespace of its own (`unshare --mount`).";
-    assert!(std::env::var_os("SYNOD_CHECK_NAMESPACES").is_none_or(|value| value != "1"), "{said}");
+    assert!(std::env::var_os("CHECK_NAMESPACES").is_none_or(|value| value != "1"), "{said}");
     std::io::stderr().write_all(format!("{said}\n").as_bytes()).unwrap();
 }
 
