@@ -11,6 +11,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use super::direct::Direct;
 use super::files::{Files, LogFile, ReadFiles};
 use super::spares::UNFINISHED;
 use crate::types::limits;
@@ -84,11 +85,16 @@ impl Files for DiskFiles {
 /// An open segment.
 pub struct DiskFile {
     file: File,
+    /// For what is appended, where the file system has it.
+    direct: Option<Direct>,
 }
 
 impl LogFile for DiskFile {
     fn write_at(&mut self, bytes: &[u8], offset: u64) -> io::Result<()> {
-        self.file.write_all_at(bytes, offset)
+        match &mut self.direct {
+            Some(direct) => direct.append(bytes, offset, &self.file),
+            None => self.file.write_all_at(bytes, offset),
+        }
     }
 
     fn sync(&mut self) -> io::Result<()> {
@@ -104,6 +110,7 @@ impl LogFile for DiskFile {
     }
 
     fn truncate(&mut self, size: u64) -> io::Result<()> {
+        self.direct = None; // the last block may not be whole from here on
         self.file.set_len(size)
     }
 }
@@ -248,5 +255,6 @@ fn sync_folder(folder: &Path) -> io::Result<()> {
 }
 
 fn open_to_write(path: &Path) -> io::Result<DiskFile> {
-    Ok(DiskFile { file: OpenOptions::new().read(true).write(true).open(path)? })
+    let file = OpenOptions::new().read(true).write(true).open(path)?;
+    Ok(DiskFile { file, direct: Direct::open(path)? })
 }

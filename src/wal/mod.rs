@@ -85,6 +85,7 @@
 //! With the feature `sabotage`: W1 off appends in place behind the cut; chain off leaves the previous checksum out; W2
 //! off takes any damage for a torn tail.
 
+mod direct;
 mod disk;
 mod error;
 mod files;
