@@ -218,7 +218,7 @@ impl<O: Outside, F: wal::Files> Driver<O, F> {
     }
 
     fn emit(&mut self, ready: Ready, now: Instant) {
-        let Ready { early, late, deliver, outcomes, serve, recall, refuse, hello, records, haste } = ready;
+        let Ready { hello, deliver, outcomes, early, late, serve, recall, refuse, records, haste } = ready;
         if let Some(hello) = hello {
             self.outside.hello(hello);
         }

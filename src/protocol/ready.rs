@@ -21,6 +21,8 @@ pub struct Outgoing {
 /// Everything a turn produced. The driver hands over, sends, appends and syncs in the order of the fields.
 #[derive(Debug, Default)]
 pub struct Ready {
+    /// What hellos say from now on, if it changed.
+    pub hello: Option<Hello>,
     /// Decided, and durable here since an earlier turn.
     pub deliver: Vec<Delivered>,
     /// Answers to publishers; whatever they promise is durable here.
@@ -35,8 +37,6 @@ pub struct Ready {
     pub recall: Vec<(BatchRef, Location)>,
     /// Peers whose links are to be closed, with the reason; the nonce names the process that was judged.
     pub refuse: Vec<(MemberId, StartNonce, Refusal)>,
-    /// What hellos say from now on, if it changed.
-    pub hello: Option<Hello>,
     /// To be appended in this order, then synced, then reported back.
     pub records: Vec<Record>,
     /// How soon the records are to be durable.
