@@ -177,9 +177,10 @@ impl Output {
         self.patient.retain(|(_, outgoing)| outgoing.to != *to);
     }
 
-    /// Whether records wait to be handed out or to become durable.
+    /// Whether records wait to become durable, or messages or answers to be handed out.
     pub fn is_pending(&self) -> bool {
-        !self.handed.is_empty()
+        let said = self.waiting.is_empty() && self.patient.is_empty() && self.ready.late.is_empty();
+        !(said && self.handed.is_empty() && self.ready.outcomes.is_empty())
     }
 }
 
@@ -233,6 +234,20 @@ mod tests {
         output.late_in_company(PEER, envelope(), at(2));
         assert_eq!(late(&mut output, at(2)), [PEER]);
         assert_eq!(output.next_due(), None);
+    }
+
+    #[test]
+    fn what_became_durable_is_pending_until_it_is_said() {
+        let mut output = Output::default();
+        output.record(Record::Genesis(Bytes::new()), Handed::Other);
+        output.late(PEER, envelope());
+        output.late_in_company(OTHER, envelope(), at(2));
+        output.durable().unwrap();
+        assert!(output.is_pending());
+        assert_eq!(late(&mut output, at(1)), [PEER]);
+        assert!(output.is_pending(), "one waits for company");
+        assert_eq!(late(&mut output, at(2)), [OTHER]);
+        assert!(!output.is_pending());
     }
 
     #[test]
