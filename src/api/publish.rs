@@ -180,6 +180,7 @@ fn answer(outcome: Outcome) -> Result<Response, Box<Problem>> {
             Ok(reply(StatusCode::OK, &receipt))
         }
         Outcome::Rejected(rejection) => Err(rejected(&rejection)),
+        Outcome::WithoutEffect { .. } | Outcome::Left => unreachable!("no answer to a publish"),
         Outcome::OutcomeUnknown { id } => {
             let detail =
                 "sealed, and not known to be ordered when its time was up: the group may have no quorum just now";
@@ -194,6 +195,8 @@ fn rejected(rejection: &Rejection) -> Box<Problem> {
     };
     match rejection {
         Rejection::TooLarge { bytes, most } => body::too_large(Some(*bytes), *most),
+        Rejection::Gone(_) => unavailable("gone", "publish through another member"),
+        Rejection::Membership { .. } => unreachable!("no answer to a publish"),
         Rejection::Draining => unavailable("draining", "publish through another member"),
         Rejection::IntakeFull { .. } => unavailable("intake_full", "publish more slowly; the message may be repeated"),
         Rejection::TimedOut { .. } => {

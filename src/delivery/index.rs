@@ -6,6 +6,8 @@ use super::placed::Placement;
 
 /// Rows are kept in pieces of this many, so that growing never copies the index under the lock.
 const ROWS_PER_PIECE: usize = 4096;
+/// The row is of an epoch's end: no lane's.
+const NO_ORIGIN: u32 = u32::MAX;
 
 /// All rows, in the order of their positions.
 #[derive(Default)]
@@ -45,16 +47,17 @@ impl Index {
     /// Adds the row of a batch, which begins right after the last position and has at least one.
     pub(super) fn push(&mut self, delivered: &Delivered) {
         let count = u32::try_from(delivered.count).expect("a batch has at most BATCH_MESSAGES_MAX messages");
+        let header = delivered.header();
         let row = Row {
             first: delivered.first,
             hlc: delivered.hlc,
             epoch: delivered.epoch,
             slot: delivered.slot,
             location: delivered.location,
-            incarnation: delivered.header.incarnation,
-            number: delivered.header.first,
+            incarnation: header.map_or(Incarnation(0), |header| header.incarnation),
+            number: header.map_or(MessageNumber(0), |header| header.first),
             count,
-            origin: self.origin(delivered.header.origin),
+            origin: header.map_or(NO_ORIGIN, |header| self.origin(header.origin)),
         };
         if self.pieces.last().is_none_or(|piece| piece.len() == ROWS_PER_PIECE) {
             self.pieces.push(Vec::with_capacity(ROWS_PER_PIECE));
@@ -84,7 +87,7 @@ impl Index {
             epoch: row.epoch,
             slot: row.slot,
             location: row.location,
-            origin: self.origins[row.origin as usize],
+            origin: self.origins.get(row.origin as usize).copied().unwrap_or(MemberId([0; 32])),
             incarnation: row.incarnation,
             number: row.number,
         }

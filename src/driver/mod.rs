@@ -7,12 +7,13 @@ pub mod outside;
 use std::time::Duration;
 
 use bytes::Bytes;
+use ed25519_dalek::SigningKey;
 
 pub use outside::{Input, LogFigures, Outside, Serve, ServeSlot};
 
 use crate::protocol::{Crash, Halt, Haste, Identity, Outgoing, Ready, Replica, Restored};
 use crate::types::settings::Timing;
-use crate::types::{Genesis, Instant, Location, MemberId, Record, Sabotage, StartNonce, limits};
+use crate::types::{Genesis, Instant, Location, Record, Sabotage, StartNonce, limits};
 use crate::wal::{self, Log, LogError, OpenError, Recovered, Replay, Rot};
 
 /// What a member is started with.
@@ -20,8 +21,8 @@ use crate::wal::{self, Log, LogError, OpenError, Recovered, Replay, Rot};
 pub struct Start {
     /// The group's first word; checked by the caller.
     pub genesis: Genesis,
-    /// This member; named by the genesis.
-    pub member: MemberId,
+    /// This member's key; its public half is the member's id.
+    pub key: SigningKey,
     /// Drawn at this start.
     pub nonce: StartNonce,
     /// Node-local timing.
@@ -102,7 +103,7 @@ impl<O: Outside, F: wal::Files> Driver<O, F> {
         let genesis = start.genesis.encode();
         let owner = wal_owner(&start);
         let mut replica = Replica::new(Identity {
-            member: start.member,
+            key: start.key,
             nonce: start.nonce,
             configuration,
             timing: start.timing,
@@ -218,7 +219,7 @@ impl<O: Outside, F: wal::Files> Driver<O, F> {
     }
 
     fn emit(&mut self, ready: Ready, now: Instant) {
-        let Ready { hello, deliver, outcomes, early, late, serve, recall, refuse, records, haste } = ready;
+        let Ready { hello, deliver, outcomes, early, late, serve, recall, refuse, roster, door, records, haste } = ready;
         if let Some(hello) = hello {
             self.outside.hello(hello);
         }
@@ -239,6 +240,12 @@ impl<O: Outside, F: wal::Files> Driver<O, F> {
                 Ok(bytes) => self.replica.handle_recalled(&batch, Bytes::from(bytes)),
                 Err(error) => tracing::error!(%error, "a batch cannot be read back from the log"),
             }
+        }
+        if let Some(roster) = roster {
+            self.outside.roster(roster);
+        }
+        for (to, message) in door {
+            self.outside.door(to, message);
         }
         for (peer, nonce, reason) in refuse {
             self.outside.refuse(peer, nonce, reason);
@@ -327,7 +334,7 @@ fn wal_owner(start: &Start) -> crate::types::Digest {
     let cluster = start.genesis.cluster();
     let mut bytes = [0; 64];
     bytes[..32].copy_from_slice(&cluster.0);
-    bytes[32..].copy_from_slice(&start.member.0);
+    bytes[32..].copy_from_slice(&start.key.verifying_key().to_bytes());
     crate::types::Digest::of("log owner", &bytes)
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 pub use crate::types::input::{Input, Serve, ServeSlot};
 use crate::types::peer::{Envelope, Hello, Refusal};
-use crate::types::{Delivered, Instant, MemberId, Now, Outcome, Snapshot, StartNonce, Ticket};
+use crate::types::{Delivered, DoorMessage, Instant, MemberId, Now, Outcome, Roster, Snapshot, StartNonce, Ticket};
 
 /// What the driver needs. Every call returns at once but [`Outside::inputs`] with a wait.
 pub trait Outside {
@@ -22,6 +22,15 @@ pub trait Outside {
     /// Closes the link to a member's process of that nonce, telling it why. Another process of the member, which may have
     /// come in its place meanwhile, is left alone: it was not the one judged.
     fn refuse(&mut self, peer: MemberId, nonce: StartNonce, reason: Refusal);
+
+    /// Whom the mesh is to know, dial and let in from now on. Links to others are closed; of former members with
+    /// [`Refusal::Departed`].
+    fn roster(&mut self, roster: Roster);
+
+    /// Says something at the door of a key: the answer to its knock, if it waits for one; a knock at its door otherwise,
+    /// on the connection to it if there is one, at the addresses of the roster if not. The answer to a knock comes as
+    /// [`Input::Door`]. What cannot be said is dropped.
+    fn door(&mut self, to: MemberId, message: DoorMessage);
 
     /// What the hello of new links says from now on.
     fn hello(&mut self, hello: Hello);

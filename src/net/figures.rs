@@ -122,5 +122,6 @@ pub fn reason(refusal: &Refusal) -> &'static str {
         Refusal::StaleDisk { .. } => "stale_disk",
         Refusal::TwoProcesses(_) => "two_processes",
         Refusal::Malformed(_) => "malformed",
+        Refusal::Departed { .. } => "departed",
     }
 }

@@ -73,7 +73,7 @@ fn slot_at(
     let batch = |at: &Location| Batch::recall(read(*at)?.into()).map_err(|error| error.to_string());
     let batches = slot.batches.iter().map(batch).collect::<Result<Vec<_>, _>>()?;
     let entry = ChainEntry { slot: record.slot, parent: record.parent, entry: (entry, record.entry) };
-    Ok(DecidedSlot { entry, batches })
+    Ok(DecidedSlot { entry, batches, certificate: slot.certificate.clone() })
 }
 
 #[cfg(test)]

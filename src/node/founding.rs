@@ -128,6 +128,7 @@ fn genesis(plan: &Plan, names: &[String], identities: &[Identity]) -> Result<Gen
         rules_version: RULES_VERSION,
         members: members.collect(),
         limits: ClusterLimits::default(),
+        voters_target: plan.members.len() as u32,
     })
 }
 

@@ -8,10 +8,10 @@ use toml::{Table, Value};
 
 use super::settings::{Mistakes, table, tcp_multiaddress};
 use crate::types::text::{size, size_text};
-use crate::types::{ClusterLimits, FaultModelKind, Genesis, GenesisMember, MemberId};
+use crate::types::{ClusterLimits, FaultModelKind, Genesis, GenesisMember, MemberId, limits};
 
 /// Longest name of a group or a member, in bytes.
-const NAME_BYTES_MAX: usize = 64;
+const NAME_BYTES_MAX: usize = limits::NAME_BYTES_MAX;
 
 /// Reads and checks the file; every mistake at once.
 pub fn read(path: &Path) -> Result<Genesis, Mistakes> {
@@ -54,6 +54,8 @@ pub fn write(genesis: &Genesis) -> String {
          model = \"{model}\"\n\
          # By which rules positions are made.\n\
          rules_version = {rules_version}\n\
+         # How many members are to vote, as soon as there are as many that can: 3, 5 or 7, or all below.\n\
+         voters_target = {voters_target}\n\
          \n\
          [limits]\n\
          # Largest body of a message, and largest batch with all its messages.\n\
@@ -62,6 +64,7 @@ pub fn write(genesis: &Genesis) -> String {
         name = Value::from(genesis.name.as_str()),
         model = model_text(genesis.model),
         rules_version = genesis.rules_version,
+        voters_target = genesis.voters_target,
         message_bytes_max = size_text(genesis.limits.message_bytes_max),
         batch_bytes_max = size_text(genesis.limits.batch_bytes_max),
     );
@@ -94,13 +97,16 @@ impl Reader {
         let rules_version = self.rules_version(&mut table);
         let limits = self.limits(&mut table);
         let members = self.members(&mut table);
+        let voters_target = self.voters_target(&mut table);
         self.nothing_left(table, "");
+        let (members, voters_target) = (members?, voters_target?);
         Some(Genesis {
             name: name?,
             nonce: nonce?,
             model: model?,
             rules_version: rules_version?,
-            members: members?,
+            voters_target: voters_target.unwrap_or(members.len() as u32),
+            members,
             limits: limits?,
         })
     }
@@ -149,6 +155,15 @@ impl Reader {
             Some(Value::Integer(number)) if u32::try_from(number).is_ok() => u32::try_from(number).ok(),
             Some(other) => self.wrong(format!("rules_version = {other}: expected a whole number from 0")),
             None => self.wrong("rules_version is missing".to_owned()),
+        }
+    }
+
+    /// How many members are to vote; if it is not given, all that the genesis names.
+    fn voters_target(&mut self, table: &mut Table) -> Option<Option<u32>> {
+        match table.remove("voters_target") {
+            Some(Value::Integer(number)) if u32::try_from(number).is_ok() => Some(u32::try_from(number).ok()),
+            Some(other) => self.wrong(format!("voters_target = {other}: expected 3, 5 or 7")),
+            None => Some(None),
         }
     }
 

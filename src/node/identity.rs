@@ -76,6 +76,11 @@ impl Identity {
         MemberId(self.key.verifying_key().to_bytes())
     }
 
+    /// The key, for what this member signs.
+    pub fn key(&self) -> &SigningKey {
+        &self.key
+    }
+
     /// The secret, for the mesh's handshake.
     pub fn secret(&self) -> [u8; 32] {
         self.key.to_bytes()

@@ -15,7 +15,7 @@ use crate::driver::inbox::Inbox;
 use crate::driver::{Input, LogFigures, Outside, Serve};
 use crate::net::Mesh;
 use crate::types::peer::{Envelope, Hello, Refusal};
-use crate::types::{Delivered, Instant, MemberId, Now, Outcome, Snapshot, StartNonce, Ticket};
+use crate::types::{Delivered, DoorMessage, Instant, MemberId, Now, Outcome, Roster, Snapshot, StartNonce, Ticket};
 
 /// The mesh, once it is started. Until then what is sent is dropped: there are no links.
 pub type LateMesh = Arc<OnceLock<Mesh>>;
@@ -110,6 +110,10 @@ impl Outside for RealOutside {
             mesh.refuse(peer, nonce, reason);
         }
     }
+
+    fn roster(&mut self, _roster: Roster) {}
+
+    fn door(&mut self, _to: MemberId, _message: DoorMessage) {}
 
     fn hello(&mut self, hello: Hello) {
         let (placeholder, _) = oneshot::channel();

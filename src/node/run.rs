@@ -362,7 +362,7 @@ impl Member {
     fn start(&self) -> io::Result<Start> {
         Ok(Start {
             genesis: self.genesis.clone(),
-            member: self.identity.member(),
+            key: self.identity.key().clone(),
             nonce: StartNonce(u64::from_be_bytes(random::bytes()?)),
             timing: self.settings.timing,
             sabotage: Sabotage::NONE,

@@ -149,6 +149,7 @@ impl Scan {
             Record::Vote(voted) => ("vote", self.take_vote(voted)),
             Record::Decided(tip) => ("decided", self.take_decided(tip)),
             Record::Genesis(bytes) => ("genesis", self.take_genesis(&bytes)),
+            Record::Epoch(_) => ("epoch", Ok(())),
         };
         *self.report.records.entry(name).or_default() += 1;
         if let Err(reason) = outcome {

@@ -223,7 +223,8 @@ impl<M: FaultModel> Replica<M> {
     fn ask_decided(&mut self, to: MemberId) {
         self.counters.fetch_decided += 1;
         let after = self.chain.decided.slot;
-        self.send_early(to, PeerMessage::FetchDecided { after });
+        let (digest, through) = (self.chain.decided.digest, Slot(u64::MAX));
+        self.send_early(to, PeerMessage::FetchDecided { after, digest, through, waits: false });
     }
 
     /// V5: lanes that a status shows held further elsewhere.
@@ -327,7 +328,7 @@ impl<M: FaultModel> Replica<M> {
                     u64::from(row.entry.length) + row.batches.iter().map(|batch| u64::from(batch.length)).sum::<u64>();
                 fits
             })
-            .map(|row| ServeSlot { entry: row.entry, batches: row.batches.to_vec() })
+            .map(|row| ServeSlot { entry: row.entry, batches: row.batches.to_vec(), certificate: None })
             .collect();
         self.out.ready.serve.push(Serve { to, mark: self.chain.decided, slots });
     }
@@ -338,7 +339,7 @@ impl<M: FaultModel> Replica<M> {
             self.peers.keys().copied().filter(|id| self.is_cut_off(id) && self.feeds(id)).collect();
         for to in cut_off {
             let row = &self.chain.rows[slot.0 as usize - 1];
-            let slots = vec![ServeSlot { entry: row.entry, batches: row.batches.to_vec() }];
+            let slots = vec![ServeSlot { entry: row.entry, batches: row.batches.to_vec(), certificate: None }];
             self.counters.relayed += 1;
             self.out.ready.serve.push(Serve { to, mark: self.chain.decided, slots });
         }

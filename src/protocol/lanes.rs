@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 use std::ops::Bound;
 
 use bytes::Bytes;
+use std::sync::Arc;
 
 use crate::types::limits;
 use crate::types::{
-    Batch, BatchHeader, BatchId, BatchNumber, BatchRef, Digest, Incarnation, LaneHead, Location, MemberId, Rule,
+    Batch, BatchHeader, BatchId, BatchNumber, BatchRef, Command, Digest, Incarnation, LaneHead, Location, MemberId, Rule,
     Sabotage,
 };
 
@@ -44,6 +45,8 @@ pub(crate) struct Held {
     pub bytes: Option<Bytes>,
     pub size: u64,
     pub logged: Logged,
+    /// The membership command it carries.
+    pub command: Option<Arc<Command>>,
 }
 
 impl Held {
@@ -57,7 +60,7 @@ impl Held {
 
     pub fn batch(&self) -> Option<Batch> {
         let bytes = self.bytes.clone()?;
-        Some(Batch { header: self.header.clone(), digest: self.digest, bytes })
+        Some(Batch { header: self.header.clone(), digest: self.digest, bytes, command: self.command.clone() })
     }
 }
 
@@ -139,8 +142,8 @@ impl Lanes {
             return Admission::Known;
         }
         lane.bytes += size;
-        let Batch { header, digest, bytes } = batch;
-        lane.held.insert((id, digest), Held { header, digest, bytes: Some(bytes), size, logged });
+        let Batch { header, digest, bytes, command } = batch;
+        lane.held.insert((id, digest), Held { header, digest, bytes: Some(bytes), size, logged, command });
         Admission::Kept
     }
 

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use crate::types::peer::{Envelope, Hello, Refusal};
 use crate::types::statement::Tip;
 use crate::types::{
-    BatchRef, Delivered, Digest, Instant, Location, MemberId, Outcome, Record, Serve, Slot, StartNonce, Ticket,
+    BatchRef, Delivered, Digest, DoorMessage, Instant, Location, MemberId, Outcome, Record, Roster, Serve, Slot, StartNonce,
+    Ticket,
 };
 
 /// A message on its way.
@@ -37,6 +38,10 @@ pub struct Ready {
     pub recall: Vec<(BatchRef, Location)>,
     /// Peers whose links are to be closed, with the reason; the nonce names the process that was judged.
     pub refuse: Vec<(MemberId, StartNonce, Refusal)>,
+    /// Whom the mesh is to know from now on, if that changed.
+    pub roster: Option<Roster>,
+    /// Words at the door: answers to those who knocked, and knocks.
+    pub door: Vec<(MemberId, DoorMessage)>,
     /// To be appended in this order, then synced, then reported back.
     pub records: Vec<Record>,
     /// How soon the records are to be durable.

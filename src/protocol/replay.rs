@@ -41,7 +41,7 @@ impl<M: FaultModel> Replica<M> {
     pub fn restore(&mut self, restored: &mut Restored, location: Location, record: Record) -> Result<(), Halt> {
         restored.records += 1;
         match record {
-            Record::Genesis(_) => {}
+            Record::Genesis(_) | Record::Epoch(_) => {}
             Record::Incarnation(started) => restored.incarnation = restored.incarnation.max(started.incarnation),
             Record::Batch(bytes) => {
                 let batch = Batch::recall(bytes).map_err(|error| Halt::Unreadable(error.to_string()))?;

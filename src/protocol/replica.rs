@@ -19,6 +19,7 @@ use super::sealing::OwnLane;
 use super::status::Schedule;
 use super::views::Views;
 use bytes::Bytes;
+use ed25519_dalek::SigningKey;
 
 use crate::types::peer::{Envelope, Hello, Refusal};
 use crate::types::settings::Timing;
@@ -31,8 +32,8 @@ use crate::types::{
 /// Who this replica is and by which rules it runs.
 #[derive(Clone, Debug)]
 pub struct Identity {
-    /// This member.
-    pub member: MemberId,
+    /// This member's key; its public half is the member's id.
+    pub key: SigningKey,
     /// Drawn at this start.
     pub nonce: StartNonce,
     /// The epoch's configuration.
@@ -89,7 +90,8 @@ pub struct Replica<M: FaultModel = Crash> {
 impl<M: FaultModel> Replica<M> {
     /// A replica with nothing in its log yet; [`Replica::restore`] replays what there is.
     pub fn new(identity: Identity) -> Replica<M> {
-        let Identity { member, nonce, configuration, timing, sabotage } = identity;
+        let Identity { key, nonce, configuration, timing, sabotage } = identity;
+        let member = MemberId(key.verifying_key().to_bytes());
         let voters = configuration.voters.clone();
         let mut quorum = M::quorums(voters.len()).quorum;
         if !sabotage.upholds(Rule::Quorum) {
@@ -177,6 +179,7 @@ impl<M: FaultModel> Replica<M> {
             Input::LinkDown { peer } => self.handle_link_down(peer),
             Input::Refused { peer, reason } => return self.handle_refused(peer, reason),
             Input::Received { peer, envelope } => return self.handle_received(peer, envelope),
+            Input::Command { .. } | Input::Leave { .. } | Input::Door { .. } => {}
             Input::Drain => self.draining = true,
         }
         Ok(())
@@ -380,7 +383,8 @@ impl<M: FaultModel> Replica<M> {
             PeerMessage::FetchLane { origin, after } => self.serve_lane(from, origin, after),
             PeerMessage::FetchChain { slot, digest, above } => self.serve_chain(from, slot, digest, above),
             PeerMessage::Chain(entries) => self.handle_chain(&entries),
-            PeerMessage::FetchDecided { after } => self.serve_decided(from, after),
+            PeerMessage::FetchDecided { after, .. } => self.serve_decided(from, after),
+            PeerMessage::Epochs { .. } => {}
             PeerMessage::Decided { mark, slots } => return self.handle_decided(from, mark, slots),
         }
         Ok(())

@@ -1,6 +1,7 @@
 //! The state that members repeat until it is overtaken (rule V2), timers, readiness, and the snapshot for operators.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::model::FaultModel;
@@ -111,6 +112,7 @@ impl<M: FaultModel> Replica<M> {
             lanes: self.configuration.voters.iter().map(|member| (*member, durable(member))).collect(),
             links: self.peers.iter().filter(|(_, peer)| peer.linked).map(|(id, _)| *id).collect(),
             clock: self.now.wall,
+            established: self.configuration.epoch,
         }
     }
 
@@ -141,7 +143,7 @@ impl<M: FaultModel> Replica<M> {
         for tip in votes {
             let old = self.schedule.voted.get(&tip.slot).is_none_or(|since| now >= *since + STATUS_BUSY);
             if all || old {
-                self.send_late(to, PeerMessage::Vote(Vote { phase: 0, tip }));
+                self.send_late(to, PeerMessage::Vote(Vote { phase: 0, tip, seal: None }));
             }
         }
     }
@@ -292,6 +294,18 @@ impl<M: FaultModel> Replica<M> {
             views_entered: self.counters.views_entered,
             misbehaviour: self.counters.misbehaviour,
             draining: self.draining,
+            membership: Arc::new(crate::types::MembershipSnapshot {
+                configuration: self.configuration.clone(),
+                established: self.configuration.epoch,
+                voters_target: self.configuration.voters_target,
+                members: Vec::new(),
+                former: Vec::new(),
+                epochs: Vec::new(),
+                invites: 0,
+            }),
+            waits_for: Vec::new(),
+            leaving: false,
+            catching_up: None,
             readiness: self.readiness(slot_known, clock_offset_ms),
             peers: self
                 .peers

@@ -11,7 +11,7 @@ use super::replica::Replica;
 use crate::types::peer::{ChainEntry, DecidedSlot};
 use crate::types::record::{EntryRecord, Voted};
 use crate::types::statement::{Round, Tip, Vote};
-use crate::types::{Delivered, Digest, MemberId, PeerMessage, Record, Rule, Slot, View, limits};
+use crate::types::{Delivered, DeliveredKind, Digest, MemberId, PeerMessage, Record, Rule, Slot, View, limits};
 
 /// A vote that most likely decides nothing waits this long for company.
 const VOTE_PATIENCE: Duration = Duration::from_millis(2);
@@ -384,7 +384,7 @@ impl<M: FaultModel> Replica<M> {
         self.out.record(Record::Vote(voted), Handed::Vote(tip));
         let early = !self.sabotage.upholds(Rule::R7);
         if early {
-            self.broadcast(PeerMessage::Vote(Vote { phase: 0, tip }), true);
+            self.broadcast(PeerMessage::Vote(Vote { phase: 0, tip, seal: None }), true);
             self.count(self.me, tip);
         } else {
             self.send_vote(tip);
@@ -394,7 +394,7 @@ impl<M: FaultModel> Replica<M> {
     /// To all voters. Where two votes decide, a follower has its own and the leader's, so that its hearing of ours is for
     /// the case that the leader's does not come: between followers votes travel in company.
     fn send_vote(&mut self, tip: Tip) {
-        let vote = self.envelope(PeerMessage::Vote(Vote { phase: 0, tip }));
+        let vote = self.envelope(PeerMessage::Vote(Vote { phase: 0, tip, seal: None }));
         let leader = self.leader();
         let patient = self.quorum <= 2 && leader != self.me && self.linked(&leader);
         let until = self.now.instant + VOTE_PATIENCE;
@@ -423,7 +423,7 @@ impl<M: FaultModel> Replica<M> {
                         slot: slot.slot,
                         epoch,
                         hlc: placed.hlc,
-                        header: placed.held.header,
+                        kind: DeliveredKind::Batch(placed.held.header),
                         location: location.unwrap_or_default(), // none only where rule Delivery is switched off
                         bytes: placed.held.bytes,
                     });
@@ -441,7 +441,7 @@ impl<M: FaultModel> Replica<M> {
         if !believed || self.disk_full.is_some() || !self.learn_mark(mark, from) {
             return Ok(());
         }
-        for DecidedSlot { entry, batches } in slots {
+        for DecidedSlot { entry, batches, .. } in slots {
             let due = entry.slot == self.chain.decided.slot.next() && entry.slot <= mark.slot;
             if !due || entry.parent != self.chain.decided.digest {
                 if entry.slot > self.chain.decided.slot {

@@ -148,11 +148,12 @@ pub fn describe(message: &PeerMessage) -> String {
             let slots: Vec<String> = entries.iter().map(|entry| entry.slot.to_string()).collect();
             format!("{name} {}", slots.join(" "))
         }
-        PeerMessage::FetchDecided { after } => format!("{name} after {after}"),
+        PeerMessage::FetchDecided { after, .. } => format!("{name} after {after}"),
         PeerMessage::Decided { mark, slots } => {
             let slots: Vec<String> = slots.iter().map(|slot| slot.entry.slot.to_string()).collect();
             format!("{name} {} up to {}", slots.join(" "), mark.slot)
         }
+        PeerMessage::Epochs { from, links } => format!("{name} {} from {from}", links.len()),
     }
 }
 

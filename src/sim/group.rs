@@ -1,5 +1,7 @@
 //! Who is in the simulated group.
 
+use ed25519_dalek::SigningKey;
+
 use crate::types::configuration::Genesis;
 use crate::types::limits::RULES_VERSION;
 use crate::types::{ClusterId, ClusterLimits, Digest, FaultModelKind, GenesisMember, MemberId};
@@ -18,9 +20,10 @@ pub struct Group {
 impl Group {
     /// A group of so many members, the same at every call.
     pub fn new(members: usize, limits: ClusterLimits) -> Group {
-        let members = (0..members).map(|index| GenesisMember {
+        let count = members;
+        let members = (0..count).map(|index| GenesisMember {
             name: format!("member-{}", index + 1),
-            id: MemberId(ed25519_dalek::SigningKey::from_bytes(&[index as u8 + 1; 32]).verifying_key().to_bytes()),
+            id: MemberId(Group::key(index).verifying_key().to_bytes()),
             addresses: Vec::new(),
         });
         let genesis = Genesis {
@@ -30,10 +33,16 @@ impl Group {
             rules_version: RULES_VERSION,
             members: members.collect(),
             limits,
+            voters_target: count as u32,
         };
         genesis.check().expect("the simulated group keeps the rules for a genesis");
         let configuration = genesis.configuration();
         Group { cluster: genesis.cluster(), configuration: configuration.digest(), genesis }
+    }
+
+    /// A member's key.
+    pub fn key(index: usize) -> SigningKey {
+        SigningKey::from_bytes(&[index as u8 + 1; 32])
     }
 
     /// Number of members, all voters.

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use ed25519_dalek::SigningKey;
+
 use super::clock::{Clock, Moment};
 use super::disk::Disk;
 use super::random::Random;
@@ -94,6 +96,8 @@ impl fmt::Display for Stopped {
 pub struct Node {
     /// Its id.
     pub id: MemberId,
+    /// Its key.
+    key: SigningKey,
     /// What its host, its links and its disk share with the world.
     pub shell: ShellHandle,
     /// Its disk.
@@ -128,9 +132,10 @@ pub struct Settings {
 
 impl Node {
     /// A member that was never started.
-    pub fn new(id: MemberId, clock: Clock, temper: Temper, random: Random) -> Node {
+    pub fn new(key: SigningKey, clock: Clock, temper: Temper, random: Random) -> Node {
         Node {
-            id,
+            id: MemberId(key.verifying_key().to_bytes()),
+            key,
             shell: ShellHandle::new(Shell::new(clock, temper, random)),
             files: MemoryFiles::new(),
             life: Life::Down,
@@ -174,7 +179,7 @@ impl Node {
         }
         let start = Start {
             genesis: settings.genesis.clone(),
-            member: self.id,
+            key: self.key.clone(),
             nonce: self.nonce(),
             timing: settings.timing,
             sabotage: settings.sabotage.clone(),

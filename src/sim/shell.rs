@@ -13,7 +13,7 @@ use super::clock::{Clock, Moment};
 use super::random::Random;
 use crate::driver::{Input, LogFigures, Outside, Serve};
 use crate::types::peer::{Envelope, Hello, Refusal};
-use crate::types::{Delivered, Instant, MemberId, Now, Outcome, Snapshot, StartNonce, Ticket};
+use crate::types::{Delivered, DoorMessage, Instant, MemberId, Now, Outcome, Roster, Snapshot, StartNonce, Ticket};
 
 /// Something a member did that somebody else can notice, or that a crash would undo.
 #[derive(Debug)]
@@ -49,6 +49,13 @@ pub enum Effect {
         nonce: StartNonce,
         /// Why.
         reason: Refusal,
+    },
+    /// Words at the door.
+    Door {
+        /// Whose.
+        to: MemberId,
+        /// What.
+        message: DoorMessage,
     },
     /// Slots are to be read for somebody.
     Serve(Serve),
@@ -114,6 +121,8 @@ pub struct Shell {
     pub full: bool,
     /// What hellos say.
     pub hello: Option<Hello>,
+    /// Whom it wants to know.
+    pub roster: Option<Roster>,
     /// What it says of itself.
     pub snapshot: Option<Box<(Snapshot, LogFigures)>>,
     random: Random,
@@ -141,6 +150,7 @@ impl Shell {
             failed_syncs: 0,
             full: false,
             hello: None,
+            roster: None,
             snapshot: None,
             random,
             sent: false,
@@ -161,6 +171,7 @@ impl Shell {
         self.inbox.clear();
         self.effects.clear();
         self.hello = None;
+        self.roster = None;
         self.snapshot = None;
         self.dead = false;
         self.failed = false;
@@ -259,6 +270,14 @@ impl Outside for ShellHandle {
 
     fn refuse(&mut self, peer: MemberId, nonce: StartNonce, reason: Refusal) {
         self.effect(|shell| shell.note(Effect::Refuse { peer, nonce, reason }));
+    }
+
+    fn roster(&mut self, roster: Roster) {
+        self.lock().roster = Some(roster);
+    }
+
+    fn door(&mut self, to: MemberId, message: DoorMessage) {
+        self.effect(|shell| shell.note(Effect::Door { to, message }));
     }
 
     fn hello(&mut self, hello: Hello) {

@@ -80,7 +80,7 @@ impl Stage {
     /// A group that was never started; each member with its clock and disk.
     pub fn new(group: Group, settings: Settings, members: Vec<(Clock, Temper)>, seed: u64) -> Stage {
         let nodes = members.into_iter().enumerate().map(|(index, (clock, temper))| {
-            Node::new(group.id(index), clock, temper, Random::new(seed, 1000 + index as u64))
+            Node::new(Group::key(index), clock, temper, Random::new(seed, 1000 + index as u64))
         });
         let size = group.size();
         Stage {
@@ -286,6 +286,7 @@ impl Stage {
                         acts.push((at, Act::Refuse { peer, reason }));
                     }
                 }
+                Effect::Door { .. } => {}
                 Effect::Serve(request) => acts.push((at, Act::Serve(request))),
                 Effect::Deliver(batches) => {
                     for delivered in &batches {
@@ -371,10 +372,11 @@ impl Stage {
 
     /// A batch that its origin sent early and then lost in a crash was ordered all the same.
     fn note_early(&mut self, delivered: &Delivered, bytes: &[u8]) {
-        let origin = self.group.index(&delivered.header.origin).expect("checked when it was delivered");
+        let Some(header) = delivered.header() else { return };
+        let origin = self.group.index(&header.origin).expect("checked when it was delivered");
         let lost = !self.storages[origin].holds_batch(&Digest::of("batch", bytes));
         let later: Incarnation = self.agreement.incarnation(origin);
-        if lost && (later > delivered.header.incarnation || !self.nodes[origin].runs()) {
+        if lost && (later > header.incarnation || !self.nodes[origin].runs()) {
             self.coverage.early_batches_ordered += 1;
         }
     }
@@ -392,6 +394,7 @@ impl Stage {
             }
             Outcome::Ordered { .. } => coverage.answered_ordered += 1,
             Outcome::Rejected(Rejection::DiskFull(_)) => coverage.refused_disk_full += 1,
+            Outcome::WithoutEffect { .. } | Outcome::Left => {}
             Outcome::Rejected(_) => coverage.answered_rejected += 1,
             Outcome::OutcomeUnknown { .. } => coverage.answered_unknown += 1,
         }
@@ -428,6 +431,8 @@ fn tell_outcome(outcome: &Outcome) -> String {
         Outcome::Ordered { position, .. } => format!("ordered at {position}"),
         Outcome::Rejected(reason) => format!("rejected: {reason}"),
         Outcome::OutcomeUnknown { .. } => "outcome unknown".to_owned(),
+        Outcome::WithoutEffect { reason } => format!("without effect: {reason}"),
+        Outcome::Left => "left".to_owned(),
     }
 }
 
@@ -439,6 +444,7 @@ fn read_slot(node: &Node, slot: &crate::driver::ServeSlot) -> Option<DecidedSlot
     Some(DecidedSlot {
         entry: ChainEntry { slot: record.slot, parent: record.parent, entry: (entry, record.entry) },
         batches: batches.collect::<Option<Vec<Batch>>>()?,
+        certificate: slot.certificate.clone(),
     })
 }
 

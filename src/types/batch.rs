@@ -13,9 +13,12 @@
 //!
 //! The digest is over these bytes as received, under the domain `batch`; batches are stored and relayed unchanged.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use minicbor::{Decode, Decoder, Encode};
 
+use super::command::Command;
 use super::ids::{BatchNumber, Digest, Incarnation, MemberId, MessageId, MessageNumber};
 use super::limits;
 use super::message::{Message, MessageKind};
@@ -124,6 +127,8 @@ pub struct Batch {
     pub digest: Digest,
     /// The bytes as received.
     pub bytes: Bytes,
+    /// The membership command it carries, if that is what it is for.
+    pub command: Option<Arc<Command>>,
 }
 
 /// Why bytes are not a batch. Nothing was stored.
@@ -153,9 +158,10 @@ impl Batch {
     /// Seals messages into a batch. `header.count` must be their number.
     pub fn seal(header: BatchHeader, messages: Vec<Message>) -> Batch {
         assert_eq!(header.count, messages.len() as u64, "a header counts its messages");
+        let command = command(&messages).expect("we seal one command, or messages of hosts");
         let bytes =
             Bytes::from(minicbor::to_vec(Whole { header: header.clone(), messages }).expect("memory is writable"));
-        Batch { header, digest: Digest::of("batch", &bytes), bytes }
+        Batch { header, digest: Digest::of("batch", &bytes), bytes, command }
     }
 
     /// Admits bytes from a peer: everything is decoded and compared with its canonical encoding.
@@ -169,20 +175,18 @@ impl Batch {
         if header.count != whole.messages.len() as u64 {
             return Err(NotABatch::Contradiction("its count is not the number of its messages"));
         }
-        if whole.messages.iter().any(|message| message.kind != MessageKind::Application) {
-            return Err(NotABatch::Contradiction(
-                "it carries membership commands, which rules version 0 does not know",
-            ));
-        }
-        Batch::checked(header, bytes)
+        let command = command(&whole.messages)?;
+        Batch::checked(header, bytes, command)
     }
 
-    /// Reads a batch of one's own log: the header only, the frame's checksum vouches for the rest.
+    /// Reads a batch of one's own log: the header, and a command; the frame's checksum vouches for the rest.
     pub fn recall(bytes: Bytes) -> Result<Batch, NotABatch> {
         let mut decoder = Decoder::new(&bytes);
         decoder.array().map_err(|error| NotABatch::Malformed(error.to_string()))?;
-        let header = decoder.decode().map_err(|error| NotABatch::Malformed(error.to_string()))?;
-        Batch::checked(header, bytes)
+        let header: BatchHeader = decoder.decode().map_err(|error| NotABatch::Malformed(error.to_string()))?;
+        let carries_command = header.count == 1 && first_kind(&mut decoder)? == MessageKind::Command;
+        let command = if carries_command { command(&messages(&bytes)?)? } else { None };
+        Batch::checked(header, bytes, command)
     }
 
     /// Its messages, in order.
@@ -195,7 +199,7 @@ impl Batch {
         BatchRef { origin: self.header.origin, batch: self.header.id(), digest: self.digest }
     }
 
-    fn checked(header: BatchHeader, bytes: Bytes) -> Result<Batch, NotABatch> {
+    fn checked(header: BatchHeader, bytes: Bytes, command: Option<Arc<Command>>) -> Result<Batch, NotABatch> {
         if bytes.len() as u64 > limits::BATCH_BYTES_CEILING {
             return Err(NotABatch::Contradiction("it is larger than any group allows"));
         }
@@ -211,8 +215,30 @@ impl Batch {
         if header.first.0.checked_add(header.count).is_none() {
             return Err(NotABatch::Contradiction("its message numbers overflow"));
         }
-        Ok(Batch { header, digest: Digest::of("batch", &bytes), bytes })
+        Ok(Batch { header, digest: Digest::of("batch", &bytes), bytes, command })
     }
+}
+
+/// A batch carries one command, or messages of hosts.
+fn command(messages: &[Message]) -> Result<Option<Arc<Command>>, NotABatch> {
+    match messages {
+        [only] if only.kind == MessageKind::Command => {
+            let command = Command::of(only).map_err(|error| NotABatch::Malformed(error.to_string()))?;
+            Ok(Some(Arc::new(command)))
+        }
+        _ if messages.iter().all(|message| message.kind == MessageKind::Application) => Ok(None),
+        _ => Err(NotABatch::Contradiction("a membership command travels alone")),
+    }
+}
+
+/// The kind of the first message, where the decoder stands before the messages.
+fn first_kind(decoder: &mut Decoder<'_>) -> Result<MessageKind, NotABatch> {
+    let kind = |decoder: &mut Decoder<'_>| {
+        decoder.array()?;
+        decoder.array()?;
+        decoder.decode()
+    };
+    kind(decoder).map_err(|error: minicbor::decode::Error| NotABatch::Malformed(error.to_string()))
 }
 
 /// The messages of a batch's bytes, in order.

@@ -1,9 +1,9 @@
 //! Who votes and by which rules: genesis and the configuration of an epoch.
 //!
 //! ```text
-//! genesis       = CBOR [ name: text, nonce: bytes .size 16, model, rules version, [ * member ], limits ]
+//! genesis       = CBOR [ name: text, nonce: bytes .size 16, model, rules version, [ * member ], limits, voters target ]
 //!   member      = [ name: text, id, [ * address: text ] ]
-//! configuration = CBOR [ cluster id, epoch, model, rules version, [ * voter: id ], limits ]
+//! configuration = CBOR [ cluster id, epoch, model, rules version, [ * voter: id ], limits, voters target ]
 //!
 //! model  = 0: crash, 1: byzantine
 //! limits = [ message_bytes_max, batch_bytes_max ]
@@ -87,6 +87,9 @@ pub struct Genesis {
     /// Bounds everybody agrees on.
     #[n(5)]
     pub limits: ClusterLimits,
+    /// How many members are to vote, as soon as there are as many that can.
+    #[n(6)]
+    pub voters_target: u32,
 }
 
 /// What is wrong with a genesis; all mistakes at once.
@@ -114,6 +117,7 @@ impl Genesis {
             rules_version: self.rules_version,
             voters: self.members.iter().map(|member| member.id).collect(),
             limits: self.limits,
+            voters_target: self.voters_target,
         }
     }
 
@@ -135,6 +139,10 @@ impl Genesis {
                 "{} members: a group has 3, 5 or 7 (an even number tolerates no more than the odd one below it), or 1 for trying out",
                 self.members.len()
             ));
+        }
+        let target = self.voters_target as usize;
+        if target != self.members.len() && !limits::VOTERS_TARGETS.contains(&self.voters_target) {
+            mistakes.push(format!("voters_target = {target} must be 3, 5 or 7, or the number of members"));
         }
         for (index, member) in self.members.iter().enumerate() {
             let earlier = &self.members[..index];
@@ -202,12 +210,24 @@ pub struct Configuration {
     /// Bounds everybody agrees on.
     #[n(5)]
     pub limits: ClusterLimits,
+    /// How many members are to vote, as soon as there are as many that can (rule E6).
+    #[n(6)]
+    pub voters_target: u32,
 }
 
 impl Configuration {
     /// Digest of the canonical bytes.
     pub fn digest(&self) -> Digest {
         Digest::of("configuration", &minicbor::to_vec(self).expect("memory is writable"))
+    }
+
+    /// Equal votes that decide: of n voters n/2+1 in the crash model, ⌈(n+f+1)/2⌉ with f = (n−1)/3 in the Byzantine one.
+    pub fn quorum(&self) -> usize {
+        let n = self.voters.len();
+        match self.model {
+            FaultModelKind::Crash => n / 2 + 1,
+            FaultModelKind::Byzantine => (n + n.saturating_sub(1) / 3 + 1).div_ceil(2),
+        }
     }
 
     /// The leader of a view.

@@ -3,6 +3,7 @@
 //! ```text
 //! entry = CBOR [ hlc, body ]
 //!   body = [ 0, [ [ * batch reference ] ] ]     batches, in the order of their delivery
+//!        | [ 1, [ epoch end ] ]                 the end of the epoch, see `epoch.rs`
 //!
 //! chain   h_0 ◀── h_1 ◀── h_2 ◀── …             h_0 is the cluster id; h_s commits to everything up to slot s
 //!
@@ -17,15 +18,19 @@ use bytes::Bytes;
 use minicbor::{Decode, Encode};
 
 use super::batch::BatchRef;
+use super::epoch::EpochEnd;
 use super::ids::{ClusterId, Digest, Slot};
 use super::time::Hlc;
 
-/// What a slot decides. Open: further kinds get further numbers (1 is reserved for `EpochEnd`).
+/// What a slot decides. Open: further kinds get further numbers.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub enum EntryBody {
     /// Batches, in the order of their delivery; never empty.
     #[n(0)]
     Batches(#[n(0)] Vec<BatchRef>),
+    /// The end of the epoch, and what follows it.
+    #[n(1)]
+    EpochEnd(#[n(0)] EpochEnd),
 }
 
 /// One entry.
@@ -50,6 +55,15 @@ impl Entry {
     pub fn batches(&self) -> &[BatchRef] {
         match &self.body {
             EntryBody::Batches(batches) => batches,
+            EntryBody::EpochEnd(_) => &[],
+        }
+    }
+
+    /// The end of the epoch, if it is one.
+    pub fn epoch_end(&self) -> Option<&EpochEnd> {
+        match &self.body {
+            EntryBody::Batches(_) => None,
+            EntryBody::EpochEnd(end) => Some(end),
         }
     }
 

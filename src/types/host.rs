@@ -1,10 +1,14 @@
 //! What passes between the ordering core and the hosts: publishes in, outcomes, deliveries and the member's state out.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 
 use super::batch::BatchHeader;
+use super::configuration::Configuration;
+use super::door::Standing;
+use super::epoch::EpochLink;
 use super::ids::{ClusterId, Epoch, Incarnation, MemberId, MessageId, Position, Slot, StartNonce};
 use super::message::Message;
 use super::record::Location;
@@ -56,6 +60,13 @@ pub enum Outcome {
         /// Its clock reading.
         hlc: Hlc,
     },
+    /// A membership command that was ordered and changed nothing: it did not apply any more.
+    WithoutEffect {
+        /// Why, for people.
+        reason: String,
+    },
+    /// This member has left: nothing of it is missing, and the process may end.
+    Left,
     /// Certainly not ordered, now or ever.
     Rejected(Rejection),
     /// Sealed in the lane when the deadline passed: perhaps ordered, now or later.
@@ -93,12 +104,24 @@ pub enum Rejection {
         /// Sealed and unordered messages ahead of it.
         unordered: u64,
     },
+    /// This member is leaving, or is no member any more.
+    #[error("this member {0} and accepts no more messages; publish through another one")]
+    Gone(&'static str),
+    /// A membership command that the group could not follow, or that makes no sense; nothing was changed.
+    #[error("{code}: {reason}")]
+    Membership {
+        /// Stable, for programs: `unknown_member`, `last_voter`, `no_quorum`, `already_leaving`, `bad_target`, `former_member`.
+        code: &'static str,
+        /// For people, with what to do.
+        reason: String,
+    },
     /// The disk is full.
     #[error("disk_full: {0}; free space on the volume of data_dir, the member recovers by itself")]
     DiskFull(String),
 }
 
-/// A batch that is decided and durable here, with its place. Positions `first ..= last()` are its messages, in order.
+/// What is decided and durable here, with its place: a batch, or the end of an epoch. Positions `first ..` are its messages,
+/// in order; a membership command without effect has none.
 #[derive(Clone, Debug)]
 pub struct Delivered {
     /// Position of its first message.
@@ -111,12 +134,31 @@ pub struct Delivered {
     pub epoch: Epoch,
     /// Clock reading of its first message; message i has `hlc + i`.
     pub hlc: Hlc,
-    /// Who sealed it, in which lane.
-    pub header: BatchHeader,
+    /// What it is.
+    pub kind: DeliveredKind,
     /// Where its bytes stand in the log.
     pub location: Location,
     /// Its bytes, if they are in memory (they are not while the log is replayed).
     pub bytes: Option<Bytes>,
+}
+
+impl Delivered {
+    /// Who sealed it, if it is a batch.
+    pub fn header(&self) -> Option<&BatchHeader> {
+        match &self.kind {
+            DeliveredKind::Batch(header) => Some(header),
+            DeliveredKind::EpochEnd => None,
+        }
+    }
+}
+
+/// What is delivered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum DeliveredKind {
+    /// A batch, with who sealed it and in which lane: messages of hosts, or one membership command.
+    Batch(BatchHeader),
+    /// The end of an epoch; its bytes are the entry's. It takes one position.
+    EpochEnd,
 }
 
 /// What a member is just now.
@@ -127,6 +169,8 @@ pub enum Role {
     Leader,
     /// Votes.
     Follower,
+    /// Receives everything and does not vote.
+    Learner,
 }
 
 /// Whether the member serves what the group has, and if not, why.
@@ -179,8 +223,16 @@ pub struct Snapshot {
     pub draining: bool,
     /// Whether it is ready, and if not, why.
     pub readiness: Readiness,
-    /// Every other voter.
+    /// Every other member that this one has, or wants, a link to.
     pub peers: Vec<PeerSnapshot>,
+    /// The agreed membership, as far as it is decided here. Shared: it changes seldom.
+    pub membership: Arc<MembershipSnapshot>,
+    /// What a leave, or a due change of the voters, waits for; for people.
+    pub waits_for: Vec<String>,
+    /// Whether this member is leaving.
+    pub leaving: bool,
+    /// A learner that catches up: the slot it had at the start and the one it goes for.
+    pub catching_up: Option<(Slot, Slot)>,
 }
 
 /// What is known of another member.
@@ -200,4 +252,61 @@ pub struct PeerSnapshot {
     pub slot_decided: Slot,
     /// Members it says to have links to.
     pub links: Vec<MemberId>,
+}
+
+/// The agreed membership at one point of the order.
+#[derive(Clone, Debug)]
+pub struct MembershipSnapshot {
+    /// The configuration of the present epoch: voters in leader order, how many are to vote.
+    pub configuration: Configuration,
+    /// The newest epoch that is known to be established.
+    pub established: Epoch,
+    /// How many members are to vote from the next epoch on.
+    pub voters_target: u32,
+    /// Every member, in the order of the ids.
+    pub members: Vec<MemberSnapshot>,
+    /// Keys that were members, in the order of the keys.
+    pub former: Vec<(MemberId, Standing)>,
+    /// Every epoch, from 0 on.
+    pub epochs: Vec<EpochSnapshot>,
+    /// Invites that nobody has used.
+    pub invites: u64,
+}
+
+/// One member by the order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MemberSnapshot {
+    /// Its key.
+    pub id: MemberId,
+    /// Its name for people.
+    pub name: String,
+    /// Where its mesh listens.
+    pub addresses: Vec<String>,
+    /// Whether it votes in the present epoch.
+    pub votes: bool,
+    /// The incarnation of its newest lane that is ordered; 0 before the first.
+    pub incarnation: Incarnation,
+    /// The epoch in which it became a member.
+    pub since: Epoch,
+    /// The position of its joining; 0 for those of the genesis.
+    pub joined: Position,
+    /// It has said that it may vote, in its present incarnation (rule E5).
+    pub ready: bool,
+    /// It has left or was removed and keeps its vote until another member takes it.
+    pub leaving: Option<Standing>,
+    /// Voters that have not heard it for their `replace_after` (rule E4).
+    pub suspected_by: Vec<MemberId>,
+}
+
+/// One epoch.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EpochSnapshot {
+    /// Who voted in it and by which rules.
+    pub configuration: Configuration,
+    /// The position at which it began: that of the end of the one before it; 0 for epoch 0.
+    pub began: Position,
+    /// The slot of that end.
+    pub slot: Slot,
+    /// Its proof; none for epoch 0, which the cluster id proves.
+    pub proof: Option<EpochLink>,
 }

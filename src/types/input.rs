@@ -1,16 +1,42 @@
 //! What the outside tells the ordering core, and what the core asks to be read from the log.
 
-use super::host::Publish;
+use super::command::Command;
+use super::door::{DoorMessage, Standing};
+use super::epoch::Certificate;
+use super::host::{Publish, Ticket};
 use super::ids::MemberId;
 use super::peer::{Envelope, Hello, Refusal};
 use super::record::Location;
 use super::statement::Tip;
+use super::time::Instant;
 
 /// What the outside tells the driver.
 #[derive(Debug)]
 pub enum Input {
     /// A host publishes.
     Publish(Publish),
+    /// An operator, or the door, wants a membership command ordered. The ticket is answered when it is.
+    Command {
+        /// Where the outcome goes.
+        ticket: Ticket,
+        /// Which.
+        command: Command,
+        /// When it is given up.
+        deadline: Instant,
+    },
+    /// The host wants this member to leave. The ticket is answered when it may go: its lane is drained and closed, and, if
+    /// it votes, an epoch without it is established.
+    Leave {
+        /// Where the outcome goes.
+        ticket: Ticket,
+    },
+    /// A key knocks at the door, or answers there.
+    Door {
+        /// Whose key; proven by the connection, and nothing else is.
+        from: MemberId,
+        /// What it says.
+        message: DoorMessage,
+    },
     /// A link to a member is up; its hello came with it.
     LinkUp {
         /// Who.
@@ -59,4 +85,28 @@ pub struct ServeSlot {
     pub entry: Location,
     /// The batch records, in the entry's order.
     pub batches: Vec<Location>,
+    /// If the entry ends an epoch: who signed that.
+    pub certificate: Option<Certificate>,
+}
+
+/// Whom the mesh is to know. Everybody else is a stranger, for whom there is only the door.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Roster {
+    /// Members, and voters of epochs that are proven but not reached here yet.
+    pub members: Vec<RosterMember>,
+    /// Keys that were members, in the order of the keys.
+    pub former: Vec<(MemberId, Standing)>,
+}
+
+/// One of them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RosterMember {
+    /// Its key.
+    pub id: MemberId,
+    /// Its name for people; empty if it is not known.
+    pub name: String,
+    /// Where it is dialled: multiaddresses, as text.
+    pub addresses: Vec<String>,
+    /// Whether it is to be dialled. A link that it asks for is taken in any case.
+    pub dial: bool,
 }

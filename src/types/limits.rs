@@ -178,6 +178,34 @@ pub const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// Levels of nesting in a body declared JSON: with what events and pages add, less than common parsers refuse (128).
 pub const JSON_DEPTH_MAX: usize = 100;
 
+/// Name of a group or a member.
+pub const NAME_BYTES_MAX: usize = 64;
+/// Addresses of one member.
+pub const ADDRESSES_MAX: usize = 8;
+/// One address, as text.
+pub const ADDRESS_BYTES_MAX: usize = 256;
+/// Members of a group, learners included.
+pub const MEMBERS_MAX: usize = 128;
+/// Invites that nobody has used; a further one takes the place of the oldest.
+pub const INVITES_MAX: usize = 64;
+/// A learner this many slots behind the head may say that it is ready, and a joining voter this many behind the leader's
+/// tip is counted on (rules E5, E6).
+pub const READY_SLOTS: u64 = 1024;
+/// Epoch links in one answer, at the door or over a link.
+pub const DOOR_LINKS: usize = 64;
+/// Largest frame at the door: a genesis, links and contacts.
+pub const DOOR_FRAME_BYTES: usize = 512 << 10;
+/// Keys that may wait at the door at a time.
+pub const DOOR_WAITING_MAX: usize = 16;
+/// From a knock to its answer; a join waits for its place in the order.
+pub const DOOR_TIMEOUT: Duration = Duration::from_secs(30);
+/// Messages of the next epoch that are kept until it is entered here.
+pub const NEXT_EPOCH_MESSAGES: usize = 256;
+/// Requests for decided slots that one member has open at a time, each at another peer where there is one.
+pub const CATCHUP_OPEN: usize = 4;
+/// How many members may vote.
+pub const VOTERS_TARGETS: &[u32] = &[3, 5, 7];
+
 /// Voters of a group in the crash model: useful sizes, and 1 for trying out.
 pub const CRASH_GROUP_SIZES: &[usize] = &[1, 3, 5, 7];
 

@@ -12,7 +12,7 @@ pub enum MessageKind {
     /// Published by a host; takes a position.
     #[n(0)]
     Application,
-    /// A membership command. Rules version 0 defines none: a batch that carries one is refused at admission.
+    /// A membership command, see [`super::command`]; takes a position where it has an effect.
     #[n(1)]
     Command,
 }

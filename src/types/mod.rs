@@ -17,13 +17,17 @@
 //! `frozen.txt` holds an example of each, which a test compares.
 
 pub mod batch;
+pub mod command;
 pub mod configuration;
+pub mod door;
 pub mod entry;
+pub mod epoch;
 #[cfg(test)]
 mod frozen;
 pub mod host;
 pub mod ids;
 pub mod input;
+pub mod join_code;
 pub mod limits;
 pub mod message;
 pub mod peer;
@@ -35,14 +39,21 @@ pub mod text;
 pub mod time;
 
 pub use batch::{Batch, BatchHeader, BatchId, BatchRef, LaneHead};
+pub use command::Command;
 pub use configuration::{ClusterLimits, Configuration, FaultModelKind, Genesis, GenesisMember};
+pub use door::{Contact, DoorFrame, DoorMessage, DoorRefusal, Standing, Told};
 pub use entry::{Entry, EntryBody, chain_digest};
-pub use host::{Ack, Delivered, Outcome, PeerSnapshot, Publish, Readiness, Rejection, Role, Snapshot, Ticket};
+pub use epoch::{Certificate, EpochEnd, EpochLink, Seal, SealBytes};
+pub use host::{
+    Ack, Delivered, DeliveredKind, EpochSnapshot, MemberSnapshot, MembershipSnapshot, Outcome, PeerSnapshot, Publish,
+    Readiness, Rejection, Role, Snapshot, Ticket,
+};
 pub use ids::{
     BatchNumber, ClusterId, Digest, Epoch, Incarnation, MemberId, MessageId, MessageNumber, Position, Slot, StartNonce,
     View,
 };
-pub use input::{Input, Serve, ServeSlot};
+pub use input::{Input, Roster, RosterMember, Serve, ServeSlot};
+pub use join_code::JoinCode;
 pub use message::{Message, MessageKind};
 pub use peer::{Hello, PeerMessage, Refusal};
 pub use record::{Location, Record};

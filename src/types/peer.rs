@@ -16,13 +16,14 @@
 //!           8  fetch-lane     [ 8, [ origin: id, after: lane head ] ]
 //!           9  fetch-chain    [ 9, [ slot, digest, above: slot ] ]
 //!          10  chain          [ 10, [ [ * chain entry ] ] ]
-//!          11  fetch-decided  [ 11, [ after: slot ] ]
+//!          11  fetch-decided  [ 11, [ after: slot, digest, through: slot, waits: bool ] ]
 //!          12  decided        [ 12, [ mark: tip, [ * decided slot ] ] ]
+//!          13  epochs         [ 13, [ from: epoch, [ * epoch link ] ] ]
 //!
 //! chain entry  = [ slot, parent: digest, entry: bytes ]
-//! decided slot = [ chain entry, [ * batch: bytes ] ]
+//! decided slot = [ chain entry, [ * batch: bytes ], ( certificate ) ]
 //! status       = [ incarnation, counter, round, complaint: view / null, decided: tip,
-//!                  lanes: [ * [ member: id, lane head ] ], links: [ * member: id ], clock ]
+//!                  lanes: [ * [ member: id, lane head ] ], links: [ * member: id ], clock, established: epoch ]
 //!
 //! refusal = CBOR  0  version         [ 0, [ theirs, ours ] ]
 //!                 1  cluster         [ 1, [ theirs: cluster id, ours: cluster id ] ]
@@ -31,6 +32,7 @@
 //!                 4  stale disk      [ 4, [ says: text, said: text ] ]
 //!                 5  two processes   [ 5, [ id ] ]
 //!                 6  malformed       [ 6, [ text ] ]
+//!                 7  departed        [ 7, [ id, standing ] ]
 //! ```
 //!
 //! Batches and entries stand as byte strings: what their digests cover, unchanged, and canonical. Of an envelope around
@@ -40,7 +42,9 @@ use bytes::Bytes;
 use minicbor::{Decode, Decoder, Encode};
 
 use super::batch::{Batch, BatchRef, LaneHead};
+use super::door::Standing;
 use super::entry::Entry;
+use super::epoch::{Certificate, EpochLink};
 use super::ids::{ClusterId, Digest, Epoch, Incarnation, MemberId, Slot, StartNonce, View};
 use super::message::bytes_field;
 use super::statement::{Claim, Round, Tip, Vote};
@@ -114,7 +118,7 @@ pub enum Refusal {
     },
     /// Its key is not a member's.
     #[n(3)]
-    #[error("key {} is not a member of this group; the membership is fixed in genesis.toml", .0.short())]
+    #[error("key {} is not a member of this group; `synod invite` on any member prints a join code", .0.short())]
     NotAMember(#[n(0)] MemberId),
     /// Rule I1: somebody has recorded something higher of that identity.
     #[n(4)]
@@ -135,6 +139,21 @@ pub enum Refusal {
     #[n(6)]
     #[error("it sent what is no message of this protocol: {0}")]
     Malformed(#[n(0)] String),
+    /// It was a member, and has left or was removed.
+    #[n(7)]
+    #[error(
+        "member {} {}; its key is never used again, a new data directory joins as a new member",
+        id.short(),
+        if *standing == Standing::Left { "has left the group" } else { "was removed from the group" }
+    )]
+    Departed {
+        /// Its key.
+        #[n(0)]
+        id: MemberId,
+        /// Left or removed.
+        #[n(1)]
+        standing: Standing,
+    },
 }
 
 /// The newest word of a member about itself: sent when it changes, right after the hello, and repeated (rule V2).
@@ -165,6 +184,9 @@ pub struct Status {
     /// Its clock when it sent this.
     #[n(7)]
     pub clock: WallTime,
+    /// The newest epoch that it knows to be established (rule E2).
+    #[n(8)]
+    pub established: Epoch,
 }
 
 /// One message between members. Statements count only in the epoch and configuration of their [`Envelope`].
@@ -264,6 +286,15 @@ pub enum PeerMessage {
         /// Slots above this one are wanted.
         #[n(0)]
         after: Slot,
+        /// The asker's chain there: with another one here there is no answer; zero if it does not have that slot yet.
+        #[n(1)]
+        digest: Digest,
+        /// Slots up to here are wanted.
+        #[n(2)]
+        through: Slot,
+        /// If there is none yet, the answer comes when there is one.
+        #[n(3)]
+        waits: bool,
     },
     /// Decided slots with their payload, from low to high. Bulk.
     #[n(12)]
@@ -274,6 +305,16 @@ pub enum PeerMessage {
         /// The slots.
         #[n(1)]
         slots: Vec<DecidedSlot>,
+    },
+    /// The chain of epochs from where the other stands (rule E3).
+    #[n(13)]
+    Epochs {
+        /// The epoch that the first link ends.
+        #[n(0)]
+        from: Epoch,
+        /// The links from there on.
+        #[n(1)]
+        links: Vec<EpochLink>,
     },
 }
 
@@ -302,6 +343,9 @@ pub struct DecidedSlot {
     /// Its batches, in its order.
     #[cbor(n(1), with = "batches_field")]
     pub batches: Vec<Batch>,
+    /// If the entry ends an epoch: who signed that.
+    #[n(2)]
+    pub certificate: Option<Certificate>,
 }
 
 /// Epoch and configuration digest, in every message: a statement counts in no other.
@@ -363,6 +407,7 @@ impl PeerMessage {
             PeerMessage::Chain(_) => "chain",
             PeerMessage::FetchDecided { .. } => "fetch-decided",
             PeerMessage::Decided { .. } => "decided",
+            PeerMessage::Epochs { .. } => "epochs",
         }
     }
 }

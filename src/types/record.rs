@@ -9,11 +9,13 @@
 //!  5    vote         CBOR [ tip, incarnation ]
 //!  6    decided      CBOR tip
 //!  7    genesis      the genesis' bytes, unchanged
+//!  8    epoch        CBOR epoch link
 //! ```
 
 use bytes::Bytes;
 use minicbor::{Decode, Encode};
 
+use super::epoch::EpochLink;
 use super::ids::{Digest, Incarnation, Slot, StartNonce};
 use super::statement::{Claim, Round, Tip};
 
@@ -45,6 +47,8 @@ pub enum Record {
     Decided(Tip),
     /// The group's genesis; the first record of every log.
     Genesis(Bytes),
+    /// The proof of an epoch; before the decided mark that ends the one before it.
+    Epoch(EpochLink),
 }
 
 /// A start of this member.
@@ -121,6 +125,7 @@ impl Record {
             Record::Vote(_) => 5,
             Record::Decided(_) => 6,
             Record::Genesis(_) => 7,
+            Record::Epoch(_) => 8,
         }
     }
 
@@ -139,6 +144,7 @@ impl Record {
             Record::Voter(voter) => cbor(voter),
             Record::Vote(voted) => cbor(voted),
             Record::Decided(tip) => cbor(tip),
+            Record::Epoch(link) => cbor(link),
         }
     }
 
@@ -152,6 +158,7 @@ impl Record {
             5 => Record::Vote(uncbor(kind, payload)?),
             6 => Record::Decided(uncbor(kind, payload)?),
             7 => Record::Genesis(Bytes::copy_from_slice(payload)),
+            8 => Record::Epoch(uncbor(kind, payload)?),
             _ => return Err(NotARecord { kind, reason: "no such kind in this version".to_owned() }),
         })
     }

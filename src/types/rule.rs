@@ -67,6 +67,20 @@ rules! {
     Rot = "rot",
     /// Delivery only of what is durable here.
     Delivery = "delivery",
+    /// E1: votes and claims belong to one epoch; entering one sets the claim to none.
+    E1 = "E1",
+    /// E2: the voters of a new epoch vote on its base; until it is established the old ones stay.
+    E2 = "E2",
+    /// E3: an epoch is entered only by the signed votes of a quorum of the one before it.
+    E3 = "E3",
+    /// E4: a voter that is replaced keeps its lane.
+    E4 = "E4",
+    /// E5: a joining voter has said in the log, in its present incarnation, that it is ready.
+    E5 = "E5",
+    /// R8: nothing is proposed behind the end of an epoch.
+    R8 = "R8",
+    /// E1's other half: the configuration changes when the end of the epoch is decided, not when it is voted on.
+    Undecided = "undecided",
     /// A quorum is n/2+1.
     Quorum = "quorum",
 }

@@ -23,6 +23,9 @@ pub struct Timing {
     pub start_grace: Duration,
     /// A member whose clock is further than this from the voters' median is not ready, and does not lead.
     pub clock_drift_max: Duration,
+    /// A voter that another voter has not heard for this long is suspected by it, and loses its vote to a ready learner when a
+    /// quorum suspects it (rule E4). Not below `timeout_max`.
+    pub replace_after: Duration,
 }
 
 impl Default for Timing {
@@ -34,6 +37,7 @@ impl Default for Timing {
             timeout_max: Duration::from_secs(5),
             start_grace: Duration::from_secs(1),
             clock_drift_max: Duration::from_millis(500),
+            replace_after: Duration::from_secs(300),
         }
     }
 }
@@ -45,7 +49,7 @@ pub const TIMING_MAX: Duration = Duration::from_secs(3600);
 
 impl Timing {
     /// Every field with its name.
-    pub fn fields(&self) -> [(&'static str, Duration); 6] {
+    pub fn fields(&self) -> [(&'static str, Duration); 7] {
         [
             ("heartbeat", self.heartbeat),
             ("leader_timeout", self.leader_timeout),
@@ -53,6 +57,7 @@ impl Timing {
             ("timeout_max", self.timeout_max),
             ("start_grace", self.start_grace),
             ("clock_drift_max", self.clock_drift_max),
+            ("replace_after", self.replace_after),
         ]
     }
 
@@ -80,6 +85,7 @@ impl Timing {
             ("leader_timeout", self.leader_timeout, "order_timeout", self.order_timeout),
             ("order_timeout", self.order_timeout, "timeout_max", self.timeout_max),
             ("leader_timeout", self.leader_timeout, "start_grace", self.start_grace),
+            ("timeout_max", self.timeout_max, "replace_after", self.replace_after),
         ];
         for (lower_name, lower, upper_name, upper) in rising {
             if lower > upper {

@@ -4,11 +4,12 @@
 //! round = [ epoch, view ]
 //! tip   = [ round, slot, digest ]
 //! claim = tip / null
-//! vote  = [ phase, tip ]
+//! vote  = [ phase, tip, ( seal ) ]
 //! ```
 
 use minicbor::{Decode, Encode};
 
+use super::epoch::Seal;
 use super::ids::{Digest, Epoch, Slot, View};
 
 /// (epoch, view), compared as a pair.
@@ -70,4 +71,7 @@ pub struct Vote {
     /// What is voted for, and in which round.
     #[n(1)]
     pub tip: Tip,
+    /// On the end of an epoch, and there always: the vote's proof for those who are not here (rule E3).
+    #[n(2)]
+    pub seal: Option<Seal>,
 }

@@ -198,13 +198,14 @@ impl Reader<'_> {
 
     fn timing(&mut self) -> Option<Timing> {
         let mut read = |key| self.parsed(key, text::duration);
-        let [heartbeat, leader_timeout, order_timeout, timeout_max, start_grace, clock_drift_max] = [
+        let [heartbeat, leader_timeout, order_timeout, timeout_max, start_grace, clock_drift_max, replace_after] = [
             read("timing.heartbeat"),
             read("timing.leader_timeout"),
             read("timing.order_timeout"),
             read("timing.timeout_max"),
             read("timing.start_grace"),
             read("timing.clock_drift_max"),
+            read("timing.replace_after"),
         ];
         let timing = Timing {
             heartbeat: heartbeat?,
@@ -213,6 +214,7 @@ impl Reader<'_> {
             timeout_max: timeout_max?,
             start_grace: start_grace?,
             clock_drift_max: clock_drift_max?,
+            replace_after: replace_after?,
         };
         self.mistakes.extend(timing.mistakes());
         Some(timing)

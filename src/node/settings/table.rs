@@ -99,6 +99,12 @@ pub const SETTINGS: &[Setting] = &[
         "A member whose clock is further than this from the others' is not ready and does not lead.",
     ),
     text(
+        "timing.replace_after",
+        "5m",
+        "A voter that is not heard for this long is suspected; when a quorum suspects it, a ready learner takes its vote. \
+         It stays a member. Not below timing.timeout_max.",
+    ),
+    text(
         "wal.segment_bytes",
         "64MiB",
         "Size of one file of the log, written with zeros ahead of its use. Between twice the group's batch_bytes_max \

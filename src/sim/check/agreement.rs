@@ -83,7 +83,7 @@ impl Agreement {
             Record::Voter(voter) => self.recorded(member, voter),
             Record::Vote(voted) => self.voted(member, voted.tip),
             Record::Decided(tip) => self.marked(member, tip),
-            Record::Genesis(_) => Ok(()),
+            Record::Genesis(_) | Record::Epoch(_) => Ok(()),
         }
     }
 

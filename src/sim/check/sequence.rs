@@ -148,7 +148,10 @@ impl Sequence {
     }
 
     fn row(&self, delivered: &Delivered, bytes: &[u8]) -> Result<Row, Violation> {
-        let Some(origin) = self.group.index(&delivered.header.origin) else {
+        let Some(header) = delivered.header() else {
+            return Err(Violation::new("integrity", "the end of an epoch is not followed yet"));
+        };
+        let Some(origin) = self.group.index(&header.origin) else {
             return Err(Violation::new("integrity", "a stranger's batch was delivered"));
         };
         Ok(Row {
@@ -158,7 +161,7 @@ impl Sequence {
             hlc: delivered.hlc,
             digest: Digest::of("batch", bytes),
             origin,
-            first_id: delivered.header.message_id(0),
+            first_id: header.message_id(0),
         })
     }
 
@@ -179,7 +182,7 @@ impl Sequence {
             return Err(Violation::new("integrity", "a message of a host took no position"));
         }
         for (index, message) in messages.iter().enumerate() {
-            let id = delivered.header.message_id(index as u64);
+            let id = crate::types::MessageId { number: crate::types::MessageNumber(row.first_id.number.0 + index as u64), ..row.first_id };
             promises.ordered(row.origin, &id, message, Position(row.first.0 + index as u64))?;
         }
         self.rows.push(row);

@@ -30,7 +30,7 @@ pub(super) fn messages(player: &mut Player, from: usize, words: &[&str]) -> Unde
 fn message(player: &mut Player, from: usize, words: &[&str]) -> Understood<PeerMessage> {
     match words {
         ["proposal", place, "on", parent, "of", batches @ ..] => proposal(player, place, parent, batches),
-        ["vote", place] => Ok(PeerMessage::Vote(Vote { phase: 0, tip: tip(player, place)? })),
+        ["vote", place] => Ok(PeerMessage::Vote(Vote { phase: 0, tip: tip(player, place)?, seal: None })),
         ["claim", view, rest @ ..] => {
             let claim = match rest {
                 ["none"] => None,
