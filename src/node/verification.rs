@@ -336,6 +336,7 @@ mod tests {
             rules_version: 0,
             members: vec![GenesisMember { name: "n1".to_owned(), id: OWN, addresses: Vec::new() }],
             limits: ClusterLimits::default(),
+            voters_target: 1,
         }
     }
 
