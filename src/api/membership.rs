@@ -180,7 +180,7 @@ fn missing(api: &Api, problem: Box<Problem>) -> Box<Problem> {
 fn leaving(api: &Api, left: bool) -> Result<Value, Box<Problem>> {
     let snapshot = status::observed(api)?.snapshot;
     let waits_for = if left { Vec::new() } else { snapshot.waits_for };
-    Ok(json!({"left": left, "member": snapshot.member, "leaving": snapshot.leaving, "waits_for": waits_for}))
+    Ok(json!({"left": left, "member": snapshot.member, "waits_for": waits_for}))
 }
 
 /// The member that the path names.

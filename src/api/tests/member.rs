@@ -1,8 +1,8 @@
-//! A member whose driver is a thread that orders what it is sent, in batches, as a real one does.
+//! A member: the API over real sockets, with what it needs behind it.
 
-use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -13,18 +13,16 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::time::timeout;
 
+use super::driver::{Control, Driver, MemoryLog, Mood};
 use crate::api::client::{Client, Target};
 use crate::api::{ApiSettings, Host, Observation, Tickets, listen, serve};
-use crate::delivery::{self, DeliveryWriter, RecordReader};
-use crate::driver::inbox::{self, Inbox};
-use crate::driver::{Input, LogFigures};
-use crate::types::record::EntryRecord;
+use crate::delivery;
+use crate::driver::LogFigures;
+use crate::driver::inbox;
 use crate::types::{
-    Ack, Batch, BatchHeader, BatchId, BatchNumber, ClusterLimits, Command, Configuration, Delivered, DeliveredKind,
-    Digest, Entry, EntryBody, Epoch, EpochEnd, EpochSnapshot, FaultModelKind, Genesis, GenesisMember, Hlc, Incarnation,
-    Instant, Location, MemberId, MemberSnapshot, MembershipSnapshot, Message, MessageNumber, Now, Outcome,
-    PeerSnapshot, Position, Publish, Readiness, Record, Rejection, Role, Round, Slot, Snapshot, StartNonce, Ticket,
-    View, WallTime,
+    Ack, ClusterLimits, Configuration, Digest, Epoch, EpochSnapshot, FaultModelKind, Genesis, GenesisMember,
+    Incarnation, Instant, MemberId, MemberSnapshot, MembershipSnapshot, Now, PeerSnapshot, Position, Readiness, Role,
+    Round, Slot, Snapshot, StartNonce, View, WallTime,
 };
 
 pub(super) const OWN: MemberId = MemberId([0xa7; 32]);
@@ -41,18 +39,6 @@ pub(super) const MESSAGE_BYTES_MAX: u64 = 100_000;
 
 /// Longer than anything takes on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(60);
-
-/// What the driver does with what it is sent.
-#[derive(Clone, Debug)]
-pub(super) enum Mood {
-    Order,
-    /// Keeps them until the mood changes.
-    Hold,
-    Reject(Rejection),
-    /// Answers commands like that.
-    WithoutEffect(&'static str),
-    Unknown,
-}
 
 /// How a member is started.
 pub(super) struct Plan {
@@ -88,9 +74,7 @@ pub(super) struct Member {
     /// Counts who waits for positions.
     pub(super) position: Arc<watch::Sender<Position>>,
     pub(super) serving: tokio::task::JoinHandle<()>,
-    mood: Arc<Mutex<Mood>>,
-    epochs: Arc<Mutex<Vec<Configuration>>>,
-    ended: Arc<AtomicBool>,
+    control: Arc<Control>,
     driver: Option<JoinHandle<()>>,
     _folder: TempDir,
 }
@@ -121,16 +105,13 @@ impl Member {
             delivery::stream_with_ring(plan.genesis.configuration(), log.clone(), notify, plan.ring_bytes);
         let (inbox_sender, inbox) = inbox::inbox();
         let tickets = Arc::new(Tickets::new());
-        let mood = Arc::new(Mutex::new(Mood::Order));
-        let ended = Arc::new(AtomicBool::new(false));
-        let epochs = Arc::new(Mutex::new(Vec::new()));
-        let held = Held::default();
-        let (driver_tickets, driver_epochs) = (tickets.clone(), epochs.clone());
-        let driver = Driver { inbox, writer, log, tickets: driver_tickets, batches: 0, held, epochs: driver_epochs };
-        let driver = std::thread::spawn({
-            let (mood, ended) = (mood.clone(), ended.clone());
-            move || driver.run(&mood, &ended)
+        let control = Arc::new(Control {
+            mood: Mutex::new(Mood::Order),
+            epochs: Mutex::default(),
+            ended: AtomicBool::new(false),
         });
+        let driver = Driver::new(control.clone(), inbox, writer, log, tickets.clone());
+        let driver = std::thread::spawn(move || driver.run());
         let host = Host {
             genesis: plan.genesis,
             inbox: inbox_sender,
@@ -162,9 +143,7 @@ impl Member {
             tickets,
             position,
             serving,
-            mood,
-            epochs,
-            ended,
+            control,
             driver: Some(driver),
             _folder: folder,
         }
@@ -179,7 +158,7 @@ impl Member {
     }
 
     pub(super) fn mood(&self, mood: Mood) {
-        *self.mood.lock().unwrap() = mood;
+        *self.control.mood.lock().unwrap() = mood;
     }
 
     /// Publishes texts, one after the other.
@@ -190,9 +169,17 @@ impl Member {
         }
     }
 
+    /// Has the driver observe something else than [`snapshot`] and [`membership`] say.
+    pub(super) fn observe(&self, change: impl FnOnce(&mut Snapshot, &mut MembershipSnapshot)) {
+        let (mut snapshot, mut membership) = (snapshot(), membership());
+        change(&mut snapshot, &mut membership);
+        snapshot.membership = Arc::new(membership);
+        self.observed.send_replace(Some(observation(snapshot)));
+    }
+
     /// Ends the epoch before `next`.
     pub(super) fn end_epoch(&self, next: Configuration) {
-        self.epochs.lock().unwrap().push(next);
+        self.control.epochs.lock().unwrap().push(next);
     }
 
     /// Waits until a number of the status has this value; each look is a request.
@@ -216,7 +203,7 @@ pub(super) async fn until(fact: &str, mut look: impl AsyncFnMut() -> bool) {
 impl Drop for Member {
     fn drop(&mut self) {
         self.stop.send_replace(true);
-        self.ended.store(true, Ordering::Relaxed);
+        self.control.ended.store(true, Ordering::Relaxed);
         let ended = self.driver.take().expect("dropped once").join();
         assert!(ended.is_ok() || std::thread::panicking(), "the driver panicked");
     }
@@ -309,144 +296,5 @@ pub(super) fn snapshot() -> Snapshot {
         waits_for: Vec::new(),
         leaving: false,
         catching_up: None,
-    }
-}
-
-/// A log in memory.
-#[derive(Default)]
-struct MemoryLog {
-    records: Mutex<HashMap<Location, Bytes>>,
-}
-
-impl RecordReader for MemoryLog {
-    fn read(&self, location: Location) -> Result<Bytes, String> {
-        self.records.lock().unwrap().get(&location).cloned().ok_or_else(|| "no such record".to_owned())
-    }
-}
-
-struct Driver {
-    inbox: Inbox,
-    writer: DeliveryWriter,
-    log: Arc<MemoryLog>,
-    tickets: Arc<Tickets>,
-    batches: u64,
-    held: Held,
-    epochs: Arc<Mutex<Vec<Configuration>>>,
-}
-
-/// Inputs that are not answered yet.
-#[derive(Default)]
-struct Held {
-    publishes: Vec<Publish>,
-    commands: Vec<(Ticket, Command)>,
-    leaves: Vec<Ticket>,
-}
-
-impl Held {
-    fn is_empty(&self) -> bool {
-        self.publishes.is_empty() && self.commands.is_empty() && self.leaves.is_empty()
-    }
-
-    fn tickets(self) -> impl Iterator<Item = Ticket> {
-        let publishes = self.publishes.into_iter().map(|publish| publish.ticket);
-        publishes.chain(self.commands.into_iter().map(|(ticket, _)| ticket)).chain(self.leaves)
-    }
-}
-
-impl Driver {
-    fn run(mut self, mood: &Mutex<Mood>, ended: &AtomicBool) {
-        while !ended.load(Ordering::Relaxed) {
-            for input in self.inbox.take(64, Duration::from_millis(2)) {
-                match input {
-                    Input::Publish(publish) => self.held.publishes.push(publish),
-                    Input::Command { ticket, command, .. } => self.held.commands.push((ticket, command)),
-                    Input::Leave { ticket } => self.held.leaves.push(ticket),
-                    other => panic!("the API does not say {other:?}"),
-                }
-            }
-            let mood = mood.lock().unwrap().clone();
-            if !self.held.is_empty() {
-                self.act(mood);
-            }
-            let epochs = std::mem::take(&mut *self.epochs.lock().unwrap());
-            epochs.into_iter().for_each(|next| self.end_epoch(next));
-        }
-        self.tickets.close();
-    }
-
-    fn act(&mut self, mood: Mood) {
-        let outcome = match mood {
-            Mood::Hold => return,
-            Mood::Order => return self.order(),
-            Mood::Reject(rejection) => Outcome::Rejected(rejection),
-            Mood::WithoutEffect(reason) => Outcome::WithoutEffect { reason: reason.to_owned() },
-            Mood::Unknown => Outcome::OutcomeUnknown { id: self.header(1).message_id(0) },
-        };
-        let held = std::mem::take(&mut self.held);
-        self.tickets.complete(held.tickets().map(|ticket| (ticket, outcome.clone())).collect());
-    }
-
-    /// Seals the messages that are there into one batch, and each command into its own.
-    fn order(&mut self) {
-        let Held { publishes, commands, leaves } = std::mem::take(&mut self.held);
-        if !publishes.is_empty() {
-            let asked: Vec<(Ticket, Ack)> = publishes.iter().map(|publish| (publish.ticket, publish.ack)).collect();
-            self.seal(publishes.into_iter().map(|publish| publish.message).collect(), asked);
-        }
-        for (ticket, command) in commands {
-            self.seal(vec![command.message()], vec![(ticket, Ack::Ordered)]);
-        }
-        self.tickets.complete(leaves.into_iter().map(|ticket| (ticket, Outcome::Left)).collect());
-    }
-
-    fn seal(&mut self, messages: Vec<Message>, asked: Vec<(Ticket, Ack)>) {
-        self.batches += 1;
-        let header = self.header(messages.len() as u64);
-        let batch = Batch::seal(header.clone(), messages);
-        let hlc = self.deliver(DeliveredKind::Batch(header.clone()), batch.bytes.clone(), batch.bytes);
-        let first = Position(self.writer.delivered().0 + 1 - header.count);
-        let answer = |(ticket, ack), index| {
-            let id = header.message_id(index);
-            let (position, hlc) = (first.plus(index), hlc.plus(index));
-            match ack {
-                Ack::Accepted => (ticket, Outcome::Accepted { id }),
-                Ack::Ordered => (ticket, Outcome::Ordered { id, position, epoch: Epoch(0), hlc }),
-            }
-        };
-        self.tickets.complete(asked.into_iter().zip(0..).map(|(asked, index)| answer(asked, index)).collect());
-    }
-
-    fn end_epoch(&mut self, next: Configuration) {
-        self.batches += 1;
-        let entry = Entry { hlc: Hlc(1 << 60), body: EntryBody::EpochEnd(EpochEnd { next }) }.encode();
-        let record = EntryRecord { slot: Slot(self.batches), parent: Digest::ZERO, entry: entry.clone() };
-        self.deliver(DeliveredKind::EpochEnd, Record::Entry(record).payload(), entry);
-    }
-
-    /// Puts a payload into the log, and its bytes into the stream, behind everything.
-    fn deliver(&mut self, kind: DeliveredKind, payload: Bytes, bytes: Bytes) -> Hlc {
-        let first = self.writer.delivered().next();
-        let hlc = Hlc(1 << 60).plus(first.0);
-        let location = Location { segment: self.batches, offset: 64, length: payload.len() as u32 };
-        self.log.records.lock().unwrap().insert(location, payload);
-        let count = match &kind {
-            DeliveredKind::Batch(header) => header.count,
-            DeliveredKind::EpochEnd => 1,
-        };
-        let (slot, epoch) = (Slot(self.batches), Epoch(0));
-        self.writer.append(vec![Delivered { first, count, slot, epoch, hlc, kind, location, bytes: Some(bytes) }]);
-        hlc
-    }
-
-    fn header(&self, count: u64) -> BatchHeader {
-        BatchHeader {
-            origin: OWN,
-            incarnation: Incarnation(2),
-            number: BatchNumber(self.batches),
-            first: MessageNumber(self.writer.delivered().0 + 1),
-            count,
-            parent: Digest::ZERO,
-            resumes: (self.batches == 1).then(BatchId::default),
-        }
     }
 }

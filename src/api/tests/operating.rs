@@ -4,8 +4,9 @@ use bytes::Bytes;
 use hyper::{Method, StatusCode};
 use serde_json::{Value, json};
 
+use super::driver::Mood;
 use super::hostile::exchange;
-use super::member::{Member, Mood, NOW, OTHER, Plan, observation, snapshot, until};
+use super::member::{Member, NOW, OTHER, Plan, observation, snapshot, until};
 use crate::api::client::{Client, ClientError, Target};
 use crate::api::routes::{Action, ROUTES};
 use crate::api::{ApiSettings, CannotServe, Observation};
