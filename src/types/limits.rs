@@ -199,6 +199,8 @@ pub const DOOR_FRAME_BYTES: usize = 512 << 10;
 pub const DOOR_WAITING_MAX: usize = 16;
 /// From a knock to its answer; a join waits for its place in the order.
 pub const DOOR_TIMEOUT: Duration = Duration::from_secs(30);
+/// Longest document of epochs that is checked offline.
+pub const PROOF_BYTES_MAX: u64 = 64 << 20;
 /// Messages of the next epoch that are kept until it is entered here.
 pub const NEXT_EPOCH_MESSAGES: usize = 256;
 /// Requests for decided slots that one member has open at a time, each at another peer where there is one.
