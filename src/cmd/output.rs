@@ -21,6 +21,27 @@ impl Output {
     }
 }
 
+/// What long work says of itself to people, on standard error: a line for each change.
+pub struct Progress {
+    output: Output,
+    last: String,
+}
+
+impl Progress {
+    /// Nothing is said yet; scripts are told nothing.
+    pub fn new(output: Output) -> Progress {
+        Progress { output, last: String::new() }
+    }
+
+    /// Says what is waited for, if that is something new.
+    pub fn tell(&mut self, waits_for: &str) {
+        if self.output == Output::Text && !waits_for.is_empty() && waits_for != self.last {
+            eprintln!("waiting for: {waits_for}");
+            self.last = waits_for.to_owned();
+        }
+    }
+}
+
 /// Prints a line. Whoever reads may have gone (`synod tail | head`): then the process ends quietly.
 pub fn print_line(line: &str) {
     use std::io::Write;

@@ -81,7 +81,8 @@ pub fn up(value: &Value) -> String {
     if value.as_bool() == Some(true) { "up".to_owned() } else { "DOWN".to_owned() }
 }
 
-fn words(values: &Value, separator: &str) -> String {
+/// The texts of a list, joined.
+pub fn words(values: &Value, separator: &str) -> String {
     values.as_array().into_iter().flatten().map(cell).collect::<Vec<_>>().join(separator)
 }
 
