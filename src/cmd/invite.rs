@@ -25,8 +25,7 @@ pub struct InviteArguments {
 pub fn run(arguments: &InviteArguments, output: Output) -> Result<(), Failure> {
     let client = arguments.sidecar.client()?;
     let wish = json!({ "ttl": duration_text(arguments.ttl) });
-    let invite: Value =
-        sidecar::block_on(sidecar::change(&client, Method::POST, "/v1/invites", &wish))?;
+    let invite: Value = sidecar::block_on(sidecar::change(&client, Method::POST, "/v1/invites", &wish))?;
     output.print(&invite, || cell(&invite["code"]));
     if output == Output::Text {
         eprintln!(

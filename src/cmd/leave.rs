@@ -35,11 +35,7 @@ pub fn run(arguments: &LeaveArguments, output: Output) -> Result<(), Failure> {
 }
 
 /// Lets a member leave, and says again and again what it waits for.
-pub async fn leave(
-    client: &Client,
-    timeout: Option<Duration>,
-    mut tell: impl FnMut(&str),
-) -> Result<Value, Failure> {
+pub async fn leave(client: &Client, timeout: Option<Duration>, mut tell: impl FnMut(&str)) -> Result<Value, Failure> {
     let wish = timeout.map_or(json!({}), |timeout| json!({ "timeout": duration_text(timeout) }));
     let mut answer = Box::pin(client.change(Method::POST, "/v1/leave", &wish));
     let mut look = interval(LOOK_INTERVAL);

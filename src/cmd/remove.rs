@@ -81,7 +81,8 @@ fn warning(member: &Value) -> String {
 
 fn removed(member: &Value) -> String {
     let name = cell(&member["name"]);
-    let vote = if member["voter"] == true { "; its vote goes with the next epoch (`synod voters` shows when)" } else { "" };
+    let vote =
+        if member["voter"] == true { "; its vote goes with the next epoch (`synod voters` shows when)" } else { "" };
     format!("removed: {name} ({}) is no member any more{vote}", short(member))
 }
 
@@ -101,9 +102,7 @@ mod tests {
     use super::*;
 
     fn members() -> Value {
-        let member = |name: &str, id: &str, linked: bool, voter: bool| {
-            json!({ "name": name, "member": id, "linked": linked, "voter": voter, "last_heard_ms": 61_500.0 })
-        };
+        let member = |name: &str, id: &str, linked: bool, voter: bool| json!({ "name": name, "member": id, "linked": linked, "voter": voter, "last_heard_ms": 61_500.0 });
         json!({ "members": [
             member("n1", "aaaaaaaa01", true, true),
             member("n2", "aaaaaaaa02", false, true),

@@ -219,7 +219,8 @@ impl<O: Outside, F: wal::Files> Driver<O, F> {
     }
 
     fn emit(&mut self, ready: Ready, now: Instant) {
-        let Ready { hello, deliver, outcomes, early, late, serve, recall, refuse, roster, door, records, haste } = ready;
+        let Ready { hello, deliver, outcomes, early, late, serve, recall, refuse, roster, door, records, haste } =
+            ready;
         if let Some(hello) = hello {
             self.outside.hello(hello);
         }

@@ -12,8 +12,8 @@ use serde_json::{Value, json};
 use super::epoch_proof::EpochProof;
 use crate::types::record::{EntryRecord, Started, Voted, Voter};
 use crate::types::{
-    Batch, BatchId, BatchRef, ClusterId, Command, Digest, Entry, Epoch, EpochLink, Genesis, Incarnation, MemberId, Record,
-    Round, Slot, Tip, chain_digest,
+    Batch, BatchId, BatchRef, ClusterId, Command, Digest, Entry, Epoch, EpochLink, Genesis, Incarnation, MemberId,
+    Record, Round, Slot, Tip, chain_digest,
 };
 use crate::wal::{Files, Location, OpenError, Recovered, Refused, Replay, Rot, inspect};
 
@@ -323,7 +323,9 @@ impl Scan {
                     digest.short(),
                     signers.tip
                 )),
-                None => self.tell(format!("missing: epoch {epoch} ends at slot {slot}, and its certificate is not here")),
+                None => {
+                    self.tell(format!("missing: epoch {epoch} ends at slot {slot}, and its certificate is not here"))
+                }
             }
         }
         proof.mistakes.iter().for_each(|mistake| self.tell(mistake.clone()));
@@ -353,9 +355,7 @@ mod tests {
 
     use super::*;
     use crate::node::epoch_proof::tests::{genesis, id, link};
-    use crate::types::{
-        BatchHeader, BatchNumber, EntryBody, Hlc, Message, MessageKind, MessageNumber, StartNonce,
-    };
+    use crate::types::{BatchHeader, BatchNumber, EntryBody, Hlc, Message, MessageKind, MessageNumber, StartNonce};
     use crate::wal::{Log, MemoryFiles, Settings};
 
     struct Nothing;

@@ -8,8 +8,8 @@ use std::sync::Arc;
 
 use crate::types::limits;
 use crate::types::{
-    Batch, BatchHeader, BatchId, BatchNumber, BatchRef, Command, Digest, Incarnation, LaneHead, Location, MemberId, Rule,
-    Sabotage,
+    Batch, BatchHeader, BatchId, BatchNumber, BatchRef, Command, Digest, Incarnation, LaneHead, Location, MemberId,
+    Rule, Sabotage,
 };
 
 /// How far a record of ours has come.

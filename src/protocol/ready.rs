@@ -6,8 +6,8 @@ use std::sync::Arc;
 use crate::types::peer::{Envelope, Hello, Refusal};
 use crate::types::statement::Tip;
 use crate::types::{
-    BatchRef, Delivered, Digest, DoorMessage, Instant, Location, MemberId, Outcome, Record, Roster, Serve, Slot, StartNonce,
-    Ticket,
+    BatchRef, Delivered, Digest, DoorMessage, Instant, Location, MemberId, Outcome, Record, Roster, Serve, Slot,
+    StartNonce, Ticket,
 };
 
 /// A message on its way.

@@ -66,7 +66,8 @@ pub async fn same_head(members: &mut [MemberProcess], clients: &[Client]) -> Res
 /// Which member leads, as the first that answers says.
 pub async fn leader(members: &[MemberProcess], clients: &[Client]) -> Result<usize, Failure> {
     let status: Value = clients[0].get_json("/v1/status").await.map_err(sidecar::failure)?;
-    let named = members.iter().position(|member| status["leader"] == member.member().to_string());
+    let named =
+        members.iter().position(|member| member.member().is_some_and(|member| status["leader"] == member.to_string()));
     named.ok_or_else(|| Failure::failed(format!("nobody leads: {}", status["leader"])))
 }
 
