@@ -52,7 +52,8 @@ enum Command {
     Init(init::InitArguments),
     /// Run a whole group on this machine, for trying and for tests
     Dev(dev::DevArguments),
-    /// Tell a story with a real group: publish from all, kill the leader, restart it, compare what all delivered
+    /// Tell a story with a real group: publish from all, kill the leader, restart it, compare what all delivered; then let
+    /// a fourth member join and the first leave, and compare again
     Demo,
     /// Measure this machine: delivery, silence after a kill, recovery, memory, simulation
     Bench(bench::BenchArguments),
