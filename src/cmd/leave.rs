@@ -6,7 +6,7 @@ use hyper::Method;
 use serde_json::{Value, json};
 use tokio::time::{MissedTickBehavior, interval};
 
-use super::exit::Failure;
+use super::exit::{Exit, Failure};
 use super::output::{Output, Progress};
 use super::sidecar::{self, SidecarArguments};
 use super::status::words;
@@ -30,8 +30,11 @@ pub fn run(arguments: &LeaveArguments, output: Output) -> Result<(), Failure> {
     let client = arguments.sidecar.client()?;
     let mut progress = Progress::new(output);
     let answer = sidecar::block_on(leave(&client, arguments.timeout, |waits_for| progress.tell(waits_for)))?;
-    output.print(&answer, || "left: nothing of this member is missing, and its process ends".to_owned());
-    Ok(())
+    output.print(&answer, || match answer["left"] == true {
+        true => "left: nothing of this member is missing, and its process ends".to_owned(),
+        false => format!("not left yet, and still leaving; waiting for: {}", words(&answer["waits_for"], "; ")),
+    });
+    if answer["left"] == true { Ok(()) } else { Err(Failure::told(Exit::Failure)) }
 }
 
 /// Lets a member leave, and says again and again what it waits for.

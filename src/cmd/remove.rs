@@ -29,7 +29,7 @@ pub fn run(arguments: &RemoveArguments, output: Output) -> Result<(), Failure> {
     sidecar::block_on(async {
         let document = sidecar::document(&client, "/v1/members").await?;
         let member = find(&document, &arguments.member)?;
-        let (name, id) = (cell(&member["name"]), cell(&member["member"]));
+        let (name, id) = (cell(&member["name"]), cell(&member["id"]));
         if !arguments.yes {
             return Err(Failure::usage(format!("{}\nnothing was done; say --yes to remove {name}", warning(member))));
         }
@@ -43,7 +43,7 @@ pub fn run(arguments: &RemoveArguments, output: Output) -> Result<(), Failure> {
 fn find<'a>(document: &'a Value, wanted: &str) -> Result<&'a Value, Failure> {
     let members = document["members"].as_array().map(Vec::as_slice).unwrap_or_default();
     let fits = |member: &&Value| {
-        let id = member["member"].as_str().unwrap_or_default();
+        let id = member["id"].as_str().unwrap_or_default();
         member["name"] == wanted || (wanted.len() >= ID_DIGITS_MIN && id.starts_with(wanted))
     };
     let found: Vec<&Value> = members.iter().filter(fits).collect();
@@ -64,9 +64,9 @@ fn warning(member: &Value) -> String {
     let way = if member["linked"] == true || member["self"] == true {
         format!("{name} is reachable: `synod leave` on it loses nothing.")
     } else {
-        format!("{name} was last heard {}.", heard(member))
+        format!("{name} was {}.", heard(member))
     };
-    let vote = if member["voter"] == true {
+    let vote = if member["role"] == "voter" {
         " It votes: until a ready learner takes its vote, or the target is lowered, the group counts it as down."
     } else {
         ""
@@ -82,18 +82,18 @@ fn warning(member: &Value) -> String {
 fn removed(member: &Value) -> String {
     let name = cell(&member["name"]);
     let vote =
-        if member["voter"] == true { "; its vote goes with the next epoch (`synod voters` shows when)" } else { "" };
+        if member["role"] == "voter" { "; its vote goes with the next epoch (`synod voters` shows when)" } else { "" };
     format!("removed: {name} ({}) is no member any more{vote}", short(member))
 }
 
 fn short(member: &Value) -> String {
-    cell(&member["member"]).chars().take(ID_DIGITS_MIN).collect()
+    cell(&member["id"]).chars().take(ID_DIGITS_MIN).collect()
 }
 
 fn heard(member: &Value) -> String {
-    match member["last_heard_ms"].as_f64() {
-        Some(milliseconds) => format!("{:.1} s ago", milliseconds / 1000.0),
-        None => "before this member's last start".to_owned(),
+    match member["last_seen"].as_f64() {
+        Some(seconds) => format!("heard {seconds:.1} s ago"),
+        None => "not heard since this member's last start".to_owned(),
     }
 }
 
@@ -102,18 +102,18 @@ mod tests {
     use super::*;
 
     fn members() -> Value {
-        let member = |name: &str, id: &str, linked: bool, voter: bool| json!({ "name": name, "member": id, "linked": linked, "voter": voter, "last_heard_ms": 61_500.0 });
+        let member = |name: &str, id: &str, linked: bool, role: &str| json!({ "name": name, "id": id, "linked": linked, "role": role, "last_seen": 61.5 });
         json!({ "members": [
-            member("n1", "aaaaaaaa01", true, true),
-            member("n2", "aaaaaaaa02", false, true),
-            member("n3", "cccccccc03", false, false),
+            member("n1", "aaaaaaaa01", true, "voter"),
+            member("n2", "aaaaaaaa02", false, "voter"),
+            member("n3", "cccccccc03", false, "learner"),
         ] })
     }
 
     #[test]
     fn a_member_is_found_by_its_name_or_enough_of_its_id() {
         let members = members();
-        assert_eq!(find(&members, "n2").unwrap()["member"], "aaaaaaaa02");
+        assert_eq!(find(&members, "n2").unwrap()["id"], "aaaaaaaa02");
         assert_eq!(find(&members, "cccccccc").unwrap()["name"], "n3");
         assert_eq!(find(&members, "aaaaaaaa02").unwrap()["name"], "n2");
         assert!(find(&members, "aaaaaaaa").unwrap_err().message.contains("could be 2 members"));
@@ -126,7 +126,7 @@ mod tests {
         let members = members();
         let told = |name| warning(find(&members, name).unwrap());
         assert!(told("n1").contains("`synod leave` on it loses nothing"));
-        assert!(told("n2").contains("last heard 61.5 s ago") && told("n2").contains("It votes"));
+        assert!(told("n2").contains("was heard 61.5 s ago") && told("n2").contains("It votes"));
         assert!(!told("n3").contains("It votes") && told("n3").contains("may be lost"));
     }
 }

@@ -34,20 +34,19 @@ pub fn run(arguments: &VotersArguments, output: Output) -> Result<(), Failure> {
 /// Who votes by the order, how many are to, and what a change waits for.
 async fn voters(client: &Client) -> Result<Value, Failure> {
     let members = sidecar::document(client, "/v1/members").await?;
-    let status = sidecar::document(client, "/v1/status").await?;
-    let votes = |member: &&Value| member["voter"] == true;
+    let votes = |member: &&Value| member["role"] == "voter";
     let voters: Vec<Value> = members["members"]
         .as_array()
         .into_iter()
         .flatten()
         .filter(votes)
-        .map(|member| json!({ "name": member["name"], "member": member["member"], "role": member["role"] }))
+        .map(|member| json!({ "name": member["name"], "id": member["id"], "leader": member["leader"] }))
         .collect();
     Ok(json!({
         "epoch": members["epoch"],
         "target": members["voters_target"],
         "voters": voters,
-        "waits_for": status["waits_for"],
+        "waits_for": members["waits_for"],
     }))
 }
 

@@ -236,7 +236,7 @@ fn read_link(text: &str) -> Result<EpochLink, String> {
 }
 
 #[cfg(test)]
-pub(super) mod tests {
+pub mod tests {
     use ed25519_dalek::SigningKey;
 
     use super::*;
@@ -282,7 +282,7 @@ pub(super) mod tests {
     }
 
     /// Three epochs after genesis: 4 takes the vote of 3, then 5 that of 1, then 2 leads.
-    fn chain() -> Vec<EpochLink> {
+    pub fn chain() -> Vec<EpochLink> {
         let mut configuration = genesis().configuration();
         let changes: [(&[u8], &[u8]); 3] = [(&[1, 2, 4], &[1, 3]), (&[5, 2, 4], &[1, 2, 4]), (&[2, 5, 4], &[2, 5])];
         let steps = (1..).zip(changes).map(|(step, (voters, signers))| {

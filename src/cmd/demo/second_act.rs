@@ -114,7 +114,7 @@ impl Demo {
         loop {
             let members = sidecar::document(&self.clients[index], "/v1/members").await?;
             let mut listed = members["members"].as_array().into_iter().flatten();
-            if listed.any(|member| member["self"] == true && member["voter"] == true) {
+            if listed.any(|member| member["self"] == true && member["role"] == "voter") {
                 return Ok(());
             }
             if Instant::now() > deadline {
