@@ -203,7 +203,8 @@ mod tests {
     const OTHER: MemberId = MemberId([2; 32]);
 
     fn envelope() -> Arc<Envelope> {
-        let message = PeerMessage::FetchDecided { after: Slot(0) };
+        let message =
+            PeerMessage::FetchDecided { after: Slot(0), digest: Digest::ZERO, through: Slot(1), waits: false };
         Arc::new(Envelope { epoch: Round::default().epoch, configuration: Digest::ZERO, message })
     }
 

@@ -165,7 +165,8 @@ pub fn check_name(name: &str) -> Result<(), NotACommand> {
     Ok(())
 }
 
-fn check_addresses(addresses: &[String]) -> Result<(), NotACommand> {
+/// Addresses that a member may have.
+pub fn check_addresses(addresses: &[String]) -> Result<(), NotACommand> {
     let usable = |address: &String| (1..=limits::ADDRESS_BYTES_MAX).contains(&address.len());
     if addresses.len() > limits::ADDRESSES_MAX || !addresses.iter().all(usable) {
         return Err(NotACommand(format!(
