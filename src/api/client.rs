@@ -159,7 +159,7 @@ pub struct ProblemDocument {
     pub advice: String,
     /// Whether the same request may succeed later.
     pub retryable: bool,
-    /// `rejected` or `outcome_unknown`, where a message is concerned.
+    /// `rejected` or `outcome_unknown`, where something was to be ordered.
     pub outcome: Option<String>,
     /// Everything else it says.
     #[serde(flatten)]
@@ -435,9 +435,9 @@ impl fmt::Display for ProblemDocument {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} ({} {})", self.detail, self.status, self.code)?;
         match self.outcome.as_deref() {
-            Some("rejected") => write!(f, "\n  the message: certainly not ordered")?,
-            Some("outcome_unknown") => write!(f, "\n  the message: perhaps ordered")?,
-            Some(other) => write!(f, "\n  the message: {other}")?,
+            Some("rejected") => write!(f, "\n  what became of it: certainly not ordered")?,
+            Some("outcome_unknown") => write!(f, "\n  what became of it: perhaps ordered")?,
+            Some(other) => write!(f, "\n  what became of it: {other}")?,
             None => {}
         }
         write!(f, "\n  what to do: {}", self.advice)
@@ -479,7 +479,7 @@ mod tests {
     }
 
     #[test]
-    fn a_problem_prints_what_became_of_the_message_and_what_to_do() {
+    fn a_problem_prints_what_became_of_the_request_and_what_to_do() {
         let problem: ProblemDocument = serde_json::from_str(
             r#"{"type":"t","title":"t","status":503,"detail":"no quorum","code":"publish_timeout","retryable":true,
                "advice":"repeat it","outcome":"rejected"}"#,
@@ -488,7 +488,7 @@ mod tests {
         let text = problem.to_string();
         assert_eq!(
             text,
-            "no quorum (503 publish_timeout)\n  the message: certainly not ordered\n  what to do: repeat it"
+            "no quorum (503 publish_timeout)\n  what became of it: certainly not ordered\n  what to do: repeat it"
         );
     }
 

@@ -169,6 +169,12 @@ pub const BODIES_BYTES: usize = 64 << 20;
 pub const BODY_DISCARD_BYTES: usize = 8 << 20;
 /// And for how long.
 pub const BODY_DISCARD_MAX: Duration = Duration::from_secs(1);
+/// Body of a request that changes the membership.
+pub const OPERATION_BODY_BYTES: u64 = 4 << 10;
+/// How long a join code holds, if nobody says otherwise.
+pub const INVITE_TTL: Duration = Duration::from_secs(3600);
+/// No join code holds longer.
+pub const INVITE_TTL_MAX: Duration = Duration::from_secs(7 * 24 * 3600);
 /// The driver answers every publish at its deadline; when it cannot (its disk hangs), the host hears this much later.
 pub const PUBLISH_ANSWER_MARGIN: Duration = Duration::from_secs(1);
 /// A driver that has not turned for this long stands still: its disk may hang.

@@ -14,18 +14,27 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 
 use crate::api::client::{Client, Target};
-use crate::api::{ApiSettings, Host, MemberEntry, Observation, Tickets, listen, serve};
+use crate::api::{ApiSettings, Host, Observation, Tickets, listen, serve};
 use crate::delivery::{self, DeliveryWriter, RecordReader};
 use crate::driver::inbox::{self, Inbox};
 use crate::driver::{Input, LogFigures};
+use crate::types::record::EntryRecord;
 use crate::types::{
-    Ack, Batch, BatchHeader, BatchId, BatchNumber, Delivered, Digest, Epoch, Hlc, Incarnation, Instant, Location,
-    MemberId, MessageNumber, Outcome, PeerSnapshot, Position, Publish, Readiness, Rejection, Role, Round, Slot,
-    Snapshot, StartNonce, Ticket, View,
+    Ack, Batch, BatchHeader, BatchId, BatchNumber, ClusterLimits, Command, Configuration, Delivered, DeliveredKind,
+    Digest, Entry, EntryBody, Epoch, EpochEnd, EpochSnapshot, FaultModelKind, Genesis, GenesisMember, Hlc, Incarnation,
+    Instant, Location, MemberId, MemberSnapshot, MembershipSnapshot, Message, MessageNumber, Now, Outcome,
+    PeerSnapshot, Position, Publish, Readiness, Record, Rejection, Role, Round, Slot, Snapshot, StartNonce, Ticket,
+    View, WallTime,
 };
 
 pub(super) const OWN: MemberId = MemberId([0xa7; 32]);
 pub(super) const OTHER: MemberId = MemberId([0xb8; 32]);
+/// A member that does not vote.
+pub(super) const LEARNER: MemberId = MemberId([0xc9; 32]);
+/// What the wall clock of every member says, always.
+pub(super) const WALL: WallTime = WallTime(1_795_163_467_000_000_000);
+/// What the system's randomness gives, always.
+pub(super) const SECRET: [u8; 16] = [0x5e; 16];
 /// When members are started, by their clock: an hour after its beginning.
 pub(super) const NOW: Instant = Instant(3_600_000_000_000);
 pub(super) const MESSAGE_BYTES_MAX: u64 = 100_000;
@@ -33,13 +42,15 @@ pub(super) const MESSAGE_BYTES_MAX: u64 = 100_000;
 /// Longer than anything takes on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// What the driver does with publishes.
+/// What the driver does with what it is sent.
 #[derive(Clone, Debug)]
 pub(super) enum Mood {
     Order,
     /// Keeps them until the mood changes.
     Hold,
     Reject(Rejection),
+    /// Answers commands like that.
+    WithoutEffect(&'static str),
     Unknown,
 }
 
@@ -50,6 +61,7 @@ pub(super) struct Plan {
     pub(super) publish_timeout: Duration,
     pub(super) reader_stall_max: Duration,
     pub(super) token: Option<String>,
+    pub(super) genesis: Genesis,
 }
 
 impl Default for Plan {
@@ -60,6 +72,7 @@ impl Default for Plan {
             publish_timeout: Duration::from_secs(10),
             reader_stall_max: Duration::from_secs(30),
             token: None,
+            genesis: genesis(),
         }
     }
 }
@@ -76,6 +89,7 @@ pub(super) struct Member {
     pub(super) position: Arc<watch::Sender<Position>>,
     pub(super) serving: tokio::task::JoinHandle<()>,
     mood: Arc<Mutex<Mood>>,
+    epochs: Arc<Mutex<Vec<Configuration>>>,
     ended: Arc<AtomicBool>,
     driver: Option<JoinHandle<()>>,
     _folder: TempDir,
@@ -103,19 +117,22 @@ impl Member {
                 position.send_replace(last);
             }
         };
-        let (writer, delivery) = delivery::stream_with_ring(log.clone(), notify, plan.ring_bytes);
+        let (writer, delivery) =
+            delivery::stream_with_ring(plan.genesis.configuration(), log.clone(), notify, plan.ring_bytes);
         let (inbox_sender, inbox) = inbox::inbox();
         let tickets = Arc::new(Tickets::new());
         let mood = Arc::new(Mutex::new(Mood::Order));
         let ended = Arc::new(AtomicBool::new(false));
-        let driver = Driver { inbox, writer, log, tickets: tickets.clone(), batches: 0, held: Vec::new() };
+        let epochs = Arc::new(Mutex::new(Vec::new()));
+        let held = Held::default();
+        let (driver_tickets, driver_epochs) = (tickets.clone(), epochs.clone());
+        let driver = Driver { inbox, writer, log, tickets: driver_tickets, batches: 0, held, epochs: driver_epochs };
         let driver = std::thread::spawn({
             let (mood, ended) = (mood.clone(), ended.clone());
             move || driver.run(&mood, &ended)
         });
         let host = Host {
-            member: OWN,
-            members: vec![entry(OWN, "one"), entry(OTHER, "two")],
+            genesis: plan.genesis,
             inbox: inbox_sender,
             tickets: tickets.clone(),
             delivery,
@@ -124,8 +141,9 @@ impl Member {
             started: started_seen,
             now: Box::new({
                 let start = std::time::Instant::now();
-                move || NOW + start.elapsed()
+                move || Now { instant: NOW + start.elapsed(), wall: WALL }
             }),
+            random: Box::new(|| Ok(SECRET)),
             links: Box::new(|| serde_json::json!([{"member": OTHER, "round_trip_ms": 0.1}])),
         };
         let mut settings = ApiSettings::new(MESSAGE_BYTES_MAX);
@@ -145,6 +163,7 @@ impl Member {
             position,
             serving,
             mood,
+            epochs,
             ended,
             driver: Some(driver),
             _folder: folder,
@@ -169,6 +188,11 @@ impl Member {
         for text in texts {
             client.publish("t", Some("text/plain"), Ack::Ordered, Bytes::from(text)).await.unwrap();
         }
+    }
+
+    /// Ends the epoch before `next`.
+    pub(super) fn end_epoch(&self, next: Configuration) {
+        self.epochs.lock().unwrap().push(next);
     }
 
     /// Waits until a number of the status has this value; each look is a request.
@@ -198,8 +222,51 @@ impl Drop for Member {
     }
 }
 
-fn entry(id: MemberId, name: &str) -> MemberEntry {
-    MemberEntry { id, name: name.to_owned(), addresses: vec!["/ip4/127.0.0.1/tcp/1".to_owned()] }
+/// The genesis of a group of two.
+pub(super) fn genesis() -> Genesis {
+    let member = |id, name: &str| GenesisMember { name: name.to_owned(), id, addresses: vec![ADDRESS.to_owned()] };
+    Genesis {
+        name: "trial".to_owned(),
+        nonce: [7; 16],
+        model: FaultModelKind::Crash,
+        rules_version: 0,
+        members: vec![member(OWN, "one"), member(OTHER, "two")],
+        limits: ClusterLimits::default(),
+        voters_target: 3,
+    }
+}
+
+const ADDRESS: &str = "/ip4/127.0.0.1/tcp/1";
+
+/// The membership of [`genesis`], and a learner.
+pub(super) fn membership() -> MembershipSnapshot {
+    let configuration = genesis().configuration();
+    let member = |id: MemberId, name: &str| MemberSnapshot {
+        id,
+        name: name.to_owned(),
+        addresses: vec![ADDRESS.to_owned()],
+        votes: configuration.voters.contains(&id),
+        incarnation: Incarnation(1),
+        since: Epoch(0),
+        joined: Position(0),
+        ready: false,
+        leaving: None,
+        suspected_by: Vec::new(),
+    };
+    MembershipSnapshot {
+        established: Epoch(0),
+        voters_target: 3,
+        members: vec![member(OWN, "one"), member(OTHER, "two"), member(LEARNER, "three")],
+        former: Vec::new(),
+        epochs: vec![EpochSnapshot {
+            configuration: configuration.clone(),
+            began: Position(0),
+            slot: Slot(0),
+            proof: None,
+        }],
+        invites: 0,
+        configuration,
+    }
 }
 
 /// What a driver says that turns all the time.
@@ -238,6 +305,10 @@ pub(super) fn snapshot() -> Snapshot {
             slot_decided: Slot(9),
             links: vec![OWN],
         }],
+        membership: Arc::new(membership()),
+        waits_for: Vec::new(),
+        leaving: false,
+        catching_up: None,
     }
 }
 
@@ -259,21 +330,46 @@ struct Driver {
     log: Arc<MemoryLog>,
     tickets: Arc<Tickets>,
     batches: u64,
-    held: Vec<Publish>,
+    held: Held,
+    epochs: Arc<Mutex<Vec<Configuration>>>,
+}
+
+/// Inputs that are not answered yet.
+#[derive(Default)]
+struct Held {
+    publishes: Vec<Publish>,
+    commands: Vec<(Ticket, Command)>,
+    leaves: Vec<Ticket>,
+}
+
+impl Held {
+    fn is_empty(&self) -> bool {
+        self.publishes.is_empty() && self.commands.is_empty() && self.leaves.is_empty()
+    }
+
+    fn tickets(self) -> impl Iterator<Item = Ticket> {
+        let publishes = self.publishes.into_iter().map(|publish| publish.ticket);
+        publishes.chain(self.commands.into_iter().map(|(ticket, _)| ticket)).chain(self.leaves)
+    }
 }
 
 impl Driver {
     fn run(mut self, mood: &Mutex<Mood>, ended: &AtomicBool) {
         while !ended.load(Ordering::Relaxed) {
-            let inputs = self.inbox.take(64, Duration::from_millis(2));
-            self.held.extend(inputs.into_iter().map(|input| match input {
-                Input::Publish(publish) => publish,
-                other => panic!("the API publishes, it does not {other:?}"),
-            }));
+            for input in self.inbox.take(64, Duration::from_millis(2)) {
+                match input {
+                    Input::Publish(publish) => self.held.publishes.push(publish),
+                    Input::Command { ticket, command, .. } => self.held.commands.push((ticket, command)),
+                    Input::Leave { ticket } => self.held.leaves.push(ticket),
+                    other => panic!("the API does not say {other:?}"),
+                }
+            }
             let mood = mood.lock().unwrap().clone();
             if !self.held.is_empty() {
                 self.act(mood);
             }
+            let epochs = std::mem::take(&mut *self.epochs.lock().unwrap());
+            epochs.into_iter().for_each(|next| self.end_epoch(next));
         }
         self.tickets.close();
     }
@@ -283,46 +379,63 @@ impl Driver {
             Mood::Hold => return,
             Mood::Order => return self.order(),
             Mood::Reject(rejection) => Outcome::Rejected(rejection),
+            Mood::WithoutEffect(reason) => Outcome::WithoutEffect { reason: reason.to_owned() },
             Mood::Unknown => Outcome::OutcomeUnknown { id: self.header(1).message_id(0) },
         };
-        self.tickets.complete(self.held.drain(..).map(|publish| (publish.ticket, outcome.clone())).collect());
+        let held = std::mem::take(&mut self.held);
+        self.tickets.complete(held.tickets().map(|ticket| (ticket, outcome.clone())).collect());
     }
 
-    /// Seals what is there into one batch, and delivers it.
+    /// Seals the messages that are there into one batch, and each command into its own.
     fn order(&mut self) {
-        let publishes = std::mem::take(&mut self.held);
+        let Held { publishes, commands, leaves } = std::mem::take(&mut self.held);
+        if !publishes.is_empty() {
+            let asked: Vec<(Ticket, Ack)> = publishes.iter().map(|publish| (publish.ticket, publish.ack)).collect();
+            self.seal(publishes.into_iter().map(|publish| publish.message).collect(), asked);
+        }
+        for (ticket, command) in commands {
+            self.seal(vec![command.message()], vec![(ticket, Ack::Ordered)]);
+        }
+        self.tickets.complete(leaves.into_iter().map(|ticket| (ticket, Outcome::Left)).collect());
+    }
+
+    fn seal(&mut self, messages: Vec<Message>, asked: Vec<(Ticket, Ack)>) {
         self.batches += 1;
-        let header = self.header(publishes.len() as u64);
+        let header = self.header(messages.len() as u64);
+        let batch = Batch::seal(header.clone(), messages);
+        let hlc = self.deliver(DeliveredKind::Batch(header.clone()), batch.bytes.clone(), batch.bytes);
+        let first = Position(self.writer.delivered().0 + 1 - header.count);
+        let answer = |(ticket, ack), index| {
+            let id = header.message_id(index);
+            let (position, hlc) = (first.plus(index), hlc.plus(index));
+            match ack {
+                Ack::Accepted => (ticket, Outcome::Accepted { id }),
+                Ack::Ordered => (ticket, Outcome::Ordered { id, position, epoch: Epoch(0), hlc }),
+            }
+        };
+        self.tickets.complete(asked.into_iter().zip(0..).map(|(asked, index)| answer(asked, index)).collect());
+    }
+
+    fn end_epoch(&mut self, next: Configuration) {
+        self.batches += 1;
+        let entry = Entry { hlc: Hlc(1 << 60), body: EntryBody::EpochEnd(EpochEnd { next }) }.encode();
+        let record = EntryRecord { slot: Slot(self.batches), parent: Digest::ZERO, entry: entry.clone() };
+        self.deliver(DeliveredKind::EpochEnd, Record::Entry(record).payload(), entry);
+    }
+
+    /// Puts a payload into the log, and its bytes into the stream, behind everything.
+    fn deliver(&mut self, kind: DeliveredKind, payload: Bytes, bytes: Bytes) -> Hlc {
         let first = self.writer.delivered().next();
         let hlc = Hlc(1 << 60).plus(first.0);
-        let outcomes: Vec<(Ticket, Outcome)> = publishes
-            .iter()
-            .zip(0..)
-            .map(|(publish, index)| {
-                let id = header.message_id(index);
-                let outcome = match publish.ack {
-                    Ack::Accepted => Outcome::Accepted { id },
-                    Ack::Ordered => {
-                        Outcome::Ordered { id, position: first.plus(index), epoch: Epoch(0), hlc: hlc.plus(index) }
-                    }
-                };
-                (publish.ticket, outcome)
-            })
-            .collect();
-        let batch = Batch::seal(header.clone(), publishes.into_iter().map(|publish| publish.message).collect());
-        let location = Location { segment: self.batches, offset: 64, length: batch.bytes.len() as u32 };
-        self.log.records.lock().unwrap().insert(location, batch.bytes.clone());
-        self.writer.append(vec![Delivered {
-            first,
-            count: header.count,
-            slot: Slot(self.batches),
-            epoch: Epoch(0),
-            hlc,
-            header,
-            location,
-            bytes: Some(batch.bytes),
-        }]);
-        self.tickets.complete(outcomes);
+        let location = Location { segment: self.batches, offset: 64, length: payload.len() as u32 };
+        self.log.records.lock().unwrap().insert(location, payload);
+        let count = match &kind {
+            DeliveredKind::Batch(header) => header.count,
+            DeliveredKind::EpochEnd => 1,
+        };
+        let (slot, epoch) = (Slot(self.batches), Epoch(0));
+        self.writer.append(vec![Delivered { first, count, slot, epoch, hlc, kind, location, bytes: Some(bytes) }]);
+        hlc
     }
 
     fn header(&self, count: u64) -> BatchHeader {

@@ -2,6 +2,7 @@
 
 mod hostile;
 mod member;
+mod membership;
 mod operating;
 mod publishing;
 mod reading;
