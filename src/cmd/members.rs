@@ -15,7 +15,9 @@ pub fn run(arguments: &SidecarArguments, output: Output) -> Result<(), Failure> 
 }
 
 fn text(document: &Value) -> String {
-    let members = document["members"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let mut members = document["members"].as_array().cloned().unwrap_or_default();
+    // As they came: those of the genesis by name, the others in the order of their joining.
+    members.sort_by_key(|member| (member["joined"].as_u64(), cell(&member["name"])));
     let heading =
         ["NAME", "ID", "ROLE", "INCARNATION", "SINCE EPOCH", "STATE", "LINK", "LAST SEEN", "BEHIND", "ADDRESSES"];
     let mut text = table(heading, members.iter().map(row));
@@ -30,7 +32,7 @@ fn text(document: &Value) -> String {
     if !waits_for.is_empty() {
         text += &format!("waiting for: {waits_for}\n");
     }
-    text + "\n" + &reachability(document, members)
+    text + "\n" + &reachability(document, &members)
 }
 
 fn row(member: &Value) -> [String; 10] {

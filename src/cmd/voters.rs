@@ -1,7 +1,10 @@
 //! `synod voters`: who votes, and how many shall.
 
+use std::time::{Duration, Instant};
+
 use hyper::Method;
 use serde_json::{Value, json};
+use tokio::time::sleep;
 
 use super::exit::Failure;
 use super::output::Output;
@@ -18,6 +21,10 @@ pub struct VotersArguments {
     target: Option<u32>,
 }
 
+/// What is ordered shows in the member's documents within this, unless somebody else has changed it again.
+const SEEN_MAX: Duration = Duration::from_secs(2);
+const LOOK_INTERVAL: Duration = Duration::from_millis(20);
+
 /// Runs the command.
 pub fn run(arguments: &VotersArguments, output: Output) -> Result<(), Failure> {
     let client = arguments.sidecar.client()?;
@@ -25,7 +32,12 @@ pub fn run(arguments: &VotersArguments, output: Output) -> Result<(), Failure> {
         if let Some(target) = arguments.target {
             sidecar::change(&client, Method::PUT, "/v1/voters", &json!({ "target": target })).await?;
         }
-        let voters = voters(&client).await?;
+        let mut voters = voters(&client).await?;
+        let asked = Instant::now();
+        while arguments.target.is_some_and(|target| voters["target"] != target) && asked.elapsed() < SEEN_MAX {
+            sleep(LOOK_INTERVAL).await;
+            voters = self::voters(&client).await?;
+        }
         output.print(&voters, || text(&voters));
         Ok(())
     })
@@ -55,11 +67,11 @@ fn text(document: &Value) -> String {
     let names: Vec<String> = voters.iter().map(|voter| cell(&voter["name"])).collect();
     let waits_for = words(&document["waits_for"], "; ");
     let mut text = format!(
-        "{} of {} that shall vote in epoch {}: {}",
-        names.len(),
-        cell(&document["target"]),
+        "epoch {}: {} vote ({}), {} shall",
         cell(&document["epoch"]),
-        names.join(", ")
+        names.len(),
+        names.join(", "),
+        cell(&document["target"])
     );
     if !waits_for.is_empty() {
         text += &format!("\nwaiting for: {waits_for}");

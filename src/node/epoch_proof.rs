@@ -236,7 +236,7 @@ fn read_link(text: &str) -> Result<EpochLink, String> {
 }
 
 #[cfg(test)]
-pub mod tests {
+pub(crate) mod tests {
     use ed25519_dalek::SigningKey;
 
     use super::*;
@@ -245,10 +245,11 @@ pub mod tests {
         View, chain_digest, limits,
     };
 
-    pub fn key(number: u8) -> SigningKey {
+    fn key(number: u8) -> SigningKey {
         SigningKey::from_bytes(&[number; 32])
     }
 
+    /// The member of that key.
     pub fn id(number: u8) -> MemberId {
         MemberId(key(number).verifying_key().to_bytes())
     }
