@@ -209,6 +209,8 @@ pub const DOOR_KNOCKS_OF_KEY: u32 = 4;
 pub const DOOR_KNOCKS_OF_STRANGERS: u32 = 32;
 /// From a knock to its answer; a join waits for its place in the order.
 pub const DOOR_TIMEOUT: Duration = Duration::from_secs(30);
+/// Longest document of epochs that is checked offline.
+pub const PROOF_BYTES_MAX: u64 = 64 << 20;
 /// Messages of the next epoch that are kept until it is entered here.
 pub const NEXT_EPOCH_MESSAGES: usize = 256;
 /// Membership commands that wait to be sealed by one member.
