@@ -13,7 +13,7 @@ pub use outside::{Input, LogFigures, Outside, Serve, ServeSlot};
 
 use crate::protocol::{Crash, Halt, Haste, Identity, Outgoing, Ready, Replica, Restored};
 use crate::types::settings::Timing;
-use crate::types::{Genesis, Instant, Location, Record, Sabotage, StartNonce, limits};
+use crate::types::{Contact, Genesis, Instant, Location, Record, Sabotage, StartNonce, limits};
 use crate::wal::{self, Log, LogError, OpenError, Recovered, Replay, Rot};
 
 /// What a member is started with.
@@ -25,6 +25,10 @@ pub struct Start {
     pub key: SigningKey,
     /// Drawn at this start.
     pub nonce: StartNonce,
+    /// Where members are found, besides what genesis and log say: hints from the door.
+    pub contacts: Vec<Contact>,
+    /// Where this member's mesh listens now; if the order has it elsewhere, it says so there.
+    pub addresses: Vec<String>,
     /// Node-local timing.
     pub timing: Timing,
     /// Rules switched off; none but in test builds.

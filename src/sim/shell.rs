@@ -121,8 +121,12 @@ pub struct Shell {
     pub full: bool,
     /// What hellos say.
     pub hello: Option<Hello>,
-    /// Whom it wants to know.
-    pub roster: Option<Roster>,
+    /// Whom it knows.
+    pub roster: Roster,
+    /// The roster changed since the world last looked.
+    pub roster_changed: bool,
+    /// It was let go: the process may end.
+    pub left: bool,
     /// What it says of itself.
     pub snapshot: Option<Box<(Snapshot, LogFigures)>>,
     random: Random,
@@ -150,7 +154,9 @@ impl Shell {
             failed_syncs: 0,
             full: false,
             hello: None,
-            roster: None,
+            roster: Roster::default(),
+            roster_changed: false,
+            left: false,
             snapshot: None,
             random,
             sent: false,
@@ -171,7 +177,9 @@ impl Shell {
         self.inbox.clear();
         self.effects.clear();
         self.hello = None;
-        self.roster = None;
+        self.roster = Roster::default();
+        self.roster_changed = false;
+        self.left = false;
         self.snapshot = None;
         self.dead = false;
         self.failed = false;
@@ -273,7 +281,9 @@ impl Outside for ShellHandle {
     }
 
     fn roster(&mut self, roster: Roster) {
-        self.lock().roster = Some(roster);
+        let mut shell = self.lock();
+        shell.roster = roster;
+        shell.roster_changed = true;
     }
 
     fn door(&mut self, to: MemberId, message: DoorMessage) {
@@ -293,7 +303,10 @@ impl Outside for ShellHandle {
     }
 
     fn answer(&mut self, outcomes: Vec<(Ticket, Outcome)>) {
-        self.effect(|shell| shell.note(Effect::Answer(outcomes)));
+        self.effect(|shell| {
+            shell.left |= outcomes.iter().any(|(_, outcome)| *outcome == Outcome::Left);
+            shell.note(Effect::Answer(outcomes));
+        });
     }
 
     fn observe(&mut self, snapshot: Snapshot, log: LogFigures) {
