@@ -56,7 +56,7 @@ fn delivered(log: &MemoryLog, number: u64, last: Position, messages: Vec<Message
         slot: Slot(number),
         epoch: Epoch(0),
         hlc: Hlc(1000 + last.0),
-        header,
+        kind: crate::types::DeliveredKind::Batch(header),
         location,
         bytes: Some(batch.bytes),
     }

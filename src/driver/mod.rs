@@ -23,12 +23,12 @@ pub struct Start {
     pub genesis: Genesis,
     /// This member's key; its public half is the member's id.
     pub key: SigningKey,
+    /// Where this member's mesh can be reached, if the order is to know; none leaves what it says.
+    pub addresses: Vec<String>,
+    /// Where members may be found, as the door told one that has just joined.
+    pub contacts: Vec<Contact>,
     /// Drawn at this start.
     pub nonce: StartNonce,
-    /// Where members are found, besides what genesis and log say: hints from the door.
-    pub contacts: Vec<Contact>,
-    /// Where this member's mesh listens now; if the order has it elsewhere, it says so there.
-    pub addresses: Vec<String>,
     /// Node-local timing.
     pub timing: Timing,
     /// Rules switched off; none but in test builds.
@@ -71,6 +71,8 @@ pub struct Turn {
     pub again: bool,
     /// Draining, and everything accepted is ordered and durable: the process may end.
     pub drained: bool,
+    /// This member has left the group: the process may end, and the data directory is not started again.
+    pub left: bool,
 }
 
 /// Payload alone waits this long for the entry that orders it: one sync then covers both. A hop to the leader and back.
@@ -103,13 +105,14 @@ impl<O: Outside, F: wal::Files> Driver<O, F> {
     /// Opens the log, replays it, and raises the incarnation durably (rule L2) before anything is sent. What the log
     /// holds as decided is delivered to `outside` while it is read.
     pub fn open(start: Start, files: F, mut outside: O) -> Result<Driver<O, F>, StartError> {
-        let configuration = start.genesis.configuration();
         let genesis = start.genesis.encode();
         let owner = wal_owner(&start);
         let mut replica = Replica::new(Identity {
             key: start.key,
             nonce: start.nonce,
-            configuration,
+            genesis: start.genesis.clone(),
+            addresses: start.addresses,
+            contacts: start.contacts,
             timing: start.timing,
             sabotage: start.sabotage,
         });
@@ -175,7 +178,8 @@ impl<O: Outside, F: wal::Files> Driver<O, F> {
         let next = if persisted { now.instant } else { self.next_turn() };
         self.next = Some(next);
         let drained = self.replica.is_drained() && self.pending.is_empty();
-        Ok(Turn { next, again: next <= now.instant, drained })
+        let left = self.replica.has_left() && self.pending.is_empty();
+        Ok(Turn { next, again: next <= now.instant, drained, left })
     }
 
     fn next_turn(&self) -> Instant {
@@ -223,7 +227,8 @@ impl<O: Outside, F: wal::Files> Driver<O, F> {
     }
 
     fn emit(&mut self, ready: Ready, now: Instant) {
-        let Ready { hello, deliver, outcomes, early, late, serve, recall, refuse, roster, door, records, haste } = ready;
+        let Ready { hello, deliver, outcomes, early, late, serve, recall, refuse, roster, door, records, haste } =
+            ready;
         if let Some(hello) = hello {
             self.outside.hello(hello);
         }

@@ -363,6 +363,8 @@ impl Member {
         Ok(Start {
             genesis: self.genesis.clone(),
             key: self.identity.key().clone(),
+            addresses: Vec::new(),
+            contacts: Vec::new(),
             nonce: StartNonce(u64::from_be_bytes(random::bytes()?)),
             timing: self.settings.timing,
             sabotage: Sabotage::NONE,

@@ -118,9 +118,14 @@
 mod ballots;
 mod chain;
 mod counters;
+mod door;
+mod duties;
+mod epochs;
+mod feeds;
 mod fetching;
 mod halt;
 mod lanes;
+mod membership;
 mod model;
 mod peers;
 mod ready;
@@ -130,6 +135,7 @@ mod sealing;
 mod status;
 #[cfg(test)]
 mod tests;
+mod turnover;
 mod views;
 mod voting;
 

@@ -75,7 +75,7 @@ impl Stopped {
 
     /// It learnt that it is no member any more.
     pub fn is_departure(&self) -> bool {
-        false
+        matches!(self.halt(), Some(Halt::Departed { .. }))
     }
 
     /// It saw two orders.
@@ -237,8 +237,7 @@ impl Node {
         self.busy = shell.moment;
         match turned {
             _ if shell.dead => Ending::Died,
-            Ok(Turn { next, again, drained }) => {
-                let left = std::mem::take(&mut shell.left);
+            Ok(Turn { next, again, drained, left }) => {
                 let next = Some(shell.clock.moment(next));
                 let again = again || !shell.inbox.is_empty();
                 shell.dead = false;

@@ -125,8 +125,6 @@ pub struct Shell {
     pub roster: Roster,
     /// The roster changed since the world last looked.
     pub roster_changed: bool,
-    /// It was let go: the process may end.
-    pub left: bool,
     /// What it says of itself.
     pub snapshot: Option<Box<(Snapshot, LogFigures)>>,
     random: Random,
@@ -156,7 +154,6 @@ impl Shell {
             hello: None,
             roster: Roster::default(),
             roster_changed: false,
-            left: false,
             snapshot: None,
             random,
             sent: false,
@@ -179,7 +176,6 @@ impl Shell {
         self.hello = None;
         self.roster = Roster::default();
         self.roster_changed = false;
-        self.left = false;
         self.snapshot = None;
         self.dead = false;
         self.failed = false;
@@ -303,10 +299,7 @@ impl Outside for ShellHandle {
     }
 
     fn answer(&mut self, outcomes: Vec<(Ticket, Outcome)>) {
-        self.effect(|shell| {
-            shell.left |= outcomes.iter().any(|(_, outcome)| *outcome == Outcome::Left);
-            shell.note(Effect::Answer(outcomes));
-        });
+        self.effect(|shell| shell.note(Effect::Answer(outcomes)));
     }
 
     fn observe(&mut self, snapshot: Snapshot, log: LogFigures) {

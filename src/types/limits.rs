@@ -201,8 +201,14 @@ pub const DOOR_WAITING_MAX: usize = 16;
 pub const DOOR_TIMEOUT: Duration = Duration::from_secs(30);
 /// Messages of the next epoch that are kept until it is entered here.
 pub const NEXT_EPOCH_MESSAGES: usize = 256;
+/// Membership commands that wait to be sealed by one member.
+pub const COMMANDS_WAITING_MAX: usize = 64;
+/// Recently decided slots kept in memory for members that do not vote.
+pub const FEED_RING_BYTES: u64 = 8 << 20;
 /// Requests for decided slots that one member has open at a time, each at another peer where there is one.
 pub const CATCHUP_OPEN: usize = 4;
+/// Slots that came ahead of those before them, while several members are asked at once.
+pub const CATCHUP_HELD_BYTES: u64 = 32 << 20;
 /// How many members may vote.
 pub const VOTERS_TARGETS: &[u32] = &[3, 5, 7];
 

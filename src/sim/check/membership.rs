@@ -20,13 +20,14 @@ pub struct Membership {
     former: BTreeMap<MemberId, Standing>,
     /// Invites that nobody has used, the oldest first.
     invites: Vec<Digest>,
-    /// Invites that are used, or had to make room.
-    spent: BTreeSet<Digest>,
+    /// Invites that are used.
+    used: BTreeSet<Digest>,
 }
 
 /// One member.
 #[derive(Clone, Debug)]
 pub struct Member {
+    name: String,
     /// Where the order says that it is found.
     pub addresses: Vec<String>,
     /// Of its newest ordered lane.
@@ -40,8 +41,9 @@ pub struct Member {
 }
 
 impl Member {
-    fn new(addresses: Vec<String>) -> Member {
-        Member { addresses, incarnation: Incarnation(0), ready: None, leaving: None, suspects: BTreeSet::new() }
+    fn new(name: &str, addresses: &[String]) -> Member {
+        let (name, addresses) = (name.to_owned(), addresses.to_vec());
+        Member { name, addresses, incarnation: Incarnation(0), ready: None, leaving: None, suspects: BTreeSet::new() }
     }
 
     /// Rule E5: its Ready is of the incarnation of its lane head.
@@ -53,7 +55,7 @@ impl Member {
 impl Membership {
     /// As the genesis makes it.
     pub fn new(genesis: &Genesis) -> Membership {
-        let members = genesis.members.iter().map(|member| (member.id, Member::new(member.addresses.clone())));
+        let members = genesis.members.iter().map(|member| (member.id, Member::new(&member.name, &member.addresses)));
         Membership {
             configuration: genesis.configuration(),
             voters_target: genesis.voters_target,
@@ -61,7 +63,7 @@ impl Membership {
             members: members.collect(),
             former: BTreeMap::new(),
             invites: Vec::new(),
-            spent: BTreeSet::new(),
+            used: BTreeSet::new(),
         }
     }
 
@@ -117,7 +119,7 @@ impl Membership {
         let by = header.origin;
         match command {
             Command::Invite { secret, .. } => self.invite(*secret),
-            Command::JoinIntent { member, addresses, invite, .. } => self.join(*member, addresses, invite),
+            Command::JoinIntent { member, name, addresses, invite } => self.join(*member, name, addresses, invite),
             Command::LeaveIntent => self.leave(by),
             Command::RemoveIntent { member } => self.remove(*member),
             Command::Configure { voters_target, limits } => self.configure(*voters_target, *limits),
@@ -141,22 +143,23 @@ impl Membership {
     }
 
     fn invite(&mut self, secret: Digest) -> bool {
-        if self.invites.contains(&secret) || self.spent.contains(&secret) {
+        if self.invites.contains(&secret) || self.used.contains(&secret) {
             return false;
         }
         if self.invites.len() == limits::INVITES_MAX {
-            self.spent.insert(self.invites.remove(0));
+            self.invites.remove(0);
         }
         self.invites.push(secret);
         true
     }
 
-    fn join(&mut self, member: MemberId, addresses: &[String], invite: &Digest) -> bool {
+    fn join(&mut self, member: MemberId, name: &str, addresses: &[String], invite: &Digest) -> bool {
         let place = self.invites.iter().position(|open| open == invite);
-        let fresh = !self.members.contains_key(&member) && !self.former.contains_key(&member);
+        let named = self.members.values().any(|other| other.name == name);
+        let fresh = !named && !self.members.contains_key(&member) && !self.former.contains_key(&member);
         let Some(place) = place.filter(|_| fresh && self.members.len() < limits::MEMBERS_MAX) else { return false };
-        self.spent.insert(self.invites.remove(place));
-        self.members.insert(member, Member::new(addresses.to_vec()));
+        self.used.insert(self.invites.remove(place));
+        self.members.insert(member, Member::new(name, addresses));
         true
     }
 
@@ -185,10 +188,13 @@ impl Membership {
         }
     }
 
-    fn configure(&mut self, target: Option<u32>, limits: Option<ClusterLimits>) -> bool {
+    fn configure(&mut self, target: Option<u32>, bounds: Option<ClusterLimits>) -> bool {
+        if target.is_some_and(|target| !limits::VOTERS_TARGETS.contains(&target)) {
+            return false;
+        }
         let before = (self.voters_target, self.limits);
         self.voters_target = target.unwrap_or(self.voters_target);
-        self.limits = limits.unwrap_or(self.limits);
+        self.limits = bounds.filter(|bounds| bounds.mistakes().is_empty()).unwrap_or(self.limits);
         before != (self.voters_target, self.limits)
     }
 
@@ -206,8 +212,11 @@ impl Membership {
                 self.depart(*voter, standing);
             }
         }
-        for member in self.members.values_mut() {
+        for (id, member) in &mut self.members {
             member.suspects.clear();
+            if next.voters.contains(id) {
+                member.ready = None; // whoever loses its vote again says anew that it is ready
+            }
         }
         Ok(())
     }
@@ -247,9 +256,11 @@ impl Membership {
     fn may_go(&self, id: &MemberId) -> bool {
         let (target, voters) = (self.voters_target as usize, &self.configuration.voters);
         let beyond = target < voters.len() && voters.iter().position(|voter| voter == id) >= Some(target);
-        let member = &self.members[id];
-        let suspects = member.suspects.iter().filter(|by| voters.contains(by)).count();
-        beyond || member.leaving.is_some() || suspects >= self.configuration.quorum()
+        beyond || self.members[id].leaving.is_some() || self.is_suspected_by_quorum(id)
+    }
+
+    fn is_suspected_by_quorum(&self, id: &MemberId) -> bool {
+        self.members[id].suspects.len() >= self.configuration.quorum()
     }
 
     /// Rule E6: whether an end of the epoch is due that lets a voter go or takes a learner in, while only these can be heard.
@@ -257,11 +268,14 @@ impl Membership {
         self.ends().iter().any(|next| self.is_heard(next, &heard))
     }
 
-    /// Whether some end of the epoch could let this voter go, if it wanted to leave, while only these can be heard.
+    /// Whether some end of the epoch could let this voter go, if it wanted to leave, and everybody who is to go before it
+    /// (rule E6: in the order of their commands), while only these can be heard.
     pub fn could_let_go(&self, id: &MemberId, heard: impl Fn(&MemberId) -> bool) -> bool {
         let mut leaving = self.clone();
         leaving.members.get_mut(id).expect("voters are members").leaving = Some(Standing::Left);
-        let lets_go = |next: &&Configuration| !next.voters.contains(id);
+        let is_goer = |id: &&MemberId| leaving.members[id].leaving.is_some() || leaving.is_suspected_by_quorum(id);
+        let goers: Vec<&MemberId> = leaving.configuration.voters.iter().filter(is_goer).collect();
+        let lets_go = |next: &&Configuration| !goers.iter().any(|goer| next.voters.contains(goer));
         leaving.ends().iter().filter(lets_go).any(|next| self.is_heard(next, &heard))
     }
 
