@@ -175,6 +175,8 @@ async fn every_outcome_has_its_answer() {
     member.mood(membership("already_leaving"));
     let answer = ask(&member.tcp(), "DELETE", "/v1/members/two", "").await;
     assert_eq!((answer.status, &document(&answer)["position"]), (StatusCode::OK, &Value::Null));
+    let answer = ask(&member.tcp(), "POST", "/v1/leave", "").await;
+    assert_eq!((answer.status, &document(&answer)["left"]), (StatusCode::ACCEPTED, &json!(false)));
     member.mood(membership("last_voter"));
     assert_eq!(refusal(&ask(&member.tcp(), "POST", "/v1/leave", "").await), (409, "last_voter".to_owned()));
 }
