@@ -46,7 +46,7 @@ async fn commands_print_documents_for_scripts() {
         synod(["verify".as_ref(), group.members[0].data_dir.as_os_str(), "--output".as_ref(), "json".as_ref()])
             .await
             .json();
-    assert_eq!((&report["whole"], &report["positions"]), (&json!(true), &json!(5)), "{report}");
+    assert_eq!((&report["whole"], &report["messages"]), (&json!(true), &json!(5)), "{report}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -67,7 +67,7 @@ async fn commands_speak_to_people_and_find_the_sidecar_by_its_configuration() {
     said(&synod(["version"]).await, env!("CARGO_PKG_VERSION"));
     let version = synod(["version", "--output", "json"]).await.json();
     assert_eq!(version["version"], env!("CARGO_PKG_VERSION"), "{version}");
-    for command in ["join", "leave", "epochs", "snapshot", "doctor"] {
+    for command in ["cursor", "replay", "snapshot", "restore", "doctor"] {
         synod([command]).await.refused(9, &["not there yet", command]);
     }
     synod(["publish", "--no-such-flag"]).await.refused(2, &["--no-such-flag"]);

@@ -224,6 +224,18 @@ impl Client {
         self.json(&self.get(path).await?)
     }
 
+    /// Asks for a change, and reads the JSON document that answers it.
+    pub async fn change<T: DeserializeOwned>(
+        &self,
+        method: Method,
+        path: &str,
+        document: &serde_json::Value,
+    ) -> Result<T, ClientError> {
+        let headers = [(CONTENT_TYPE.as_str(), "application/json")];
+        let answer = self.send(method, path, &headers, Bytes::from(document.to_string())).await?;
+        self.json(&self.successful(answer)?)
+    }
+
     /// Asks for endless lines, such as `/v1/messages?after=7`.
     pub async fn lines(&self, path: &str) -> Result<Lines, ClientError> {
         let request = self.request(Method::GET, path, &[(ACCEPT.as_str(), "application/x-ndjson")], Bytes::new())?;

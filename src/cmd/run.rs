@@ -134,7 +134,10 @@ fn halt_exit(halt: &Halt) -> Exit {
     match halt {
         Halt::RotAboveDecided { .. } | Halt::RefusedAsStale { .. } | Halt::Unreadable(_) => Exit::IdentityLost,
         Halt::OtherGroup { .. } => Exit::Usage,
-        Halt::TwoDigests { .. } | Halt::Diverged { .. } | Halt::InvalidDecision { .. } => Exit::Contradiction,
+        Halt::Departed { .. } => Exit::Departed,
+        Halt::TwoDigests { .. } | Halt::Diverged { .. } | Halt::InvalidDecision { .. } | Halt::EpochFork { .. } => {
+            Exit::Contradiction
+        }
     }
 }
 

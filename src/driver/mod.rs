@@ -13,7 +13,7 @@ pub use outside::{Input, LogFigures, Outside, Serve, ServeSlot};
 
 use crate::protocol::{Crash, Halt, Haste, Identity, Outgoing, Ready, Replica, Restored};
 use crate::types::settings::Timing;
-use crate::types::{Genesis, Instant, Location, Record, Sabotage, StartNonce, limits};
+use crate::types::{Contact, Genesis, Instant, Location, Record, Sabotage, StartNonce, limits};
 use crate::wal::{self, Log, LogError, OpenError, Recovered, Replay, Rot};
 
 /// What a member is started with.
@@ -23,6 +23,10 @@ pub struct Start {
     pub genesis: Genesis,
     /// This member's key; its public half is the member's id.
     pub key: SigningKey,
+    /// Where this member's mesh can be reached, if the order is to know; none leaves what it says.
+    pub addresses: Vec<String>,
+    /// Where members may be found, as the door told one that has just joined.
+    pub contacts: Vec<Contact>,
     /// Drawn at this start.
     pub nonce: StartNonce,
     /// Node-local timing.
@@ -67,6 +71,8 @@ pub struct Turn {
     pub again: bool,
     /// Draining, and everything accepted is ordered and durable: the process may end.
     pub drained: bool,
+    /// This member has left the group: the process may end, and the data directory is not started again.
+    pub left: bool,
 }
 
 /// Payload alone waits this long for the entry that orders it: one sync then covers both. A hop to the leader and back.
@@ -99,13 +105,14 @@ impl<O: Outside, F: wal::Files> Driver<O, F> {
     /// Opens the log, replays it, and raises the incarnation durably (rule L2) before anything is sent. What the log
     /// holds as decided is delivered to `outside` while it is read.
     pub fn open(start: Start, files: F, mut outside: O) -> Result<Driver<O, F>, StartError> {
-        let configuration = start.genesis.configuration();
         let genesis = start.genesis.encode();
         let owner = wal_owner(&start);
         let mut replica = Replica::new(Identity {
             key: start.key,
             nonce: start.nonce,
-            configuration,
+            genesis: start.genesis.clone(),
+            addresses: start.addresses,
+            contacts: start.contacts,
             timing: start.timing,
             sabotage: start.sabotage,
         });
@@ -171,7 +178,8 @@ impl<O: Outside, F: wal::Files> Driver<O, F> {
         let next = if persisted { now.instant } else { self.next_turn() };
         self.next = Some(next);
         let drained = self.replica.is_drained() && self.pending.is_empty();
-        Ok(Turn { next, again: next <= now.instant, drained })
+        let left = self.replica.has_left() && self.pending.is_empty();
+        Ok(Turn { next, again: next <= now.instant, drained, left })
     }
 
     fn next_turn(&self) -> Instant {
@@ -219,7 +227,8 @@ impl<O: Outside, F: wal::Files> Driver<O, F> {
     }
 
     fn emit(&mut self, ready: Ready, now: Instant) {
-        let Ready { hello, deliver, outcomes, early, late, serve, recall, refuse, roster, door, records, haste } = ready;
+        let Ready { hello, deliver, outcomes, early, late, serve, recall, refuse, roster, door, records, haste } =
+            ready;
         if let Some(hello) = hello {
             self.outside.hello(hello);
         }

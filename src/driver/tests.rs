@@ -9,8 +9,9 @@ use std::time::Duration;
 use super::*;
 use crate::types::peer::{DecidedSlot, Envelope, Hello, Refusal};
 use crate::types::{
-    Ack, Batch, ClusterLimits, Delivered, Entry, FaultModelKind, GenesisMember, Message, MessageKind, Now, Outcome,
-    PeerMessage, Position, Publish, Snapshot, Ticket, WallTime,
+    Ack, Batch, ClusterLimits, Command, Delivered, DoorMessage, Entry, Epoch, FaultModelKind, GenesisMember, MemberId,
+    Message, MessageKind, Now, Outcome, PeerMessage, Position, Publish, Roster, Snapshot, Standing, Ticket, Told,
+    WallTime, join_code::secret_digest,
 };
 use crate::wal::MemoryFiles;
 
@@ -19,6 +20,9 @@ struct Wires {
     queues: BTreeMap<MemberId, VecDeque<Input>>,
     hellos: BTreeMap<MemberId, Hello>,
     readers: BTreeMap<MemberId, wal::Reader<MemoryFiles>>,
+    /// Words at the doors of keys without a process.
+    told: BTreeMap<MemberId, Vec<DoorMessage>>,
+    rosters: BTreeMap<MemberId, Roster>,
     now: u64,
 }
 
@@ -54,6 +58,18 @@ impl Outside for Shell {
         self.refused.push((peer, nonce));
     }
 
+    fn roster(&mut self, roster: Roster) {
+        self.wires.borrow_mut().rosters.insert(self.me, roster);
+    }
+
+    fn door(&mut self, to: MemberId, message: DoorMessage) {
+        let mut wires = self.wires.borrow_mut();
+        match wires.queues.get_mut(&to) {
+            Some(queue) => queue.push_back(Input::Door { from: self.me, message }),
+            None => wires.told.entry(to).or_default().push(message),
+        }
+    }
+
     fn hello(&mut self, hello: Hello) {
         self.wires.borrow_mut().hellos.insert(self.me, hello);
     }
@@ -67,6 +83,7 @@ impl Outside for Shell {
             DecidedSlot {
                 entry: crate::types::peer::ChainEntry { slot: record.slot, parent: record.parent, entry },
                 batches: slot.batches.iter().map(|at| Batch::recall(read(*at)).unwrap()).collect(),
+                certificate: slot.certificate.clone(),
             }
         });
         let message = PeerMessage::Decided { mark: request.mark, slots: slots.collect() };
@@ -89,17 +106,29 @@ impl Outside for Shell {
 
 struct Group {
     genesis: Genesis,
+    timing: Timing,
+    links: std::collections::BTreeSet<(usize, usize)>,
     wires: Rc<RefCell<Wires>>,
     disks: Vec<MemoryFiles>,
     members: Vec<Option<Driver<Shell, MemoryFiles>>>,
     starts: u64,
+    /// Who left, and after how many deliveries.
+    left: Vec<(usize, usize)>,
+}
+
+fn key(index: usize) -> SigningKey {
+    SigningKey::from_bytes(&[index as u8 + 1; 32])
+}
+
+fn id(index: usize) -> MemberId {
+    MemberId(key(index).verifying_key().to_bytes())
 }
 
 impl Group {
     fn new(size: usize) -> Group {
         let members = (0..size).map(|index| GenesisMember {
             name: format!("n{}", index + 1),
-            id: MemberId([index as u8 + 1; 32]),
+            id: id(index),
             addresses: Vec::new(),
         });
         let genesis = Genesis {
@@ -109,14 +138,18 @@ impl Group {
             rules_version: 0,
             members: members.collect(),
             limits: ClusterLimits::default(),
+            voters_target: size as u32,
         };
         let wires = Rc::new(RefCell::new(Wires { now: 1_000_000_000, ..Wires::default() }));
         let mut group = Group {
             genesis,
+            timing: Timing { replace_after: Duration::from_secs(20), ..Timing::default() },
+            links: Default::default(),
             wires,
             disks: (0..size).map(|_| MemoryFiles::new()).collect(),
             members: (0..size).map(|_| None).collect(),
             starts: 0,
+            left: Vec::new(),
         };
         (0..size).for_each(|index| group.start(index));
         group
@@ -124,7 +157,7 @@ impl Group {
 
     fn start(&mut self, index: usize) {
         self.starts += 1;
-        let me = self.genesis.members[index].id;
+        let me = id(index);
         let shell = Shell {
             me,
             wires: self.wires.clone(),
@@ -135,9 +168,11 @@ impl Group {
         };
         let start = Start {
             genesis: self.genesis.clone(),
-            member: me,
+            key: key(index),
+            addresses: Vec::new(),
+            contacts: self.contacts(index),
             nonce: StartNonce(self.starts),
-            timing: Timing::default(),
+            timing: self.timing,
             sabotage: Sabotage::NONE,
             log: wal::Settings { segment_bytes: 1 << 18, spares: 1, sabotage: Sabotage::NONE },
         };
@@ -148,16 +183,10 @@ impl Group {
             wires.readers.insert(me, driver.reader());
         }
         self.members[index] = Some(driver);
-        for other in 0..self.members.len() {
-            if other != index && self.members[other].is_some() {
-                self.link(index, other);
-                self.link(other, index);
-            }
-        }
     }
 
     fn link(&self, at: usize, peer: usize) {
-        let (at, peer) = (self.genesis.members[at].id, self.genesis.members[peer].id);
+        let (at, peer) = (id(at), id(peer));
         let mut wires = self.wires.borrow_mut();
         let hello = wires.hellos[&peer].clone();
         wires.queues.get_mut(&at).unwrap().push_back(Input::LinkUp { peer, hello });
@@ -166,24 +195,118 @@ impl Group {
     fn crash(&mut self, index: usize) {
         self.members[index] = None;
         self.disks[index].crash(|_| crate::wal::Survival::Nothing);
-        let gone = self.genesis.members[index].id;
+        let gone = id(index);
+        let linked: Vec<(usize, usize)> =
+            self.links.iter().filter(|(a, b)| *a == index || *b == index).copied().collect();
         let mut wires = self.wires.borrow_mut();
         wires.queues.remove(&gone);
-        wires.queues.values_mut().for_each(|queue| queue.push_back(Input::LinkDown { peer: gone }));
+        wires.rosters.remove(&gone);
+        for link in linked {
+            self.links.remove(&link);
+            let other = if link.0 == index { link.1 } else { link.0 };
+            wires.queues.get_mut(&id(other)).unwrap().push_back(Input::LinkDown { peer: gone });
+        }
     }
 
     /// Lets this much time pass, in steps of a millisecond, everybody taking turns.
     fn pass(&mut self, milliseconds: u64) {
         for _ in 0..milliseconds {
             self.wires.borrow_mut().now += 1_000_000;
-            for member in self.members.iter_mut().flatten() {
-                while member.turn(false).expect("it goes on").again {}
+            self.relink();
+            for index in 0..self.members.len() {
+                let Some(member) = &mut self.members[index] else { continue };
+                let mut left = false;
+                loop {
+                    let turn = member.turn(false).expect("it goes on");
+                    left |= turn.left;
+                    if !turn.again {
+                        break;
+                    }
+                }
+                if left {
+                    self.left.push((index, self.members[index].as_ref().unwrap().outside().delivered.len()));
+                    self.crash(index);
+                }
             }
         }
     }
 
+    /// Links are as the rosters want them.
+    fn relink(&mut self) {
+        for one in 0..self.members.len() {
+            for other in one + 1..self.members.len() {
+                let wanted = self.members[one].is_some() && self.members[other].is_some() && self.both_want(one, other);
+                if wanted && self.links.insert((one, other)) {
+                    self.link(one, other);
+                    self.link(other, one);
+                } else if !wanted && self.links.remove(&(one, other)) {
+                    let mut wires = self.wires.borrow_mut();
+                    wires.queues.get_mut(&id(one)).unwrap().push_back(Input::LinkDown { peer: id(other) });
+                    wires.queues.get_mut(&id(other)).unwrap().push_back(Input::LinkDown { peer: id(one) });
+                }
+            }
+        }
+    }
+
+    fn both_want(&self, one: usize, other: usize) -> bool {
+        let wires = self.wires.borrow();
+        let entry = |at: usize, of: usize| match wires.rosters.get(&id(at)) {
+            Some(roster) => roster.members.iter().find(|member| member.id == id(of)).map(|member| member.dial),
+            None => Some(true), // before its first turn a member knows those of the genesis
+        };
+        let dials = [entry(one, other), entry(other, one)];
+        dials.iter().all(Option::is_some) && dials.iter().flatten().any(|dial| *dial)
+    }
+
+    /// What the door told a member that has joined.
+    fn contacts(&self, index: usize) -> Vec<crate::types::Contact> {
+        let wires = self.wires.borrow();
+        let told = wires.told.get(&id(index)).into_iter().flatten();
+        let tells = told.filter_map(|message| if let DoorMessage::Tell(told) = message { Some(told) } else { None });
+        tells.last().map_or(Vec::new(), |told: &Told| told.contacts.clone())
+    }
+
+    fn input(&mut self, index: usize, input: Input) {
+        self.wires.borrow_mut().queues.get_mut(&id(index)).unwrap().push_back(input);
+    }
+
+    fn command(&mut self, index: usize, ticket: u64, command: Command) {
+        let deadline = Instant(self.wires.borrow().now) + Duration::from_secs(10);
+        self.input(index, Input::Command { ticket: Ticket(ticket), command, deadline });
+    }
+
+    /// A further machine joins through a member: an invite, a knock, and its start.
+    fn join(&mut self, through: usize, ticket: u64) -> usize {
+        let index = self.members.len();
+        let secret = [index as u8; 16];
+        let expires = WallTime(u64::MAX);
+        self.command(through, ticket, Command::Invite { secret: secret_digest(&secret), expires });
+        self.pass(20);
+        let message = DoorMessage::Join { secret, name: format!("n{}", index + 1), addresses: Vec::new() };
+        self.input(through, Input::Door { from: id(index), message });
+        self.pass(20);
+        let told = self.wires.borrow().told[&id(index)].clone();
+        assert!(matches!(&told[..], [DoorMessage::Tell(Told { standing: Standing::Learner, .. })]), "{told:?}");
+        self.members.push(None);
+        self.disks.push(MemoryFiles::new());
+        self.start(index);
+        index
+    }
+
+    fn snapshot(&self, index: usize) -> Snapshot {
+        self.members[index].as_ref().unwrap().outside().snapshot.clone().unwrap()
+    }
+
+    fn voters(&self, at: usize) -> Vec<usize> {
+        let membership = self.snapshot(at).membership;
+        let index = |voter: &MemberId| (0..self.members.len()).find(|index| id(*index) == *voter).unwrap();
+        let mut voters: Vec<usize> = membership.configuration.voters.iter().map(index).collect();
+        voters.sort_unstable();
+        voters
+    }
+
     fn publish(&mut self, index: usize, ticket: u64) {
-        let me = self.genesis.members[index].id;
+        let me = id(index);
         let deadline = Instant(self.wires.borrow().now) + Duration::from_secs(10);
         let body = Bytes::from(format!("message {ticket}"));
         let message = Message { kind: MessageKind::Application, topic: "t".to_owned(), content_type: None, body };
@@ -195,7 +318,9 @@ impl Group {
         let member = self.members[index].as_ref().unwrap();
         assert!(member.outside().refused.is_empty(), "nobody refuses a member of its group");
         let batches = &member.outside().delivered;
-        batches.iter().map(|batch| (batch.first, batch.header.message_id(0).to_string())).collect()
+        let name =
+            |batch: &Delivered| batch.header().map_or("epoch".to_owned(), |header| header.message_id(0).to_string());
+        batches.iter().map(|batch| (batch.first, name(batch))).collect()
     }
 }
 
@@ -286,4 +411,101 @@ fn a_refusal_names_the_process_that_was_judged() {
     assert_eq!(outside.refused, [(peer, StartNonce(60))]);
     let snapshot = outside.snapshot.clone().unwrap();
     assert!(snapshot.peers.iter().all(|peer| peer.linked), "{:?}", snapshot.peers);
+}
+
+#[test]
+fn a_learner_joins_is_fed_and_takes_the_vote_of_one_that_leaves() {
+    let mut group = Group::new(3);
+    group.pass(50);
+    (0..30).for_each(|ticket| group.publish(ticket as usize % 3, ticket));
+    group.pass(100);
+    let fourth = group.join(1, 1000);
+    (30..60).for_each(|ticket| group.publish(ticket as usize % 4, ticket));
+    group.pass(3000);
+    assert_eq!(group.sequence(fourth), group.sequence(0));
+    assert_eq!(group.snapshot(fourth).role, crate::types::Role::Learner);
+    assert_eq!(group.snapshot(fourth).readiness, crate::types::Readiness::Ready);
+    group.input(0, Input::Leave { ticket: Ticket(2000) });
+    (60..90).for_each(|ticket| group.publish(1 + ticket as usize % 3, ticket));
+    group.pass(3000);
+    assert_eq!(group.left.len(), 1, "{:?}", group.members[0].as_ref().map(|_| group.snapshot(0).waits_for));
+    assert_eq!(group.voters(1), [1, 2, 3]);
+    assert_eq!(group.snapshot(1).membership.established, Epoch(1));
+    (90..120).for_each(|ticket| group.publish(1 + ticket as usize % 3, ticket));
+    group.pass(1000);
+    assert_eq!(group.sequence(1), group.sequence(2));
+    assert_eq!(group.sequence(1), group.sequence(3));
+    let ordered = |index: usize| {
+        let outcomes = &group.members[index].as_ref().unwrap().outside().outcomes;
+        outcomes.iter().filter(|(_, outcome)| matches!(outcome, Outcome::Ordered { .. })).count()
+    };
+    assert!(ordered(1) + ordered(2) + ordered(3) >= 60 + 20 + 7, "{} {} {}", ordered(1), ordered(2), ordered(3));
+    // Everybody restarts: the log tells it all again.
+    let before = group.sequence(1);
+    (1..4).for_each(|index| group.crash(index));
+    (1..4).for_each(|index| group.start(index));
+    group.publish(2, 500);
+    group.pass(3000);
+    assert_eq!(group.voters(3), [1, 2, 3]);
+    assert_eq!(group.sequence(3)[..before.len()], before);
+    assert!(group.sequence(3).len() > before.len());
+}
+
+#[test]
+fn a_silent_voter_is_replaced_and_its_accepted_message_comes_when_it_returns() {
+    let mut group = Group::new(3);
+    group.pass(50);
+    let fourth = group.join(0, 1000);
+    group.pass(2000);
+    group.crash(2);
+    group.pass(25_000);
+    assert_eq!(group.voters(0), [0, 1, 3]);
+    assert_eq!(group.snapshot(0).membership.members.len(), 4, "it stays a member");
+    group.start(2);
+    group.publish(2, 7);
+    group.pass(5000);
+    assert_eq!(group.snapshot(2).role, crate::types::Role::Learner);
+    assert_eq!(group.members[2].as_ref().unwrap().outside().outcomes.len(), 1);
+    assert_eq!(group.sequence(2), group.sequence(fourth));
+}
+
+#[test]
+fn three_become_five_and_three_again() {
+    let mut group = Group::new(3);
+    group.pass(50);
+    group.command(0, 100, Command::Configure { voters_target: Some(5), limits: None });
+    let fourth = group.join(0, 1000);
+    group.pass(3000);
+    assert_eq!(group.voters(0), [0, 1, 2], "a fourth ready member waits for a fifth");
+    assert!(!group.snapshot(0).waits_for.is_empty());
+    let fifth = group.join(1, 1001);
+    group.pass(3000);
+    assert_eq!(group.voters(0), [0, 1, 2, fourth, fifth]);
+    assert_eq!(group.snapshot(0).waits_for, Vec::<String>::new());
+    (0..25).for_each(|ticket| group.publish(ticket as usize % 5, ticket));
+    group.pass(500);
+    group.command(4, 101, Command::Configure { voters_target: Some(3), limits: None });
+    group.pass(3000);
+    assert_eq!(group.voters(0).len(), 3);
+    (0..5).for_each(|index| assert_eq!(group.sequence(index), group.sequence(0), "{index}"));
+}
+
+#[test]
+fn a_removed_learner_stops_and_a_removed_voter_waits_for_another() {
+    let mut group = Group::new(3);
+    group.pass(50);
+    group.command(0, 100, Command::RemoveIntent { member: id(2) });
+    group.pass(500);
+    assert_eq!(group.voters(0), [0, 1, 2], "three never become two");
+    group.publish(2, 7);
+    group.pass(100);
+    let outcomes = &group.members[2].as_ref().unwrap().outside().outcomes;
+    assert!(matches!(outcomes[..], [(_, Outcome::Rejected(crate::types::Rejection::Gone(_)))]), "{outcomes:?}");
+    let fourth = group.join(1, 1000);
+    group.members[2] = None; // its process would stop with that reason
+    group.links.retain(|(one, other)| *one != 2 && *other != 2);
+    group.wires.borrow_mut().queues.remove(&id(2));
+    [0, 1].iter().for_each(|index| group.input(*index, Input::LinkDown { peer: id(2) }));
+    group.pass(3000);
+    assert_eq!(group.voters(0), [0, 1, fourth]);
 }

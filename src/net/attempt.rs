@@ -13,12 +13,12 @@ use std::sync::Arc;
 use futures::io::AsyncWriteExt;
 use libp2p::Stream;
 use libp2p::swarm::ConnectionId;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 
+use super::Shared;
 use super::link::{self, Intake, Link};
 use super::pair::{End, FrameError, FrameSource, Pair};
-use super::peer::Peer;
 use super::streams::StreamOutcome;
 use super::switchboard::Event;
 use crate::codec::{Frame, StreamClass, hello_frame, ready_frame, refusal_frame};
@@ -30,11 +30,7 @@ pub(super) struct Attempt {
     pub connection: ConnectionId,
     /// Who is on the other side, by its key.
     pub member: MemberId,
-    /// None if that is no member.
-    pub peer: Option<Arc<Peer>>,
-    /// Whether our id is the smaller one.
-    pub chooses: bool,
-    pub hello: watch::Receiver<Hello>,
+    pub shared: Arc<Shared>,
     pub intake: Intake,
     pub events: mpsc::UnboundedSender<Event>,
 }
@@ -73,10 +69,12 @@ impl Attempt {
             Err(NoGreeting::End(end)) => return Err(end),
             Err(NoGreeting::Refuse(refusal)) => return Err(refuse(&mut pair, refusal).await),
         };
-        let Some(peer) = self.peer.clone() else {
-            return Err(refuse(&mut pair, Refusal::NotAMember(self.member)).await);
+        let Some(peer) = self.shared.known.peer(&self.member) else {
+            return Err(refuse(&mut pair, self.shared.known.refusal(&self.member)).await);
         };
-        if !self.chooses {
+        // The smaller id.
+        let chooses = self.shared.member < self.member;
+        if !chooses {
             pair.urgent.1.write_all(&ready_frame()).await?;
             pair.urgent.1.flush().await?;
         }
@@ -87,7 +85,7 @@ impl Attempt {
             Verdict::Leave => return Err(End::Left),
             Verdict::Refuse(refusal) => return Err(refuse(&mut pair, refusal).await),
         }
-        if self.chooses {
+        if chooses {
             pair.urgent.1.write_all(&ready_frame()).await?;
             pair.urgent.1.flush().await?;
         }
@@ -96,7 +94,7 @@ impl Attempt {
 
     /// Hellos on both streams, both ways, and everything that can be judged without having heard of the peer before.
     async fn greet(&self, pair: &mut Pair) -> Result<Hello, NoGreeting> {
-        let ours = self.hello.borrow().clone();
+        let ours = self.shared.hello.borrow().clone();
         for stream in [&mut pair.urgent.1, &mut pair.bulk.1] {
             stream.write_all(&hello_frame(&ours)).await.map_err(End::from)?;
             stream.flush().await.map_err(End::from)?;

@@ -21,6 +21,8 @@ pub(super) struct Connection {
     pub dialled: bool,
     /// Where its streams go, until it closes.
     pub streams: Option<mpsc::Sender<StreamOutcome>>,
+    /// Whether any of its two streams is there.
+    pub begun: bool,
     pub task: AbortHandle,
     pub offer: Option<Offer>,
     pub link: Option<Arc<Link>>,
@@ -44,19 +46,23 @@ pub(super) enum Choice {
     RefuseBoth(Refusal),
 }
 
-/// All connections, and who we are.
+/// All connections that are, or may become, a link; and who we are.
 pub(super) struct Connections {
     me: MemberId,
     all: HashMap<ConnectionId, Connection>,
+    /// How many there are to each member.
+    counts: HashMap<MemberId, usize>,
 }
 
 impl Connections {
     pub fn new(me: MemberId) -> Connections {
-        Connections { me, all: HashMap::new() }
+        Connections { me, all: HashMap::new(), counts: HashMap::new() }
     }
 
     pub fn insert(&mut self, id: ConnectionId, connection: Connection) {
-        self.all.insert(id, connection);
+        *self.counts.entry(connection.member).or_default() += 1;
+        let before = self.all.insert(id, connection);
+        assert!(before.is_none(), "a connection is entered once");
     }
 
     pub fn get(&self, id: ConnectionId) -> Option<&Connection> {
@@ -68,7 +74,13 @@ impl Connections {
     }
 
     pub fn remove(&mut self, id: ConnectionId) -> Option<Connection> {
-        self.all.remove(&id)
+        let connection = self.all.remove(&id)?;
+        let count = self.counts.get_mut(&connection.member).expect("it was counted when it was entered");
+        *count -= 1;
+        if *count == 0 {
+            self.counts.remove(&connection.member);
+        }
+        Some(connection)
     }
 
     pub fn is_empty(&self) -> bool {
@@ -85,7 +97,14 @@ impl Connections {
 
     /// Whether there is any connection to that member: it is the link, or it may become it.
     pub fn reach(&self, member: &MemberId) -> bool {
-        self.to(member).next().is_some()
+        self.counts.contains_key(member)
+    }
+
+    /// Any connection to that key, its link if there is one.
+    pub fn any_to(&self, member: &MemberId) -> Option<ConnectionId> {
+        let open = || self.to(member).filter(|(_, connection)| connection.streams.is_some());
+        let link = open().find(|(_, connection)| connection.link.as_ref().is_some_and(|link| link.is_up()));
+        link.or_else(|| open().next()).map(|(id, _)| id)
     }
 
     /// Links of a member that are up. One that is down already is saying its last words.
@@ -198,12 +217,13 @@ mod tests {
     impl Pair {
         /// Two connections that greet, each dialled by us or not.
         fn new(me: MemberId, other: MemberId, dialled: [bool; 2]) -> Pair {
-            let peer = Arc::new(Peer::new(other, "n2".to_owned(), PeerId::random(), Vec::new()));
+            let peer = Arc::new(Peer::new(other, "n2".to_owned(), PeerId::random()));
             let mut connections = Connections::new(me);
             for (number, dialled) in (1..).zip(dialled) {
                 let task = tokio::spawn(std::future::pending::<()>()).abort_handle();
                 let (streams, heard) = (None, Instant::now());
-                let connection = Connection { member: other, dialled, streams, task, offer: None, link: None, heard };
+                let (begun, offer, link) = (true, None, None);
+                let connection = Connection { member: other, dialled, streams, begun, task, offer, link, heard };
                 connections.insert(ConnectionId::new_unchecked(number), connection);
             }
             Pair { connections, peer }

@@ -4,18 +4,26 @@ use std::collections::BTreeMap;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::time::{Duration, Instant};
 
+use libp2p::Multiaddr;
 use libp2p::swarm::ConnectionId;
 
 use super::pair::End;
+use super::roster::Target;
+use crate::types::peer::Refusal;
 use crate::types::{MemberId, limits};
 
-/// The dialling of every other member.
+/// Where everybody on the roster is found, and the dialling of those whom it wants dialled.
+#[derive(Default)]
 pub(super) struct Dialler {
     members: BTreeMap<MemberId, Dialling>,
 }
 
 /// The dialling of one member.
 struct Dialling {
+    /// Where the roster says it listens, and whether it is to be dialled.
+    target: Target,
+    /// Where it was reached last: it may be there still, whatever the roster says.
+    worked: Option<Multiaddr>,
     /// Not before this moment.
     due: Instant,
     /// The dial that runs.
@@ -24,9 +32,32 @@ struct Dialling {
 }
 
 impl Dialler {
-    /// Everybody is dialled at once.
-    pub fn new(members: impl Iterator<Item = MemberId>, now: Instant) -> Dialler {
-        Dialler { members: members.map(|member| (member, Dialling::new(now))).collect() }
+    /// A new roster. Who is new, or is to be found elsewhere, is dialled at once. Nobody else waits long: whoever did not
+    /// know us yet may by now.
+    pub fn direct(&mut self, targets: BTreeMap<MemberId, Target>, now: Instant) {
+        let mut before = std::mem::take(&mut self.members);
+        for (member, target) in targets {
+            let dialling = match before.remove(&member) {
+                Some(mut dialling) => {
+                    dialling.look_again(target, now);
+                    dialling
+                }
+                None => Dialling::new(target, now),
+            };
+            self.members.insert(member, dialling);
+        }
+    }
+
+    /// Where to dial a member: what the roster says, and where it was reached last.
+    pub fn addresses(&self, member: &MemberId) -> Vec<Multiaddr> {
+        self.members.get(member).map(Dialling::everywhere).unwrap_or_default()
+    }
+
+    /// A dial reached the member there.
+    pub fn reached(&mut self, member: &MemberId, address: Multiaddr) {
+        if let Some(dialling) = self.members.get_mut(member) {
+            dialling.worked = Some(address);
+        }
     }
 
     /// Whom to dial now. Who is `reached` already has a link, or a connection that may become one.
@@ -42,7 +73,9 @@ impl Dialler {
 
     /// A dial runs.
     pub fn began(&mut self, member: &MemberId, id: ConnectionId) {
-        self.of(member).running = Some(id);
+        if let Some(dialling) = self.members.get_mut(member) {
+            dialling.running = Some(id);
+        }
     }
 
     /// A dial is over, well or not; gives whose it was, unless it was none of ours.
@@ -54,18 +87,26 @@ impl Dialler {
 
     /// The member was not reached; gives whether that is new.
     pub fn failed(&mut self, member: &MemberId, now: Instant) -> bool {
-        let dialling = self.of(member);
+        let Some(dialling) = self.members.get_mut(member) else {
+            return false;
+        };
         let fresh = dialling.failures == 0;
         dialling.failed(now);
         fresh
     }
 
-    /// A connection has ended, which was a link since `since` if it was one. Nothing happens for who is no member.
+    /// A connection has ended, which was a link since `since` if it was one. Nothing happens for whom we do not dial.
     pub fn over(&mut self, member: &MemberId, since: Option<Instant>, end: &End, now: Instant) {
         let Some(dialling) = self.members.get_mut(member) else {
             return;
         };
         match (end, since) {
+            // It does not know us yet, or no longer; it learns of its members from the order, as we do.
+            (End::Refused { by_us: None, by_them: Some(refusal) }, _)
+                if matches!(**refusal, Refusal::NotAMember(_)) =>
+            {
+                dialling.failed(now);
+            }
             (End::Refused { .. } | End::Malformed(_), _) => dialling.refused(now),
             (_, Some(since)) => dialling.lost(since, now),
             (_, None) => dialling.failed(now),
@@ -73,17 +114,28 @@ impl Dialler {
     }
 
     fn idle(&self, reached: impl Fn(&MemberId) -> bool) -> impl Iterator<Item = (&MemberId, &Dialling)> {
-        self.members.iter().filter(move |(member, dialling)| dialling.running.is_none() && !reached(member))
-    }
-
-    fn of(&mut self, member: &MemberId) -> &mut Dialling {
-        self.members.get_mut(member).expect("members stay")
+        let idle = |dialling: &Dialling| dialling.target.dial && dialling.running.is_none();
+        self.members.iter().filter(move |(member, dialling)| idle(dialling) && !reached(member))
     }
 }
 
 impl Dialling {
-    fn new(now: Instant) -> Dialling {
-        Dialling { due: now, running: None, failures: 0 }
+    fn new(target: Target, now: Instant) -> Dialling {
+        Dialling { target, worked: None, due: now, running: None, failures: 0 }
+    }
+
+    fn look_again(&mut self, target: Target, now: Instant) {
+        self.failures = 0;
+        if self.target == target {
+            self.due = self.due.min(now + jittered(limits::DIAL_PAUSE_MIN));
+        } else {
+            (self.target, self.due) = (target, now);
+        }
+    }
+
+    fn everywhere(&self) -> Vec<Multiaddr> {
+        let worked = self.worked.iter().filter(|worked| !self.target.addresses.contains(worked));
+        self.target.addresses.iter().chain(worked).cloned().collect()
     }
 
     /// The member was not reached, or the connection came to nothing.
@@ -122,6 +174,20 @@ fn jittered(pause: Duration) -> Duration {
 mod tests {
     use super::*;
 
+    fn address(port: u16) -> Multiaddr {
+        format!("/ip4/127.0.0.1/tcp/{port}").parse().unwrap()
+    }
+
+    fn at(port: u16) -> Target {
+        Target { addresses: vec![address(port)], dial: true }
+    }
+
+    fn dialler(members: &[MemberId], now: Instant) -> Dialler {
+        let mut dialler = Dialler::default();
+        dialler.direct(members.iter().map(|member| (*member, at(1))).collect(), now);
+        dialler
+    }
+
     #[test]
     fn pauses_double_up_to_a_bound() {
         assert_eq!(pause(0), limits::DIAL_PAUSE_MIN);
@@ -137,7 +203,7 @@ mod tests {
     #[test]
     fn a_link_that_lasted_is_dialled_at_once() {
         let start = Instant::now();
-        let mut dialling = Dialling::new(start);
+        let mut dialling = Dialling::new(at(1), start);
         dialling.failed(start);
         assert!(dialling.due > start);
         let later = start + 2 * limits::DIAL_PAUSE_MAX;
@@ -151,7 +217,7 @@ mod tests {
     fn who_is_being_dialled_or_reached_is_not_dialled() {
         let now = Instant::now();
         let (one, two) = (MemberId([1; 32]), MemberId([2; 32]));
-        let mut dialler = Dialler::new([one, two].into_iter(), now);
+        let mut dialler = dialler(&[one, two], now);
         assert_eq!(dialler.due(now, |_| false), [one, two]);
         assert_eq!(dialler.due(now, |member| *member == one), [two]);
         let dial = ConnectionId::new_unchecked(1);
@@ -170,14 +236,45 @@ mod tests {
         let now = Instant::now();
         let member = MemberId([1; 32]);
         let pause_after = |end: End| {
-            let mut dialler = Dialler::new([member].into_iter(), now);
+            let mut dialler = dialler(&[member], now);
             dialler.over(&member, None, &end, now);
             dialler.over(&MemberId([2; 32]), None, &end, now);
             dialler.next_due(|_| false).unwrap() - now
         };
         assert!(pause_after(End::Closed) < limits::DIAL_PAUSE_MAX);
         assert!(pause_after(End::Malformed(String::new())) > limits::DIAL_PAUSE_MAX);
-        let refusal = crate::types::peer::Refusal::NotAMember(member);
-        assert!(pause_after(End::refused_by_them(refusal)) > limits::DIAL_PAUSE_MAX);
+        assert!(pause_after(End::refused_by_them(Refusal::TwoProcesses(member))) > limits::DIAL_PAUSE_MAX);
+        assert!(pause_after(End::refused_by_us(Refusal::NotAMember(member))) > limits::DIAL_PAUSE_MAX);
+        let unknown = pause_after(End::refused_by_them(Refusal::NotAMember(member)));
+        assert!(unknown < limits::DIAL_PAUSE_MAX, "it may learn of us any moment");
+    }
+
+    #[test]
+    fn a_new_roster_is_a_new_start() {
+        let now = Instant::now();
+        let [stays, moves, comes, goes] = [1, 2, 3, 4].map(|byte| MemberId([byte; 32]));
+        let mut dialler = dialler(&[stays, moves, goes], now);
+        let refused = End::refused_by_them(Refusal::TwoProcesses(stays));
+        [stays, moves, goes].iter().for_each(|member| dialler.over(member, None, &refused, now));
+        dialler.reached(&moves, address(1));
+        let roster = [(stays, 1), (moves, 2), (comes, 3)].map(|(member, port)| (member, at(port)));
+        dialler.direct(roster.into(), now);
+        assert_eq!(dialler.due(now, |_| false), [moves, comes]);
+        assert_eq!(dialler.due(now + 2 * limits::DIAL_PAUSE_MIN, |_| false), [stays, moves, comes], "after a moment");
+        assert_eq!(dialler.addresses(&moves), [address(2), address(1)], "where it was may be right still");
+        assert_eq!(dialler.addresses(&goes), [] as [Multiaddr; 0]);
+        dialler.began(&goes, ConnectionId::new_unchecked(1));
+        assert!(!dialler.failed(&goes, now) && dialler.ended(ConnectionId::new_unchecked(1)).is_none());
+    }
+
+    #[test]
+    fn who_is_not_to_be_dialled_can_be_found_all_the_same() {
+        let (now, member) = (Instant::now(), MemberId([1; 32]));
+        let mut dialler = Dialler::default();
+        dialler.direct(BTreeMap::from([(member, Target { dial: false, ..at(1) })]), now);
+        assert_eq!((dialler.due(now, |_| false).len(), dialler.next_due(|_| false)), (0, None));
+        assert_eq!(dialler.addresses(&member), [address(1)]);
+        dialler.direct(BTreeMap::from([(member, at(1))]), now);
+        assert_eq!(dialler.due(now, |_| false), [member]);
     }
 }

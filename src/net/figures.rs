@@ -15,7 +15,7 @@ use crate::types::peer::Refusal;
 pub struct MeshFigures {
     /// Where we listen.
     pub listen: Vec<Multiaddr>,
-    /// The other members, in the order of the settings.
+    /// Everybody else on the roster, in its order.
     pub peers: Vec<PeerFigures>,
     /// Peers that we refused, by reason; strangers included.
     pub refused: BTreeMap<&'static str, u64>,

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use libp2p::swarm::ConnectionId;
 use tokio::sync::{Semaphore, watch};
 
-pub(super) use tasks::run;
+pub(super) use tasks::{run, weight};
 
 use super::pair::End;
 use super::peer::Peer;

@@ -1,19 +1,25 @@
 //! Floor 4: the mesh, on libp2p over TCP with noise and yamux.
 //!
-//! Every pair of members keeps one connection, and on it two long-lived streams: urgent, and bulk in pieces within a
-//! window, so that a vote never waits behind payload (`codec/` has the frames). Both members dial; where both succeed
-//! the member with the smaller id chooses, and it chooses what it dialled itself (`attempt.rs`). A link is up when both
-//! sides have agreed, and the driver hears of it once; when its connection goes, it is down at once and dialled again.
+//! The driver's roster says who is a member; it changes while the mesh runs. Every pair of members that is to have a link
+//! keeps one connection, and on it two long-lived streams: urgent, and bulk in pieces within a window, so that a vote
+//! never waits behind payload (`codec/` has the frames). Both members dial; where both succeed the member with the smaller
+//! id chooses, and it chooses what it dialled itself (`attempt.rs`). A link is up when both sides have agreed, and the
+//! driver hears of it once; when its connection goes, it is down at once and dialled again.
+//!
+//! Any key may knock at the *door*: a stream for one frame each way, which the driver answers (`door.rs`). It is all there
+//! is for strangers, and how a member that missed every change learns who is a member now.
 //!
 //! | file | duty |
 //! |---|---|
 //! | `switchboard.rs` | the task that owns the swarm: gives every connection its task, takes links up and down |
 //! | `choice.rs` | which connection of a pair is the link, without a socket in sight |
-//! | `dial.rs` | when a member is dialled again |
+//! | `roster.rs` | whom the mesh knows just now |
+//! | `dial.rs` | where members are found, and when one is dialled again |
 //! | `refusals.rs` | who refused whom: counted, and told once |
 //! | `attempt.rs`, `pair.rs` | a connection's task until it is a link: hellos, checks, refusals; its two streams |
 //! | `link.rs`, `queue.rs` | a link and what waits to be written on it |
 //! | `link/tasks.rs` | a link's four tasks: two write from its queues, two read into the driver's inbox |
+//! | `doorkeeper.rs`, `door.rs` | who is heard at the door; one exchange there; and a knock without a mesh |
 //! | `streams.rs`, `transport.rs` | what libp2p needs: streams by connection; sockets |
 //! | `peer.rs`, `figures.rs` | what is known and counted of each member |
 //! | `identity.rs` | members and their libp2p names |
@@ -21,11 +27,15 @@
 //! **Who waits for whom.** [`Mesh::send`] never waits: queues are bounded, and what does not fit is dropped and counted.
 //! Readers wait until the driver has taken what it was handed before (credits for bytes, and for the room that every
 //! message takes besides); then TCP holds the peer back, and its queues fill. **Who is refused** hears why in a frame; it
-//! is counted, logged once, and dialled at leisure.
+//! is counted, logged once, and dialled at leisure; who does not know us yet is dialled sooner, and whenever the roster
+//! changes. **Who knocks too often** is told to come again: of every key one knock is heard at a time, and of strangers a
+//! few at a time and a few a second.
 
 mod attempt;
 mod choice;
 mod dial;
+pub mod door;
+mod doorkeeper;
 mod figures;
 pub mod identity;
 mod link;
@@ -33,18 +43,18 @@ mod pair;
 mod peer;
 mod queue;
 mod refusals;
+mod roster;
 mod streams;
 mod switchboard;
 mod transport;
 
-use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use futures::StreamExt;
+use libp2p::Multiaddr;
 use libp2p::identity::Keypair;
 use libp2p::swarm::{Swarm, SwarmEvent};
-use libp2p::{Multiaddr, PeerId};
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
 pub use figures::{MeshFigures, PeerFigures, reason};
@@ -52,10 +62,10 @@ pub use transport::listen_address;
 
 use crate::driver::inbox::InboxSender;
 use crate::types::peer::{Envelope, Hello, Refusal};
-use crate::types::{MemberId, StartNonce};
+use crate::types::{DoorMessage, MemberId, PeerMessage, Roster, StartNonce};
 use figures::Totals;
 use link::Intake;
-use peer::Peer;
+use roster::Known;
 use switchboard::Switchboard;
 
 /// What a mesh needs.
@@ -64,8 +74,8 @@ pub struct MeshSettings {
     pub keypair: Keypair,
     /// Where to listen: `/ip4/…/tcp/…` or `/ip6/…/tcp/…`; port 0 takes a free one.
     pub listen: Vec<Multiaddr>,
-    /// Everybody in the group. We may be among them, and are not dialled.
-    pub members: Vec<MeshMember>,
+    /// Whom the mesh knows: the newest value counts. We may be among them, and are not dialled.
+    pub roster: watch::Receiver<Roster>,
     /// What the hello of new links says. Version, cluster, epoch and configuration in it are what others are checked by.
     pub hello: watch::Receiver<Hello>,
     /// Where links and messages are reported.
@@ -75,29 +85,12 @@ pub struct MeshSettings {
     pub credits: Arc<Semaphore>,
 }
 
-/// One member of the group.
-#[derive(Clone, Debug)]
-pub struct MeshMember {
-    /// Its key.
-    pub id: MemberId,
-    /// Its name for people.
-    pub name: String,
-    /// Where it is dialled.
-    pub addresses: Vec<Multiaddr>,
-}
-
 /// Why there is no mesh. Nothing listens and nothing was sent.
 #[derive(Debug, thiserror::Error)]
 pub enum MeshError {
     /// The key cannot be used.
     #[error("the key of this member cannot be used for the mesh: {0}")]
     Key(String),
-    /// A member's id is no public key.
-    #[error("the id of member `{name}` is not an ed25519 public key; check genesis.toml")]
-    BadMember {
-        /// Whose.
-        name: String,
-    },
     /// Not an address to listen on.
     #[error("the mesh cannot listen on {address}: expected /ip4/<address>/tcp/<port> or /ip6/<address>/tcp/<port>")]
     BadListenAddress {
@@ -124,18 +117,19 @@ pub struct Mesh {
 /// What handles and tasks share.
 struct Shared {
     member: MemberId,
-    peers: BTreeMap<MemberId, Arc<Peer>>,
-    /// In the order of the settings.
-    order: Vec<MemberId>,
+    known: Known,
+    hello: watch::Receiver<Hello>,
     listen: Mutex<Vec<Multiaddr>>,
     totals: Totals,
 }
 
 /// What a handle asks of the switchboard.
 ///
-/// The channel of commands needs no bound: a refusal answers a link that came up, and links come up one by one.
+/// The channel of commands needs no bound: a refusal answers a link that came up, and links come up one by one; what is
+/// said at a door answers what was heard there, or a refusal, and both are bounded.
 enum Command {
     Refuse { peer: MemberId, nonce: StartNonce, refusal: Refusal },
+    Door { to: MemberId, message: Box<DoorMessage> },
     Stop { reply: oneshot::Sender<()> },
 }
 
@@ -144,12 +138,11 @@ impl Mesh {
     pub async fn start(settings: MeshSettings) -> Result<Mesh, MeshError> {
         let shared = Arc::new(Shared::new(&settings)?);
         settings.listen.iter().try_for_each(transport::probe)?;
-        let members = shared.peers.values().map(|peer| peer.peer_id).collect();
-        let mut swarm = transport::swarm(&settings.keypair, members)?;
+        let mut swarm = transport::swarm(&settings.keypair)?;
         listen(&mut swarm, &settings.listen, &shared).await?;
         let (commands, receiver) = mpsc::unbounded_channel();
         let intake = Intake { inbox: settings.inbox, credits: settings.credits };
-        tokio::spawn(Switchboard::new(swarm, shared.clone(), settings.hello, intake, receiver).run());
+        tokio::spawn(Switchboard::new(swarm, shared.clone(), settings.roster, intake, receiver).run());
         Ok(Mesh { shared, commands })
     }
 
@@ -166,9 +159,25 @@ impl Mesh {
 
     /// Queues an encoded [`Envelope`], so that one encoding serves several members.
     pub fn send_bytes(&self, to: MemberId, bulk: bool, envelope: Bytes) {
-        if let Some(peer) = self.shared.peers.get(&to) {
+        if let Some(peer) = self.shared.known.peer(&to) {
             peer.send(bulk, envelope);
         }
+    }
+
+    /// Queues a message that the driver did not make itself, as of the epoch that the hello of new links names.
+    pub fn send_message(&self, to: MemberId, message: PeerMessage) {
+        let (epoch, configuration) = {
+            let hello = self.shared.hello.borrow();
+            (hello.epoch, hello.configuration)
+        };
+        self.send(to, &Envelope { epoch, configuration, message });
+    }
+
+    /// Says something at the door of a key: the answer to its knock, if it waits for one; a knock of ours otherwise, on a
+    /// connection that there is, or where the roster says that it listens. The answer comes as
+    /// [`crate::driver::Input::Door`]. Never waits; what cannot be said is dropped.
+    pub fn door(&self, to: MemberId, message: DoorMessage) {
+        self.command(Command::Door { to, message: Box::new(message) });
     }
 
     /// Tells a member's process of that nonce why it is refused and closes its link, if it has one. It may come again,
@@ -182,7 +191,7 @@ impl Mesh {
         let totals = &self.shared.totals;
         MeshFigures {
             listen: self.listen_addresses(),
-            peers: self.shared.order.iter().map(|member| self.shared.peers[member].figures()).collect(),
+            peers: self.shared.known.figures(),
             refused: totals.refused.values(),
             refused_by_others: totals.refused_by_others.values(),
             malformed: totals.malformed.value(),
@@ -208,19 +217,13 @@ impl Shared {
     fn new(settings: &MeshSettings) -> Result<Shared, MeshError> {
         let member = identity::member_of(&settings.keypair)
             .ok_or_else(|| MeshError::Key("it is not an ed25519 key".to_owned()))?;
-        let others: Vec<&MeshMember> = settings.members.iter().filter(|other| other.id != member).collect();
-        let mut peers = BTreeMap::new();
-        for MeshMember { id, name, addresses } in &others {
-            let peer_id: PeerId = identity::peer_of(id).ok_or_else(|| MeshError::BadMember { name: name.clone() })?;
-            peers.insert(*id, Arc::new(Peer::new(*id, name.clone(), peer_id, addresses.clone())));
-        }
-        let order = others.iter().map(|other| other.id).collect();
-        Ok(Shared { member, peers, order, listen: Mutex::default(), totals: Totals::default() })
-    }
-
-    /// For logs: a member's name, and the beginning of the key.
-    fn label(&self, member: &MemberId) -> String {
-        self.peers.get(member).map_or_else(|| format!("stranger {}", member.short()), |peer| peer.label())
+        Ok(Shared {
+            member,
+            known: Known::default(),
+            hello: settings.hello.clone(),
+            listen: Mutex::default(),
+            totals: Totals::default(),
+        })
     }
 
     fn add_listen_address(&self, address: Multiaddr) {

@@ -1,11 +1,12 @@
-//! The other members, as the mesh knows them: one [`Peer`] each for the life of the process, and in it the link, if any.
+//! The other members, as the mesh knows them: one [`Peer`] each for as long as it is on the roster, and in it the link, if
+//! any.
 
 use std::sync::{Arc, Mutex, RwLock};
 use std::time::Duration;
 
 use bytes::Bytes;
+use libp2p::PeerId;
 use libp2p::swarm::ConnectionId;
-use libp2p::{Multiaddr, PeerId};
 
 use super::figures::{Counters, PeerFigures};
 use super::link::Link;
@@ -14,25 +15,32 @@ use crate::types::MemberId;
 /// One other member.
 pub(super) struct Peer {
     pub member: MemberId,
-    pub name: String,
     pub peer_id: PeerId,
-    /// Where it is dialled.
-    pub addresses: Vec<Multiaddr>,
     pub counters: Counters,
+    name: RwLock<String>,
     link: RwLock<Option<Arc<Link>>>,
     /// What was last in the way of a link.
     trouble: Mutex<Option<String>>,
 }
 
 impl Peer {
-    pub fn new(member: MemberId, name: String, peer_id: PeerId, addresses: Vec<Multiaddr>) -> Peer {
+    pub fn new(member: MemberId, name: String, peer_id: PeerId) -> Peer {
         let (counters, link, trouble) = (Counters::default(), RwLock::new(None), Mutex::new(None));
-        Peer { member, name, peer_id, addresses, counters, link, trouble }
+        Peer { member, peer_id, counters, name: RwLock::new(name), link, trouble }
     }
 
     /// For logs: name and the beginning of the key.
     pub fn label(&self) -> String {
-        format!("{} ({})", self.name, self.member.short())
+        format!("{} ({})", self.name(), self.member.short())
+    }
+
+    /// Its name for people; empty if it is not known.
+    pub fn name(&self) -> String {
+        self.name.read().expect("nobody panics with the name in hand").clone()
+    }
+
+    pub fn set_name(&self, name: &str) {
+        name.clone_into(&mut self.name.write().expect("nobody panics with the name in hand"));
     }
 
     /// The link, if it is up.
@@ -70,7 +78,7 @@ impl Peer {
         let counters = &self.counters;
         PeerFigures {
             peer: self.member,
-            name: self.name.clone(),
+            name: self.name(),
             linked: link.is_some(),
             trouble: self.trouble.lock().expect("nobody panics with trouble in hand").clone(),
             round_trip: Some(counters.round_trip_micros.value())

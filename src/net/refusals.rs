@@ -64,20 +64,20 @@ impl Refusals {
             totals.refused.count(refusal);
             self.stands_in_the_way(&member, "refused", refusal);
             if self.is_news(member, refusal, |told| &mut told.by_us) && self.may_tell(&member, now) {
-                warn!(peer = self.shared.label(&member), reason = plain(refusal), "refused a peer");
+                warn!(peer = self.shared.known.label(&member), reason = plain(refusal), "refused a peer");
             }
         }
         if let Some(refusal) = by_them {
             self.shared.totals.refused_by_others.count(refusal);
             self.stands_in_the_way(&member, "refuses us", refusal);
             if self.is_news(member, refusal, |told| &mut told.by_them) && self.may_tell(&member, now) {
-                warn!(peer = self.shared.label(&member), says_of_us = plain(refusal), "a peer refuses us");
+                warn!(peer = self.shared.known.label(&member), says_of_us = plain(refusal), "a peer refuses us");
             }
         }
     }
 
     fn stands_in_the_way(&self, member: &MemberId, who: &str, refusal: &Refusal) {
-        if let Some(peer) = self.shared.peers.get(member) {
+        if let Some(peer) = self.shared.known.peer(member) {
             peer.set_trouble(Some(format!("{who}: {}", plain(refusal))));
         }
     }
@@ -91,7 +91,7 @@ impl Refusals {
 
     /// Whether there is a line for it: always for a member.
     fn may_tell(&mut self, member: &MemberId, now: Instant) -> bool {
-        self.shared.peers.contains_key(member) || self.strangers.take(now)
+        self.shared.known.contains(member) || self.strangers.take(now)
     }
 }
 

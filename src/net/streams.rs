@@ -1,4 +1,5 @@
-//! The streams of a connection, by connection: who dialled opens both, the other side takes one of each.
+//! The streams of a connection, by connection: who dialled for a link opens both, the other side takes one of each. At
+//! the door either side may knock, on any connection, as often as the doorkeeper hears it.
 //!
 //! `libp2p-stream` would open them on any of several connections, does not say which connection an incoming one is on,
 //! drops incoming ones beyond the first that waits, and keeps an entry for every connection there ever was. Here a link
@@ -17,7 +18,7 @@ use libp2p::core::{Endpoint, Multiaddr};
 use libp2p::swarm::handler::{ConnectionEvent, DialUpgradeError, FullyNegotiatedInbound, FullyNegotiatedOutbound};
 use libp2p::swarm::{
     ConnectionDenied, ConnectionHandler, ConnectionHandlerEvent, ConnectionId, FromSwarm, NetworkBehaviour,
-    NotifyHandler, StreamUpgradeError, SubstreamProtocol, ToSwarm,
+    NotifyHandler, SubstreamProtocol, ToSwarm,
 };
 use libp2p::{PeerId, Stream, StreamProtocol};
 
@@ -27,35 +28,73 @@ use crate::types::limits;
 
 const URGENT: StreamProtocol = StreamProtocol::new("/synod/urgent/1");
 const BULK: StreamProtocol = StreamProtocol::new("/synod/bulk/1");
+const DOOR: StreamProtocol = StreamProtocol::new("/synod/door/1");
 
 /// What became of a stream.
 #[derive(Debug)]
 pub(super) struct StreamEvent {
     pub connection: ConnectionId,
-    pub outcome: StreamOutcome,
+    pub peer: PeerId,
+    pub opened: Opened,
 }
 
-/// A stream, or why there is none.
+/// Which stream it is.
+#[derive(Debug)]
+pub(super) enum Opened {
+    /// One of the two of a link.
+    Pair(StreamOutcome),
+    /// They knock at our door.
+    Knock(Stream),
+    /// We knock at theirs: the stream, or why there is none.
+    Door(Result<Stream, String>),
+}
+
+/// One of the two streams of a link, or why there is none.
 pub(super) type StreamOutcome = Result<(StreamClass, Stream), String>;
+
+/// A stream to be opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Wanted {
+    Pair(StreamClass),
+    Door,
+}
 
 /// Opens and takes streams, and admits connections.
 pub(super) struct Streams {
     members: HashSet<PeerId>,
     connections: HashMap<ConnectionId, PeerId>,
-    actions: VecDeque<ToSwarm<StreamEvent, StreamClass>>,
+    actions: VecDeque<ToSwarm<StreamEvent, Wanted>>,
 }
 
 impl Streams {
-    pub fn new(members: HashSet<PeerId>) -> Streams {
-        Streams { members, connections: HashMap::new(), actions: VecDeque::new() }
+    pub fn new() -> Streams {
+        Streams { members: HashSet::new(), connections: HashMap::new(), actions: VecDeque::new() }
     }
 
-    /// Opens both streams on a connection that we dialled.
+    /// Who is a member from now on; everybody else is a stranger. Connections there are stay.
+    pub fn set_members(&mut self, members: HashSet<PeerId>) {
+        self.members = members;
+    }
+
+    /// Every connection there is.
+    pub fn connections(&self) -> Vec<ConnectionId> {
+        self.connections.keys().copied().collect()
+    }
+
+    /// Opens both streams of a link on a connection that we dialled.
     pub fn open(&mut self, peer: PeerId, connection: ConnectionId) {
-        for class in [StreamClass::Urgent, StreamClass::Bulk] {
-            let handler = NotifyHandler::One(connection);
-            self.actions.push_back(ToSwarm::NotifyHandler { peer_id: peer, handler, event: class });
-        }
+        self.want(peer, connection, Wanted::Pair(StreamClass::Urgent));
+        self.want(peer, connection, Wanted::Pair(StreamClass::Bulk));
+    }
+
+    /// Opens a stream to the door on the other side.
+    pub fn knock(&mut self, peer: PeerId, connection: ConnectionId) {
+        self.want(peer, connection, Wanted::Door);
+    }
+
+    fn want(&mut self, peer: PeerId, connection: ConnectionId, wanted: Wanted) {
+        let handler = NotifyHandler::One(connection);
+        self.actions.push_back(ToSwarm::NotifyHandler { peer_id: peer, handler, event: wanted });
     }
 
     fn admit(&self, peer: &PeerId) -> Result<(), ConnectionDenied> {
@@ -122,20 +161,20 @@ impl NetworkBehaviour for Streams {
         }
     }
 
-    fn on_connection_handler_event(&mut self, _: PeerId, connection: ConnectionId, outcome: StreamOutcome) {
-        self.actions.push_back(ToSwarm::GenerateEvent(StreamEvent { connection, outcome }));
+    fn on_connection_handler_event(&mut self, peer: PeerId, connection: ConnectionId, opened: Opened) {
+        self.actions.push_back(ToSwarm::GenerateEvent(StreamEvent { connection, peer, opened }));
     }
 
-    fn poll(&mut self, _: &mut Context<'_>) -> Poll<ToSwarm<StreamEvent, StreamClass>> {
+    fn poll(&mut self, _: &mut Context<'_>) -> Poll<ToSwarm<StreamEvent, Wanted>> {
         self.actions.pop_front().map_or(Poll::Pending, Poll::Ready)
     }
 }
 
 /// One connection's side of [`Streams`].
 pub(super) struct Handler {
-    /// What the other side may still open: each once.
+    /// What the other side may still open of a link: each once.
     takes: Vec<StreamProtocol>,
-    events: VecDeque<ConnectionHandlerEvent<Upgrade, (), StreamOutcome>>,
+    events: VecDeque<ConnectionHandlerEvent<Upgrade, Wanted, Opened>>,
 }
 
 impl Handler {
@@ -143,63 +182,68 @@ impl Handler {
         Handler { takes, events: VecDeque::new() }
     }
 
-    fn take(&mut self, stream: Stream, protocol: StreamProtocol) {
+    fn take(&mut self, stream: Stream, protocol: &StreamProtocol) {
+        if *protocol == DOOR {
+            return self.tell(Opened::Knock(stream));
+        }
         // A second stream of a class, negotiated at the same time as the first, is dropped.
-        if let Some(place) = self.takes.iter().position(|taken| *taken == protocol) {
+        if let Some(place) = self.takes.iter().position(|taken| taken == protocol) {
             self.takes.remove(place);
-            self.opened(stream, protocol);
+            let class = if *protocol == URGENT { StreamClass::Urgent } else { StreamClass::Bulk };
+            self.tell(Opened::Pair(Ok((class, stream))));
         }
     }
 
-    fn opened(&mut self, stream: Stream, protocol: StreamProtocol) {
-        let class = if protocol == URGENT { StreamClass::Urgent } else { StreamClass::Bulk };
-        self.events.push_back(ConnectionHandlerEvent::NotifyBehaviour(Ok((class, stream))));
+    fn opened(&mut self, wanted: Wanted, outcome: Result<Stream, String>) {
+        self.tell(match wanted {
+            Wanted::Pair(class) => Opened::Pair(outcome.map(|stream| (class, stream))),
+            Wanted::Door => Opened::Door(outcome),
+        });
     }
 
-    fn failed(&mut self, error: StreamUpgradeError<Infallible>) {
-        self.events.push_back(ConnectionHandlerEvent::NotifyBehaviour(Err(error.to_string())));
+    fn tell(&mut self, opened: Opened) {
+        self.events.push_back(ConnectionHandlerEvent::NotifyBehaviour(opened));
     }
 }
 
 impl ConnectionHandler for Handler {
-    type FromBehaviour = StreamClass;
-    type ToBehaviour = StreamOutcome;
+    type FromBehaviour = Wanted;
+    type ToBehaviour = Opened;
     type InboundProtocol = Upgrade;
     type OutboundProtocol = Upgrade;
     type InboundOpenInfo = ();
-    type OutboundOpenInfo = ();
+    type OutboundOpenInfo = Wanted;
 
     fn listen_protocol(&self) -> SubstreamProtocol<Upgrade> {
-        SubstreamProtocol::new(Upgrade(self.takes.clone()), ()).with_timeout(limits::HELLO_TIMEOUT)
+        let takes = self.takes.iter().cloned().chain([DOOR]).collect();
+        SubstreamProtocol::new(Upgrade(takes), ()).with_timeout(limits::HELLO_TIMEOUT)
     }
 
-    fn poll(&mut self, _: &mut Context<'_>) -> Poll<ConnectionHandlerEvent<Upgrade, (), StreamOutcome>> {
+    fn poll(&mut self, _: &mut Context<'_>) -> Poll<ConnectionHandlerEvent<Upgrade, Wanted, Opened>> {
         self.events.pop_front().map_or(Poll::Pending, Poll::Ready)
     }
 
-    fn on_behaviour_event(&mut self, class: StreamClass) {
-        let protocol = match class {
-            StreamClass::Urgent => URGENT,
-            StreamClass::Bulk => BULK,
+    fn on_behaviour_event(&mut self, wanted: Wanted) {
+        let protocol = match wanted {
+            Wanted::Pair(StreamClass::Urgent) => URGENT,
+            Wanted::Pair(StreamClass::Bulk) => BULK,
+            Wanted::Door => DOOR,
         };
-        self.events.push_back(ConnectionHandlerEvent::OutboundSubstreamRequest {
-            protocol: SubstreamProtocol::new(Upgrade(vec![protocol]), ()).with_timeout(limits::HELLO_TIMEOUT),
-        });
+        let protocol = SubstreamProtocol::new(Upgrade(vec![protocol]), wanted).with_timeout(limits::HELLO_TIMEOUT);
+        self.events.push_back(ConnectionHandlerEvent::OutboundSubstreamRequest { protocol });
     }
 
-    fn on_connection_event(&mut self, event: ConnectionEvent<Upgrade, Upgrade>) {
+    fn on_connection_event(&mut self, event: ConnectionEvent<Upgrade, Upgrade, (), Wanted>) {
         match event {
             ConnectionEvent::FullyNegotiatedInbound(FullyNegotiatedInbound {
                 protocol: (stream, protocol), ..
-            }) => {
-                self.take(stream, protocol);
+            }) => self.take(stream, &protocol),
+            ConnectionEvent::FullyNegotiatedOutbound(FullyNegotiatedOutbound { protocol: (stream, _), info }) => {
+                self.opened(info, Ok(stream));
             }
-            ConnectionEvent::FullyNegotiatedOutbound(FullyNegotiatedOutbound {
-                protocol: (stream, protocol), ..
-            }) => {
-                self.opened(stream, protocol);
+            ConnectionEvent::DialUpgradeError(DialUpgradeError { info, error }) => {
+                self.opened(info, Err(error.to_string()));
             }
-            ConnectionEvent::DialUpgradeError(DialUpgradeError { error, .. }) => self.failed(error),
             _ => {}
         }
     }

@@ -1,6 +1,5 @@
 //! Sockets: TCP with noise and yamux, names resolved where the system can, and ports probed before they are used.
 
-use std::collections::HashSet;
 use std::net::{IpAddr, SocketAddr, TcpListener};
 
 use libp2p::core::muxing::StreamMuxerBox;
@@ -24,13 +23,13 @@ pub(super) struct Behaviour {
     ping: ping::Behaviour,
 }
 
-pub(super) fn swarm(keypair: &Keypair, members: HashSet<PeerId>) -> Result<Swarm<Behaviour>, MeshError> {
+pub(super) fn swarm(keypair: &Keypair) -> Result<Swarm<Behaviour>, MeshError> {
     let pending =
         connection_limits::ConnectionLimits::default().with_max_pending_incoming(Some(limits::PENDING_CONNECTIONS_MAX));
     let ping = ping::Config::new().with_interval(limits::PING_INTERVAL).with_timeout(limits::LINK_SILENCE_MAX);
     let behaviour = Behaviour {
         limits: connection_limits::Behaviour::new(pending),
-        streams: Streams::new(members),
+        streams: Streams::new(),
         ping: ping::Behaviour::new(ping),
     };
     // A connection on which nobody says hello falls idle.

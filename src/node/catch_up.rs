@@ -88,7 +88,10 @@ mod tests {
     }
 
     fn request(entries: &[u32]) -> Serve {
-        let slots = entries.iter().map(|entry| ServeSlot { entry: location(*entry), batches: Vec::new() }).collect();
+        let slots = entries
+            .iter()
+            .map(|entry| ServeSlot { entry: location(*entry), batches: Vec::new(), certificate: None })
+            .collect();
         let mark = Tip { round: Round::default(), slot: Slot(9), digest: Digest::ZERO };
         Serve { to: MemberId([2; 32]), mark, slots }
     }

@@ -267,6 +267,7 @@ mod tests {
             rules_version: crate::types::limits::RULES_VERSION,
             members: vec![member(1), member(2), member(3)],
             limits: ClusterLimits::default(),
+            voters_target: 3,
         }
     }
 

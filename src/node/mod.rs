@@ -9,7 +9,7 @@
 //! | `configuration`, `settings/`, `genesis_file`, `configuration_file`, `token` | what a member is told |
 //! | `identity`, `data_directory`, `random`, `real_time` | what a member has |
 //! | `founding` | makes a group |
-//! | `verification` | reads a log offline |
+//! | `verification`, `epoch_proof` | a log, and the chain of epochs, checked offline |
 
 pub mod catch_up;
 pub mod configuration;
@@ -17,6 +17,7 @@ pub mod configuration_file;
 pub mod data_directory;
 pub mod descriptors;
 pub mod driver_thread;
+pub mod epoch_proof;
 pub mod founding;
 pub mod genesis_file;
 pub mod identity;

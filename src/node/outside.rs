@@ -30,6 +30,8 @@ pub struct RealOutside {
     pub mesh: LateMesh,
     /// What hellos say.
     pub hello: HelloSource,
+    /// Whom the mesh knows.
+    pub roster: watch::Sender<Roster>,
     /// Who reads decided slots for peers.
     pub catch_up: CatchUp,
     /// Where deliveries go.
@@ -111,9 +113,15 @@ impl Outside for RealOutside {
         }
     }
 
-    fn roster(&mut self, _roster: Roster) {}
+    fn roster(&mut self, roster: Roster) {
+        self.roster.send_replace(roster);
+    }
 
-    fn door(&mut self, _to: MemberId, _message: DoorMessage) {}
+    fn door(&mut self, to: MemberId, message: DoorMessage) {
+        if let Some(mesh) = self.mesh.get() {
+            mesh.door(to, message);
+        }
+    }
 
     fn hello(&mut self, hello: Hello) {
         let (placeholder, _) = oneshot::channel();

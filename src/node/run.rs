@@ -13,7 +13,7 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use super::catch_up::CatchUp;
-use super::configuration::{Configuration, multiaddresses};
+use super::configuration::Configuration;
 use super::data_directory::{DataDirectory, DataDirectoryError, log_folder};
 use super::descriptors;
 use super::driver_thread::{DriverError, DriverThread};
@@ -31,10 +31,10 @@ use crate::api::{self, ApiSettings, CannotServe, Host, Observation, Tickets};
 use crate::delivery;
 use crate::driver::inbox::{InboxSender, inbox};
 use crate::driver::{Start, Stop};
-use crate::net::{Mesh, MeshError, MeshMember, MeshSettings};
+use crate::net::{Mesh, MeshError, MeshSettings};
 use crate::protocol::Halt;
-use crate::types::peer::{Envelope, Hello, Refusal};
-use crate::types::{Genesis, MemberId, PeerMessage, Position, Sabotage, StartNonce, limits};
+use crate::types::peer::{Hello, Refusal};
+use crate::types::{Genesis, MemberId, PeerMessage, Position, Roster, RosterMember, Sabotage, StartNonce, limits};
 use crate::wal::{self, DiskFiles};
 
 /// Zero-filled segments kept ready.
@@ -192,6 +192,7 @@ struct Parts {
     driver: DriverThread,
     mesh: LateMesh,
     hello: Option<oneshot::Receiver<watch::Receiver<Hello>>>,
+    roster: watch::Receiver<Roster>,
     inbox: InboxSender,
     api: JoinHandle<Result<(), CannotServe>>,
     socket_file: SocketFile,
@@ -215,12 +216,15 @@ impl Parts {
         let (delivery_writer, delivery_reader) = delivery::stream(genesis, Arc::new(reader.clone()), notify);
         let (observed_sender, observed) = watch::channel::<Option<Observation>>(None);
         let (hello_sender, hello) = oneshot::channel();
+        // Until the log is read, those of the genesis are the members we know.
+        let (roster_sender, roster) = watch::channel(member.first_roster());
         let folder = log_folder(member.directory.path());
         let outside = RealOutside {
             time,
             inbox,
             mesh: mesh.clone(),
             hello: HelloSource::Waiting(hello_sender),
+            roster: roster_sender,
             catch_up: member.catch_up(reader.clone(), mesh.clone())?,
             delivery: delivery_writer,
             tickets: tickets.clone(),
@@ -256,7 +260,7 @@ impl Parts {
         let (stop_api, stopped) = watch::channel(false);
         let api = tokio::spawn(api::serve(settings, host, stopped));
         let socket_file = listeners.socket_file;
-        Ok(Parts { driver, mesh, hello: Some(hello), inbox: inbox_sender, api, socket_file, stop_api, tickets })
+        Ok(Parts { driver, mesh, hello: Some(hello), roster, inbox: inbox_sender, api, socket_file, stop_api, tickets })
     }
 
     /// Starts the mesh when it is time, and goes on until `stop` is done, or something ends by itself.
@@ -281,7 +285,7 @@ impl Parts {
                 }
                 Some(hello) = hello => {
                     self.hello = None;
-                    let mesh = Mesh::start(member.mesh_settings(hello, self.inbox.clone())?).await?;
+                    let mesh = Mesh::start(member.mesh_settings(hello, self.roster.clone(), self.inbox.clone())?).await?;
                     tracing::info!(listen = ?mesh.listen_addresses(), "the mesh is up");
                     // There is one hello, so there is one mesh.
                     let _ = self.mesh.set(mesh);
@@ -337,18 +341,28 @@ impl Member {
         self.genesis.members.iter().map(|member| (member.id, member.name.clone())).collect()
     }
 
-    fn mesh_settings(&self, hello: watch::Receiver<Hello>, inbox: InboxSender) -> Result<MeshSettings, RunError> {
-        let keypair =
-            Keypair::ed25519_from_bytes(self.identity.secret()).map_err(|error| MeshError::Key(error.to_string()))?;
-        let members = self.genesis.members.iter().map(|member| MeshMember {
+    fn first_roster(&self) -> Roster {
+        let members = self.genesis.members.iter().map(|member| RosterMember {
             id: member.id,
             name: member.name.clone(),
-            addresses: multiaddresses(&member.addresses),
+            addresses: member.addresses.clone(),
+            dial: true,
         });
+        Roster { members: members.collect(), former: Vec::new() }
+    }
+
+    fn mesh_settings(
+        &self,
+        hello: watch::Receiver<Hello>,
+        roster: watch::Receiver<Roster>,
+        inbox: InboxSender,
+    ) -> Result<MeshSettings, RunError> {
+        let keypair =
+            Keypair::ed25519_from_bytes(self.identity.secret()).map_err(|error| MeshError::Key(error.to_string()))?;
         Ok(MeshSettings {
             keypair,
             listen: self.mesh_listen.clone(),
-            members: members.collect(),
+            roster,
             hello,
             inbox,
             credits: Arc::new(Semaphore::new(limits::INBOX_BYTES)),
@@ -359,6 +373,8 @@ impl Member {
         Ok(Start {
             genesis: self.genesis.clone(),
             key: self.identity.key().clone(),
+            addresses: Vec::new(),
+            contacts: Vec::new(),
             nonce: StartNonce(u64::from_be_bytes(random::bytes()?)),
             timing: self.settings.timing,
             sabotage: Sabotage::NONE,
@@ -367,11 +383,9 @@ impl Member {
     }
 
     fn catch_up(&self, reader: LogReader, mesh: LateMesh) -> io::Result<CatchUp> {
-        let configuration = self.genesis.configuration();
-        let (epoch, digest) = (configuration.epoch, configuration.digest());
         let send = move |to: MemberId, message: PeerMessage| {
             if let Some(mesh) = mesh.get() {
-                mesh.send(to, &Envelope { epoch, configuration: digest, message });
+                mesh.send_message(to, message);
             }
         };
         CatchUp::start(move |location| reader.payload(location), send)

@@ -1,15 +1,18 @@
 //! The chain: decided slots, and the entries above them that may become decided.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
 
 use bytes::Bytes;
 
 use super::lanes::{Held, Lanes, Logged};
+use super::membership::{Heads, LaneChange, Membership};
+use crate::types::entry::EntryBody;
 use crate::types::peer::ChainEntry;
 use crate::types::statement::{Round, Tip};
 use crate::types::{
-    BatchRef, ClusterId, Digest, Entry, Hlc, LaneHead, Location, MemberId, Position, Rule, Sabotage, Slot,
-    chain_digest, limits,
+    BatchRef, ClusterId, Digest, Entry, Epoch, Hlc, LaneHead, Location, Position, Rule, Sabotage, Slot, chain_digest,
+    limits,
 };
 
 /// An entry that is not decided, as far as this member knows.
@@ -34,7 +37,10 @@ pub(crate) struct SlotRow {
 pub(crate) struct Waiting {
     pub slot: Slot,
     pub digest: Digest,
-    pub round: Round,
+    /// The epoch it belongs to; the end of one belongs to the one it ends.
+    pub epoch: Epoch,
+    /// Position of its first message, or of the end of an epoch.
+    pub first: Position,
     pub candidate: Candidate,
     pub batches: Vec<Placed>,
     /// Batches that are not durable yet.
@@ -46,7 +52,11 @@ pub(crate) struct Waiting {
 pub(crate) struct Placed {
     pub held: Held,
     pub first: Position,
+    /// Messages that take a position: all, but a command without effect.
+    pub count: u64,
     pub hlc: Hlc,
+    /// Why a command has no effect.
+    pub without_effect: Option<&'static str>,
 }
 
 /// What a member lacks to go on with a chain.
@@ -56,6 +66,8 @@ pub(crate) enum Lack {
     Entry(Slot, Digest),
     /// Payload of an entry it has.
     Batches(Vec<BatchRef>),
+    /// The signed votes that decide the end of an epoch, which it has.
+    Certificate(Slot),
     /// Nothing can help: the chain does not extend what is decided, or breaks a rule of validity (R9).
     Invalid(&'static str),
 }
@@ -63,8 +75,13 @@ pub(crate) enum Lack {
 /// Derived state at one point of a chain (rule D1), as far as it bears on validity.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Derived {
-    pub heads: BTreeMap<MemberId, LaneHead>,
+    /// Of the members whose lanes are open.
+    pub heads: Heads,
     pub last_hlc: Hlc,
+    pub next_position: Position,
+    pub membership: Arc<Membership>,
+    /// The epoch ends with the last entry: nothing may follow (rule R8).
+    ended: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -75,23 +92,30 @@ pub(crate) struct Chain {
     pub waiting: VecDeque<Waiting>,
     /// The last decided slot; the round it is known to be decided in.
     pub decided: Tip,
-    pub next_position: Position,
-    pub last_hlc: Hlc,
+    /// Derived state at the decided slot.
+    pub state: Derived,
     candidates: BTreeMap<(Slot, Digest), Candidate>,
     /// Derived state at one undecided point, kept so that a growing chain is not walked again and again.
     overlay: Option<(Slot, Digest, Derived)>,
 }
 
 impl Chain {
-    pub fn new(cluster: ClusterId, sabotage: Sabotage) -> Chain {
+    pub fn new(membership: Membership, sabotage: Sabotage) -> Chain {
+        let cluster = membership.configuration.cluster;
+        let state = Derived {
+            heads: membership.members.keys().map(|member| (*member, LaneHead::START)).collect(),
+            last_hlc: Hlc(0),
+            next_position: Position(1),
+            membership: Arc::new(membership),
+            ended: false,
+        };
         Chain {
             cluster,
             sabotage,
             rows: Vec::new(),
             waiting: VecDeque::new(),
             decided: Tip { round: Round::default(), slot: Slot(0), digest: cluster },
-            next_position: Position(1),
-            last_hlc: Hlc(0),
+            state,
             candidates: BTreeMap::new(),
             overlay: None,
         }
@@ -104,8 +128,7 @@ impl Chain {
 
     /// The last position handed out to a delivered message.
     pub fn delivered_position(&self) -> Position {
-        let first_waiting = self.waiting.front().and_then(|slot| slot.batches.first()).map(|batch| batch.first);
-        Position(first_waiting.unwrap_or(self.next_position).0 - 1)
+        Position(self.waiting.front().map_or(self.state.next_position, |slot| slot.first).0 - 1)
     }
 
     /// h of a decided slot; none above.
@@ -202,10 +225,9 @@ impl Chain {
             let index = path.iter().position(|at| *at == (*slot, *digest))?;
             Some((index + 1, derived.clone()))
         });
-        let (start, mut derived) =
-            known.unwrap_or_else(|| (0, Derived { heads: lanes.heads(), last_hlc: self.last_hlc }));
+        let (start, mut derived) = known.unwrap_or_else(|| (0, self.state.clone()));
         for key in &path[start..] {
-            apply(&self.candidates[key].entry, &mut derived, lanes, &self.sabotage)?;
+            derived.apply(&self.candidates[key].entry, lanes, &self.sabotage)?;
         }
         if let Some((slot, digest)) = path.last() {
             self.overlay = Some((*slot, *digest, derived.clone()));
@@ -218,25 +240,34 @@ impl Chain {
     pub fn decide(&mut self, round: Round, digest: Digest, lanes: &mut Lanes) -> u64 {
         let slot = self.decided.slot.next();
         let candidate = self.candidates.remove(&(slot, digest)).expect("a decided entry is here");
+        let (first, epoch) = (self.state.next_position, self.state.membership.configuration.epoch);
+        let before = self.state.membership.clone();
+        let effects = self.state.apply(&candidate.entry, lanes, &self.sabotage).expect("a decided entry is valid here");
+        let mut effects = effects.into_iter();
+        self.state.ended = false;
         let mut closed = 0;
-        let mut reading = candidate.entry.hlc;
+        let (mut position, mut reading) = (first, candidate.entry.hlc);
         let mut batches = Vec::with_capacity(candidate.entry.batches().len());
         for reference in candidate.entry.batches() {
             let (held, closes) = lanes.order(reference);
             closed += u64::from(closes);
-            let count = held.header.count;
-            batches.push(Placed { held, first: self.next_position, hlc: reading });
-            self.next_position = self.next_position.plus(count); // D3: decided messages, and nothing else
-            reading = reading.plus(count);
+            let without_effect = effects.next().flatten();
+            let count = if without_effect.is_some() { 0 } else { held.header.count };
+            let read = held.header.count;
+            batches.push(Placed { held, first: position, count, hlc: reading, without_effect });
+            position = position.plus(count); // D3: decided messages, and nothing else
+            reading = reading.plus(read);
         }
-        self.last_hlc = Hlc(self.last_hlc.0.max(candidate.entry.hlc.0).max(reading.0.saturating_sub(1)));
+        if !Arc::ptr_eq(&before, &self.state.membership) {
+            lanes.follow(&before, &self.state.membership);
+        }
         self.decided = Tip { round, slot, digest };
         self.candidates = self.candidates.split_off(&(slot.next(), Digest([0; 32])));
         if self.overlay.as_ref().is_some_and(|(at, _, _)| *at <= slot) {
             self.overlay = None;
         }
         let lacking = batches.iter().filter(|batch| !batch.held.logged.is_durable()).count();
-        self.waiting.push_back(Waiting { slot, digest, round, candidate, batches, lacking });
+        self.waiting.push_back(Waiting { slot, digest, epoch, first, candidate, batches, lacking });
         closed
     }
 
@@ -294,32 +325,87 @@ impl Chain {
 /// Readings beyond this leave no room for what follows them.
 const HLC_MAX: u64 = u64::MAX - (1 << 40);
 
-/// Rule R9: the entry is valid on the chain that leads to `derived`; moves it on.
-fn apply(entry: &Entry, derived: &mut Derived, lanes: &Lanes, sabotage: &Sabotage) -> Result<(), Lack> {
-    let batches = entry.batches();
-    if batches.is_empty() || batches.len() > limits::ENTRY_BATCHES_MAX {
-        return Err(Lack::Invalid("its number of batches is out of bounds"));
+impl Derived {
+    /// The last entry ends the epoch.
+    pub fn has_ended(&self) -> bool {
+        self.ended
     }
-    if entry.hlc.0 > HLC_MAX {
-        return Err(Lack::Invalid("its clock reading is beyond the end of the clock"));
+
+    /// Rule R9: moves on by an entry, if it is valid here; tells of every batch why it has no effect, if it has none.
+    fn apply(&mut self, entry: &Entry, lanes: &Lanes, sabotage: &Sabotage) -> Result<Vec<Option<&'static str>>, Lack> {
+        if self.ended && sabotage.upholds(Rule::R8) {
+            return Err(Lack::Invalid("its epoch has ended before it (R8)"));
+        }
+        if entry.hlc.0 > HLC_MAX {
+            return Err(Lack::Invalid("its clock reading is beyond the end of the clock"));
+        }
+        if entry.hlc <= self.last_hlc {
+            return Err(Lack::Invalid("its clock reading is not after its parent's"));
+        }
+        match &entry.body {
+            EntryBody::Batches(batches) => self.apply_batches(entry.hlc, batches, lanes, sabotage),
+            EntryBody::EpochEnd(end) => {
+                self.membership.check_end(&end.next, &self.heads, sabotage).map_err(Lack::Invalid)?;
+                Arc::make_mut(&mut self.membership).end_epoch(&end.next, sabotage);
+                let membership = &self.membership;
+                self.heads.retain(|member, _| membership.is_open(member));
+                self.last_hlc = entry.hlc;
+                self.next_position = self.next_position.next();
+                self.ended = true;
+                Ok(Vec::new())
+            }
+        }
     }
-    if entry.hlc <= derived.last_hlc {
-        return Err(Lack::Invalid("its clock reading is not after its parent's"));
+
+    fn apply_batches(
+        &mut self,
+        hlc: Hlc,
+        batches: &[BatchRef],
+        lanes: &Lanes,
+        sabotage: &Sabotage,
+    ) -> Result<Vec<Option<&'static str>>, Lack> {
+        if batches.is_empty() || batches.len() > limits::ENTRY_BATCHES_MAX {
+            return Err(Lack::Invalid("its number of batches is out of bounds"));
+        }
+        let missing: Vec<BatchRef> = batches.iter().filter(|batch| lanes.held(batch).is_none()).copied().collect();
+        if !missing.is_empty() {
+            return Err(Lack::Batches(missing));
+        }
+        let mut reading = hlc;
+        let mut effects = Vec::with_capacity(batches.len());
+        for batch in batches {
+            let held = lanes.held(batch).expect("none is missing");
+            effects.push(self.order(held, sabotage)?);
+            reading = reading.plus(held.header.count);
+        }
+        self.last_hlc = Hlc(hlc.0.max(reading.0.saturating_sub(1)));
+        Ok(effects)
     }
-    let missing: Vec<BatchRef> = batches.iter().filter(|batch| lanes.held(batch).is_none()).copied().collect();
-    if !missing.is_empty() {
-        return Err(Lack::Batches(missing));
-    }
-    let mut reading = entry.hlc;
-    for batch in batches {
-        let held = lanes.held(batch).expect("none is missing");
-        let head = derived.heads.get_mut(&batch.origin).ok_or(Lack::Invalid("a batch's origin is no member"))?;
+
+    /// Moves on by one batch (H1), and by the command it carries; tells why that has no effect, if it has none.
+    pub fn order(&mut self, held: &Held, sabotage: &Sabotage) -> Result<Option<&'static str>, Lack> {
+        let origin = held.header.origin;
+        let head = self.heads.get_mut(&origin).ok_or(Lack::Invalid("a batch's origin has no open lane"))?;
         if !held.header.follows(head) && sabotage.upholds(Rule::H1) {
             return Err(Lack::Invalid("a batch does not follow its lane's head (H1)"));
         }
         *head = held.head();
-        reading = reading.plus(held.header.count);
+        let Some(command) = &held.command else {
+            self.next_position = self.next_position.plus(held.header.count);
+            return Ok(None);
+        };
+        let (incarnation, at) = (held.header.incarnation, self.next_position);
+        match Arc::make_mut(&mut self.membership).apply(command, &origin, incarnation, at, &self.heads) {
+            Ok(change) => {
+                self.next_position = at.next();
+                match change {
+                    LaneChange::None => {}
+                    LaneChange::Opened(member) => drop(self.heads.insert(member, LaneHead::START)),
+                    LaneChange::Closed(member) => drop(self.heads.remove(&member)),
+                }
+                Ok(None)
+            }
+            Err(why) => Ok(Some(why)),
+        }
     }
-    derived.last_hlc = Hlc(entry.hlc.0.max(reading.0.saturating_sub(1)));
-    Ok(())
 }

@@ -60,6 +60,24 @@ counters! {
     repairs,
     /// Times this process stood still (V4).
     pauses_noticed,
+    /// Membership commands sealed.
+    commands,
+    /// Epochs that began here.
+    epochs_begun,
+    /// Voters that this one said to be silent (E4).
+    suspicions,
+    /// Suspicions taken back.
+    suspicions_withdrawn,
+    /// LeaveIntents of this member that had no effect.
+    leaves_without_effect,
+    /// Knocks at the doors of members that do not know this one.
+    knocks,
+    /// Chains of epochs told at a door unasked.
+    told_at_doors,
+    /// Pieces of the order asked of several members at once.
+    pieces_fetched,
+    /// Feeders given up because they did not answer.
+    feeders_changed,
     /// Hellos refused (I1).
     refusals,
     /// Messages of peers that broke a rule, dropped.

@@ -4,7 +4,7 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use super::chain::Lack;
+use super::chain::{Lack, SlotRow};
 use super::lanes::Held;
 use super::model::FaultModel;
 use super::replica::Replica;
@@ -122,10 +122,11 @@ impl<M: FaultModel> Replica<M> {
                         preferred.extend(named_by);
                     }
                 }
-                Lack::Invalid(_) => {}
+                // It comes with the decided slot.
+                Lack::Certificate(_) | Lack::Invalid(_) => {}
             }
         }
-        if self.known_slot() > self.chain.decided.slot {
+        if self.known_slot() > self.chain.decided.slot && !self.feeds.has_open() {
             wants.insert(Want::Decided, Vec::new());
         }
         for (origin, (_, holders)) in &self.fetches.lane_wants {
@@ -191,6 +192,7 @@ impl<M: FaultModel> Replica<M> {
             // Its origin has no link to us: nobody is sending it.
             Want::Batch(reference) if !self.linked(&reference.origin) => Duration::ZERO,
             Want::Entry(..) => GRACE / 4,
+            Want::Decided if self.lacks.iter().any(|(lack, _)| matches!(lack, Lack::Certificate(_))) => Duration::ZERO,
             Want::Decided if self.known_slot().0 > self.chain.decided.slot.0 + 2 * limits::WINDOW_SLOTS => {
                 Duration::ZERO
             }
@@ -235,7 +237,9 @@ impl<M: FaultModel> Replica<M> {
         }
         self.fetches.next_lane_check = now + LANE_CHECK;
         let mut wants = BTreeMap::new();
-        for origin in &self.configuration.voters {
+        // A learner is fed; only its own lane may have lost something that nobody feeds it.
+        let heads = &self.chain.state.heads;
+        for origin in heads.keys().filter(|origin| self.votes() || **origin == self.me) {
             let mine = self.lanes.contiguous(origin, |_| true);
             let linked = self.peers.iter().filter(|(_, peer)| peer.linked);
             let heads = linked.filter_map(|(id, peer)| Some((peer.lane_head(origin)?.batch, *id)));
@@ -265,7 +269,7 @@ impl<M: FaultModel> Replica<M> {
             }
         }
         if past {
-            self.serve_decided(to, decided);
+            self.serve_decided(to, decided, Slot(u64::MAX));
         }
     }
 
@@ -301,7 +305,7 @@ impl<M: FaultModel> Replica<M> {
             self.send_early(to, PeerMessage::Chain(entries));
         }
         if above < self.chain.decided.slot {
-            self.serve_decided(to, above);
+            self.serve_decided(to, above, Slot(u64::MAX));
         }
     }
 
@@ -313,24 +317,31 @@ impl<M: FaultModel> Replica<M> {
     }
 
     /// Decided slots above `after`, read from the log away from here.
-    pub(crate) fn serve_decided(&mut self, to: MemberId, after: Slot) {
-        let first = after.0 as usize;
+    pub(crate) fn serve_decided(&mut self, to: MemberId, after: Slot, through: Slot) {
+        let first = usize::try_from(after.0).unwrap_or(usize::MAX);
         if first >= self.chain.rows.len() {
             return;
         }
+        let most = usize::try_from(through.0.saturating_sub(after.0)).unwrap_or(usize::MAX);
         let mut bytes = 0;
         let slots: Vec<ServeSlot> = self.chain.rows[first..]
             .iter()
-            .take(limits::CATCHUP_SLOTS)
-            .take_while(|row| {
+            .zip(after.0 + 1..)
+            .take(limits::CATCHUP_SLOTS.min(most))
+            .take_while(|(row, _)| {
                 let fits = bytes < limits::CATCHUP_BYTES;
                 bytes +=
                     u64::from(row.entry.length) + row.batches.iter().map(|batch| u64::from(batch.length)).sum::<u64>();
                 fits
             })
-            .map(|row| ServeSlot { entry: row.entry, batches: row.batches.to_vec(), certificate: None })
+            .map(|(row, slot)| self.serve_slot(row, Slot(slot)))
             .collect();
         self.out.ready.serve.push(Serve { to, mark: self.chain.decided, slots });
+    }
+
+    fn serve_slot(&self, row: &SlotRow, slot: Slot) -> ServeSlot {
+        let certificate = self.epochs.certificate_at(slot).cloned();
+        ServeSlot { entry: row.entry, batches: row.batches.to_vec(), certificate }
     }
 
     /// V5: whoever has no link to the leader is fed like a learner, by one of those who have both.
@@ -339,7 +350,7 @@ impl<M: FaultModel> Replica<M> {
             self.peers.keys().copied().filter(|id| self.is_cut_off(id) && self.feeds(id)).collect();
         for to in cut_off {
             let row = &self.chain.rows[slot.0 as usize - 1];
-            let slots = vec![ServeSlot { entry: row.entry, batches: row.batches.to_vec(), certificate: None }];
+            let slots = vec![self.serve_slot(row, slot)];
             self.counters.relayed += 1;
             self.out.ready.serve.push(Serve { to, mark: self.chain.decided, slots });
         }

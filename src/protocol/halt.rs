@@ -1,8 +1,8 @@
 //! Why a member stops for good. Each of these means that going on could break a promise.
 
-use crate::types::MemberId;
 use crate::types::peer::Refusal;
 use crate::types::statement::Tip;
+use crate::types::{Epoch, MemberId, Standing};
 
 /// The process must end; nothing was sent after the cause was found.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -38,7 +38,8 @@ pub enum Halt {
     /// Rule Rot: what this member promised can no longer be told from its log.
     #[error(
         "the log is damaged above what is known to be decided ({reason}); this member no longer knows what it promised and \
-         must come back as a new member, which a fixed membership does not offer yet; its data directory stays as it is"
+         must come back as a new one (`synod invite` on another member, `synod join` with a new data directory); this data \
+         directory stays as it is"
     )]
     RotAboveDecided {
         /// What is missing.
@@ -51,6 +52,25 @@ pub enum Halt {
         peer: MemberId,
         /// Its words.
         refusal: Refusal,
+    },
+    /// Rule E3: two quorums signed two ends of one epoch.
+    #[error(
+        "two proven ends of epoch {epoch} contradict each other: more voters of that epoch lost or changed their disks than the \
+         group tolerates; keep all logs for examination"
+    )]
+    EpochFork {
+        /// Which epoch ended twice.
+        epoch: Epoch,
+    },
+    /// This member is none any more.
+    #[error(
+        "this member {}; its key is never used again. Messages that it accepted and that were not ordered stay in its data \
+         directory; to come back, join with a new data directory (`synod invite` on a member prints a join code)",
+        if *standing == Standing::Left { "has left the group" } else { "was removed from the group" }
+    )]
+    Departed {
+        /// Left or removed.
+        standing: Standing,
     },
     /// The log holds what is no record of this version.
     #[error("the log cannot be read: {0}")]

@@ -6,10 +6,11 @@ use std::ops::Bound;
 use bytes::Bytes;
 use std::sync::Arc;
 
+use super::membership::Membership;
 use crate::types::limits;
 use crate::types::{
-    Batch, BatchHeader, BatchId, BatchNumber, BatchRef, Command, Digest, Incarnation, LaneHead, Location, MemberId, Rule,
-    Sabotage,
+    Batch, BatchHeader, BatchId, BatchNumber, BatchRef, Command, Digest, Incarnation, LaneHead, Location, MemberId,
+    Rule, Sabotage,
 };
 
 /// How far a record of ours has come.
@@ -87,6 +88,10 @@ struct Lane {
     bytes: u64,
 }
 
+impl Lane {
+    const EMPTY: Lane = Lane { head: LaneHead::START, held: BTreeMap::new(), bytes: 0 };
+}
+
 /// Every member's lanes.
 #[derive(Clone, Debug)]
 pub(crate) struct Lanes {
@@ -96,13 +101,24 @@ pub(crate) struct Lanes {
 
 impl Lanes {
     pub fn new(members: &[MemberId], sabotage: Sabotage) -> Lanes {
-        let empty = Lane { head: LaneHead::START, held: BTreeMap::new(), bytes: 0 };
-        Lanes { lanes: members.iter().map(|member| (*member, empty.clone())).collect(), sabotage }
+        Lanes { lanes: members.iter().map(|member| (*member, Lane::EMPTY)).collect(), sabotage }
     }
 
-    /// Decided heads of all members.
-    pub fn heads(&self) -> BTreeMap<MemberId, LaneHead> {
-        self.lanes.iter().map(|(member, lane)| (*member, lane.head)).collect()
+    /// The membership changed: new lanes are opened, and of closed ones everything pending is given up.
+    pub fn follow(&mut self, before: &Membership, after: &Membership) {
+        for member in before.members.keys().filter(|member| before.is_open(member) && !after.is_open(member)) {
+            self.lanes.remove(member);
+        }
+        for member in after.members.keys().filter(|member| after.is_open(member)) {
+            self.lanes.entry(*member).or_insert(Lane::EMPTY);
+        }
+    }
+
+    /// Opens a lane ahead of the order: of a member that has joined on a chain that is not decided here yet.
+    pub fn open(&mut self, member: MemberId) {
+        if self.lanes.len() < 2 * limits::MEMBERS_MAX {
+            self.lanes.entry(member).or_insert(Lane::EMPTY);
+        }
     }
 
     /// Decided head of one member's lanes.

@@ -14,6 +14,10 @@ const CLOCK_FAR: i64 = 1 << 61;
 #[derive(Clone, Debug)]
 pub(crate) struct Peer {
     pub linked: bool,
+    /// It votes in the present epoch.
+    pub votes: bool,
+    /// When it was last told this member's status.
+    pub told: Option<Instant>,
     pub ever_linked: bool,
     pub incarnation: Option<Incarnation>,
     pub nonce: Option<StartNonce>,
@@ -36,6 +40,8 @@ impl Peer {
     pub fn new(cluster: ClusterId) -> Peer {
         Peer {
             linked: false,
+            votes: false,
+            told: None,
             ever_linked: false,
             incarnation: None,
             nonce: None,
@@ -52,9 +58,10 @@ impl Peer {
 
     /// Its complaint about views, if it stands.
     pub fn complains_about(&self, round: Round) -> bool {
-        self.status.as_ref().is_some_and(|status| {
-            status.round.epoch == round.epoch && status.complaint.is_some_and(|view| view >= round.view)
-        })
+        self.votes
+            && self.status.as_ref().is_some_and(|status| {
+                status.round.epoch == round.epoch && status.complaint.is_some_and(|view| view >= round.view)
+            })
     }
 
     /// Whether it says to have a link to `other`; unknown counts as yes.

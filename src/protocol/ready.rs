@@ -6,8 +6,8 @@ use std::sync::Arc;
 use crate::types::peer::{Envelope, Hello, Refusal};
 use crate::types::statement::Tip;
 use crate::types::{
-    BatchRef, Delivered, Digest, DoorMessage, Instant, Location, MemberId, Outcome, Record, Roster, Serve, Slot, StartNonce,
-    Ticket,
+    BatchRef, Delivered, Digest, DoorMessage, Instant, Location, MemberId, Outcome, Record, Roster, Serve, Slot,
+    StartNonce, Ticket,
 };
 
 /// A message on its way.
@@ -203,7 +203,8 @@ mod tests {
     const OTHER: MemberId = MemberId([2; 32]);
 
     fn envelope() -> Arc<Envelope> {
-        let message = PeerMessage::FetchDecided { after: Slot(0) };
+        let message =
+            PeerMessage::FetchDecided { after: Slot(0), digest: Digest::ZERO, through: Slot(1), waits: false };
         Arc::new(Envelope { epoch: Round::default().epoch, configuration: Digest::ZERO, message })
     }
 

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::chain::Lack;
+use super::epochs::Learned;
 use super::halt::Halt;
 use super::lanes::Logged;
 use super::model::FaultModel;
@@ -11,7 +12,9 @@ use super::replica::Replica;
 use crate::types::peer::ChainEntry;
 use crate::types::record::{EntryRecord, Started, Voted, Voter};
 use crate::types::statement::{Round, Tip};
-use crate::types::{Batch, BatchNumber, BatchRef, Entry, Incarnation, LaneHead, Location, Now, Record, Rule, View};
+use crate::types::{
+    Batch, BatchNumber, BatchRef, Command, Entry, EpochLink, Incarnation, LaneHead, Location, Now, Record, Rule,
+};
 
 /// How long peers are asked for a hole that rot left in this member's own lanes, before its lane ends there. It begins
 /// when a quorum is heard and everything that is decided by its word is here.
@@ -41,7 +44,8 @@ impl<M: FaultModel> Replica<M> {
     pub fn restore(&mut self, restored: &mut Restored, location: Location, record: Record) -> Result<(), Halt> {
         restored.records += 1;
         match record {
-            Record::Genesis(_) | Record::Epoch(_) => {}
+            Record::Genesis(_) => {}
+            Record::Epoch(link) => self.restore_epoch(link)?,
             Record::Incarnation(started) => restored.incarnation = restored.incarnation.max(started.incarnation),
             Record::Batch(bytes) => {
                 let batch = Batch::recall(bytes).map_err(|error| Halt::Unreadable(error.to_string()))?;
@@ -63,6 +67,18 @@ impl<M: FaultModel> Replica<M> {
             Record::Decided(tip) => self.restore_mark(restored, tip)?,
         }
         Ok(())
+    }
+
+    /// The proof of an epoch; the log vouches for its own.
+    fn restore_epoch(&mut self, link: EpochLink) -> Result<(), Halt> {
+        let epoch = link.certificate.tip.round.epoch;
+        match self.epochs.learn(epoch, link, true, &self.sabotage) {
+            Learned::New | Learned::Known => Ok(()),
+            Learned::Fork => Err(Halt::EpochFork { epoch }),
+            // What rot took is told again by others.
+            Learned::Gap => Ok(()),
+            Learned::Bad(bad) => Err(Halt::Unreadable(bad.to_string())),
+        }
     }
 
     fn restore_mark(&mut self, restored: &mut Restored, tip: Tip) -> Result<(), Halt> {
@@ -88,6 +104,7 @@ impl<M: FaultModel> Replica<M> {
         match lack {
             Lack::Entry(slot, digest) => self.chain.candidate(*slot, digest).is_none(),
             Lack::Batches(batches) => batches.iter().any(|batch| self.lanes.held(batch).is_none()),
+            Lack::Certificate(slot) => self.epochs.certificate_at(*slot).is_none(),
             Lack::Invalid(_) => false,
         }
     }
@@ -97,6 +114,8 @@ impl<M: FaultModel> Replica<M> {
         restored.round = Some((voter.round, voter.incarnation));
         restored.voter_after_rot = true;
         self.views.claim = self.views.claim.max(voter.claim);
+        // E1: what was voted in an epoch is no vote of a later one.
+        self.views.votes.retain(|_, tip| tip.round.epoch == voter.round.epoch);
     }
 
     fn restore_vote(&mut self, restored: &mut Restored, voted: Voted) {
@@ -129,15 +148,15 @@ impl<M: FaultModel> Replica<M> {
         }
         self.lane.suspect = restored.own_lane_rot && self.sabotage.upholds(Rule::H1);
         self.views.durable_claim = self.views.claim;
-        self.views.votes = self.views.votes.split_off(&self.chain.decided.slot.next());
+        let decided = self.chain.decided;
+        self.views
+            .votes
+            .retain(|slot, vote| *slot > decided.slot || (*slot == decided.slot && vote.round > decided.round));
         self.marked = self.chain.decided;
-        self.heads_at_start = self.lanes.heads();
+        self.heads_at_start = self.chain.state.heads.clone();
+        self.duties.heard_from = now.instant;
         if restored.rot {
             self.judge_rot(&restored)?;
-        }
-        // Recounted after every start (V2): a full restart must not leave everybody waiting for votes long given.
-        for tip in self.views.votes.values().copied().collect::<Vec<_>>() {
-            self.handle_own_vote(tip);
         }
         if restored.records == 0 {
             self.out.record(Record::Genesis(genesis), Handed::Other);
@@ -148,12 +167,11 @@ impl<M: FaultModel> Replica<M> {
         };
         let started = Started { incarnation: self.incarnation, nonce: self.nonce };
         self.out.record(Record::Incarnation(started), Handed::Other);
-        match restored.round {
-            Some((round, incarnation)) => {
-                self.views.round = round;
-                self.views.recorded = Some(incarnation);
-            }
-            None => self.enter(Round { epoch: self.configuration.epoch, view: View(0) }),
+        self.views.remembered = restored.round;
+        let configuration = self.configuration.clone();
+        self.act_in(configuration);
+        if self.votes() {
+            self.enter_epoch();
         }
         if self.repairing.is_none() {
             self.take_part();
@@ -231,6 +249,10 @@ impl<M: FaultModel> Replica<M> {
         let mut tail: Vec<_> = self.lanes.following(&me, head).map(|held| (held.reference(), held.size)).collect();
         tail.truncate(if self.sabotage.upholds(Rule::H1) { tail.len() } else { 0 });
         for (reference, size) in tail {
+            let held = self.lanes.held(&reference);
+            if held.and_then(|held| held.command.as_deref()) == Some(&Command::LeaveIntent) {
+                self.resume_leaving();
+            }
             self.lane.push(reference, size);
         }
     }
@@ -246,7 +268,7 @@ impl<M: FaultModel> Replica<M> {
     /// Every other voter's status says that it holds nothing of this member's lanes beyond what is here.
     fn everybody_told_our_end(&self) -> bool {
         let told = |head: LaneHead| head.batch <= self.resumed.batch;
-        self.peers.values().all(|peer| peer.lane_head(&self.me).is_some_and(told))
+        self.peers.values().filter(|peer| peer.votes).all(|peer| peer.lane_head(&self.me).is_some_and(told))
     }
 
     /// Looks again whether peers filled the hole.

@@ -1,7 +1,7 @@
 //! The replica: state, inputs (`step`, `handle_*`), and what it hands out (`ready`, `next_timeout`). Sans-IO: no clock,
 //! disk, socket, thread, randomness or map-iteration order inside.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::marker::PhantomData;
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,9 +9,14 @@ use std::time::Duration;
 use super::ballots::Ballots;
 use super::chain::{Chain, Lack};
 use super::counters::Counters;
+use super::door::Doorway;
+use super::duties::Duties;
+use super::epochs::Epochs;
+use super::feeds::Feeds;
 use super::fetching::Fetches;
 use super::halt::Halt;
 use super::lanes::{Admission, Lanes, Logged};
+use super::membership::Membership;
 use super::model::{Crash, FaultModel};
 use super::peers::Peer;
 use super::ready::{Handed, Haste, Output, Ready};
@@ -25,8 +30,9 @@ use crate::types::peer::{Envelope, Hello, Refusal};
 use crate::types::settings::Timing;
 use crate::types::statement::{Round, Tip};
 use crate::types::{
-    Batch, BatchId, BatchRef, Configuration, Delivered, Digest, Incarnation, Input, Instant, LaneHead, Location,
-    MemberId, Now, PeerMessage, Record, Rule, Sabotage, Slot, StartNonce, limits,
+    Batch, BatchId, BatchRef, Configuration, Contact, Delivered, Digest, Genesis, Incarnation, Input, Instant,
+    LaneHead, Location, MemberId, MembershipSnapshot, Now, PeerMessage, Position, Record, Roster, Rule, Sabotage, Slot,
+    Standing, StartNonce, limits,
 };
 
 /// Who this replica is and by which rules it runs.
@@ -36,8 +42,12 @@ pub struct Identity {
     pub key: SigningKey,
     /// Drawn at this start.
     pub nonce: StartNonce,
-    /// The epoch's configuration.
-    pub configuration: Configuration,
+    /// The group's first word.
+    pub genesis: Genesis,
+    /// Where this member's mesh can be reached now; none leaves what the order says of it.
+    pub addresses: Vec<String>,
+    /// Where members may be found, as a member told at the door; for one that has joined and does not know them yet.
+    pub contacts: Vec<Contact>,
     /// Node-local timing.
     pub timing: Timing,
     /// Rules switched off; none but in test builds.
@@ -47,7 +57,10 @@ pub struct Identity {
 /// One member's part in the ordering.
 pub struct Replica<M: FaultModel = Crash> {
     pub(crate) me: MemberId,
+    key: SigningKey,
     pub(crate) nonce: StartNonce,
+    pub(crate) genesis: Genesis,
+    /// Of the epoch this member acts in: the last one whose beginning is decided here.
     pub(crate) configuration: Configuration,
     pub(crate) configuration_digest: Digest,
     pub(crate) quorum: usize,
@@ -60,6 +73,12 @@ pub struct Replica<M: FaultModel = Crash> {
     pub(crate) lanes: Lanes,
     pub(crate) ballots: Ballots,
     pub(crate) views: Views,
+    pub(crate) epochs: Epochs,
+    pub(crate) duties: Duties,
+    pub(crate) feeds: Feeds,
+    pub(crate) doorway: Doorway,
+    /// Messages of the next epoch, kept until it begins here.
+    early_birds: VecDeque<(MemberId, Envelope)>,
     pub(crate) peers: BTreeMap<MemberId, Peer>,
     pub(crate) lane: OwnLane,
     /// What this incarnation's first batch resumes (rule H1).
@@ -81,6 +100,11 @@ pub struct Replica<M: FaultModel = Crash> {
     /// Once true, small delays are no reason to be unready.
     pub(crate) caught_up: bool,
     told_hello: Option<Hello>,
+    pub(crate) told_roster: Option<Roster>,
+    /// The position at which each epoch began.
+    pub(crate) began: Vec<Position>,
+    /// For people; made anew when it changed.
+    pub(crate) described: Arc<MembershipSnapshot>,
     pub(crate) sync_slowest: Duration,
     pub(crate) counters: Counters,
     pub(crate) out: Output,
@@ -90,28 +114,32 @@ pub struct Replica<M: FaultModel = Crash> {
 impl<M: FaultModel> Replica<M> {
     /// A replica with nothing in its log yet; [`Replica::restore`] replays what there is.
     pub fn new(identity: Identity) -> Replica<M> {
-        let Identity { key, nonce, configuration, timing, sabotage } = identity;
+        let Identity { key, nonce, genesis, addresses, contacts, timing, sabotage } = identity;
         let member = MemberId(key.verifying_key().to_bytes());
-        let voters = configuration.voters.clone();
-        let mut quorum = M::quorums(voters.len()).quorum;
-        if !sabotage.upholds(Rule::Quorum) {
-            quorum = (quorum - 1).max(1);
-        }
-        let peers = voters.iter().filter(|voter| **voter != member);
-        let chain = Chain::new(configuration.cluster, sabotage.clone());
-        Replica {
+        let configuration = genesis.configuration();
+        let mut lanes = Lanes::new(&configuration.voters, sabotage.clone());
+        lanes.open(member);
+        let chain = Chain::new(Membership::new(&genesis), sabotage.clone());
+        let mut replica = Replica {
             me: member,
+            key,
             nonce,
+            epochs: Epochs::new(&genesis),
+            duties: Duties::new(addresses),
+            feeds: Feeds::default(),
+            doorway: Doorway::new(contacts),
+            early_birds: VecDeque::new(),
+            genesis,
             configuration_digest: configuration.digest(),
-            quorum,
+            quorum: 0,
             timing,
             incarnation: Incarnation(0),
             started: Instant(0),
             now: Now::default(),
-            lanes: Lanes::new(&voters, sabotage.clone()),
+            lanes,
             ballots: Ballots::new(sabotage.clone()),
             views: Views::new(configuration.epoch),
-            peers: peers.map(|peer| (*peer, Peer::new(configuration.cluster))).collect(),
+            peers: BTreeMap::new(),
             lane: OwnLane::default(),
             resumed: LaneHead::START,
             marks: BTreeMap::new(),
@@ -126,6 +154,9 @@ impl<M: FaultModel> Replica<M> {
             heads_at_start: BTreeMap::new(),
             caught_up: false,
             told_hello: None,
+            told_roster: None,
+            began: vec![Position(0)],
+            described: Arc::new(MembershipSnapshot::of_genesis(configuration.clone())),
             sync_slowest: Duration::ZERO,
             counters: Counters::default(),
             out: Output::default(),
@@ -133,7 +164,25 @@ impl<M: FaultModel> Replica<M> {
             chain,
             configuration,
             sabotage,
-        }
+        };
+        replica.quorum = replica.quorum_of(&replica.configuration);
+        replica.meet();
+        replica
+    }
+
+    /// Equal votes that decide in an epoch.
+    pub(crate) fn quorum_of(&self, configuration: &Configuration) -> usize {
+        let quorum = M::quorums(configuration.voters.len()).quorum;
+        if self.sabotage.upholds(Rule::Quorum) { quorum } else { (quorum - 1).max(1) }
+    }
+
+    pub(crate) fn key(&self) -> &SigningKey {
+        &self.key
+    }
+
+    /// Whether this member votes in its epoch.
+    pub(crate) fn votes(&self) -> bool {
+        self.configuration.voters.contains(&self.me)
     }
 
     /// What happened so far.
@@ -179,7 +228,9 @@ impl<M: FaultModel> Replica<M> {
             Input::LinkDown { peer } => self.handle_link_down(peer),
             Input::Refused { peer, reason } => return self.handle_refused(peer, reason),
             Input::Received { peer, envelope } => return self.handle_received(peer, envelope),
-            Input::Command { .. } | Input::Leave { .. } | Input::Door { .. } => {}
+            Input::Command { ticket, command, deadline } => self.handle_command(ticket, command, deadline),
+            Input::Leave { ticket } => self.handle_leave(ticket),
+            Input::Door { from, message } => return self.handle_door(from, message),
             Input::Drain => self.draining = true,
         }
         Ok(())
@@ -219,18 +270,23 @@ impl<M: FaultModel> Replica<M> {
         self.notice_pause();
         self.look_at_hole();
         self.advance()?;
+        self.hear_early_birds()?;
         self.follow_decided_view();
         self.judge();
+        self.attend_duties()?;
         self.seal();
         self.lead()?;
         self.vote()?;
         self.advance()?;
         self.deliver();
         self.note_caught_up();
+        self.attend_door();
+        self.meet();
         self.push_own();
         self.expire();
         self.exchange();
         self.fetch();
+        self.feed_followers();
         self.hand_mark();
         self.judge_haste();
         self.out.release_patient(now.instant);
@@ -241,8 +297,9 @@ impl<M: FaultModel> Replica<M> {
 
     /// V6: a decided slot of a higher view opens that view; while rot was being repaired it could not.
     fn follow_decided_view(&mut self) {
-        if self.repairing.is_none() && self.chain.decided.round > self.views.target() {
-            self.enter(self.chain.decided.round);
+        let round = self.chain.decided.round;
+        if self.repairing.is_none() && round.epoch == self.configuration.epoch && round > self.views.target() {
+            self.enter(round);
         }
     }
 
@@ -273,7 +330,7 @@ impl<M: FaultModel> Replica<M> {
     /// A follower that holds batches which no entry orders yet has their entries in a moment. The leader's vote is the one
     /// that all wait for.
     fn may_gather(&mut self) -> bool {
-        if self.is_leading() {
+        if self.is_leading() || !self.votes() {
             return false;
         }
         let decided = self.chain.decided;
@@ -313,7 +370,11 @@ impl<M: FaultModel> Replica<M> {
     fn handle_link_up(&mut self, id: MemberId, hello: Hello) {
         let lane_head = self.heads_at_start.get(&id).copied().unwrap_or(LaneHead::START);
         let Some(peer) = self.peers.get_mut(&id) else {
-            self.out.ready.refuse.push((id, hello.nonce, Refusal::NotAMember(id)));
+            let refusal = match self.chain.state.membership.standing(&id) {
+                standing @ (Standing::Left | Standing::Removed) => Refusal::Departed { id, standing },
+                _ => Refusal::NotAMember(id),
+            };
+            self.out.ready.refuse.push((id, hello.nonce, refusal));
             return;
         };
         if let Some(refusal) = judge_hello(&id, &hello, peer, lane_head) {
@@ -334,12 +395,14 @@ impl<M: FaultModel> Replica<M> {
         peer.status = None;
         peer.heard = Some(self.now.instant);
         peer.forget_clock();
+        peer.told = None;
         (peer.pushed, peer.acknowledged) = (self.lane.ordered_total, self.lane.ordered_total);
         if id == self.leader() {
             self.views.leader_heard = self.now.instant;
         }
         self.schedule.changed = true;
         self.fetches.handle_link_up(&id);
+        self.tell_epochs(id, hello.epoch);
         self.out.forget(&id); // V2: it is told the present state
         self.repeat_state(id, true);
         self.learn_mark(hello.decided, id);
@@ -351,12 +414,18 @@ impl<M: FaultModel> Replica<M> {
             peer.status = None; // Complaints of one who is not heard count no more.
             self.schedule.changed = true;
         }
+        self.feeds.handle_link_down(&id);
     }
 
-    fn handle_refused(&self, peer: MemberId, reason: Refusal) -> Result<(), Halt> {
+    fn handle_refused(&mut self, peer: MemberId, reason: Refusal) -> Result<(), Halt> {
         // Whether a link is down is told by itself: what was refused may be another connection than the link.
         match reason {
             Refusal::StaleDisk { .. } | Refusal::TwoProcesses(_) => Err(Halt::RefusedAsStale { peer, refusal: reason }),
+            Refusal::Departed { standing, .. } => self.handle_told_departed(peer, standing),
+            Refusal::NotAMember(_) => {
+                self.knock(peer); // one of the two does not know the newest epochs
+                Ok(())
+            }
             _ => Ok(()),
         }
     }
@@ -364,10 +433,19 @@ impl<M: FaultModel> Replica<M> {
     fn handle_received(&mut self, from: MemberId, envelope: Envelope) -> Result<(), Halt> {
         let Some(peer) = self.peers.get_mut(&from).filter(|peer| peer.linked) else { return Ok(()) };
         peer.heard = Some(self.now.instant);
-        // A statement counts in its own epoch and configuration only.
-        if envelope.epoch != self.configuration.epoch || envelope.configuration != self.configuration_digest {
-            self.misbehaved(from, "a statement of another epoch or configuration");
+        let epoch = self.configuration.epoch;
+        if envelope.epoch == epoch && envelope.configuration != self.configuration_digest {
+            self.misbehaved(from, "a statement of another configuration of this epoch");
             return Ok(());
+        }
+        let present = envelope.epoch == epoch || !self.sabotage.upholds(Rule::E1);
+        if envelope.message.is_of_epoch() && !(present && self.is_voter(&from)) {
+            if envelope.epoch == epoch.next() {
+                self.keep_early_bird(from, envelope);
+            } else if present {
+                self.misbehaved(from, "a statement of a voter, which it is not");
+            }
+            return Ok(()); // E1: inadmissible in any other epoch
         }
         match envelope.message {
             PeerMessage::Batch(batch) => self.handle_batch(from, batch),
@@ -383,9 +461,31 @@ impl<M: FaultModel> Replica<M> {
             PeerMessage::FetchLane { origin, after } => self.serve_lane(from, origin, after),
             PeerMessage::FetchChain { slot, digest, above } => self.serve_chain(from, slot, digest, above),
             PeerMessage::Chain(entries) => self.handle_chain(&entries),
-            PeerMessage::FetchDecided { after, .. } => self.serve_decided(from, after),
-            PeerMessage::Epochs { .. } => {}
+            PeerMessage::FetchDecided { after, digest, through, waits } => {
+                self.handle_fetch_decided(from, after, digest, through, waits);
+            }
             PeerMessage::Decided { mark, slots } => return self.handle_decided(from, mark, slots),
+            PeerMessage::Epochs { from: ends, links } => return self.learn_epochs(from, ends, links),
+        }
+        Ok(())
+    }
+
+    /// What voters of the next epoch say before it begins here would have to be said again.
+    fn keep_early_bird(&mut self, from: MemberId, envelope: Envelope) {
+        if self.early_birds.len() == limits::NEXT_EPOCH_MESSAGES {
+            self.early_birds.pop_front();
+        }
+        self.early_birds.push_back((from, envelope));
+    }
+
+    /// An epoch has begun here: whoever was ahead is heard now.
+    fn hear_early_birds(&mut self) -> Result<(), Halt> {
+        let heard = |(_, envelope): &(MemberId, Envelope)| envelope.epoch <= self.configuration.epoch;
+        if !self.early_birds.front().is_some_and(heard) {
+            return Ok(());
+        }
+        for (from, envelope) in std::mem::take(&mut self.early_birds) {
+            self.handle_received(from, envelope)?;
         }
         Ok(())
     }
@@ -395,6 +495,11 @@ impl<M: FaultModel> Replica<M> {
         let reference = batch.reference();
         let wanted = self.fetches.wants(&reference);
         let own = reference.origin == self.me;
+        let membership = &self.chain.state.membership;
+        let arriving = membership.standing(&reference.origin) == Standing::Stranger;
+        if arriving && (wanted || own || self.peers.contains_key(&reference.origin)) {
+            self.lanes.open(reference.origin); // it has joined on a chain that is not decided here yet
+        }
         match self.lanes.admit(batch, Logged::No, wanted) {
             Admission::Kept => {
                 if own {
@@ -449,14 +554,19 @@ impl<M: FaultModel> Replica<M> {
         }
     }
 
-    pub(crate) fn linked_peers(&self) -> Vec<MemberId> {
-        self.peers.iter().filter(|(_, peer)| peer.linked).map(|(id, _)| *id).collect()
+    /// Whether this member votes in the present epoch.
+    pub(crate) fn is_voter(&self, member: &MemberId) -> bool {
+        self.peers.get(member).is_some_and(|peer| peer.votes)
+    }
+
+    pub(crate) fn linked_voters(&self) -> Vec<MemberId> {
+        self.peers.iter().filter(|(_, peer)| peer.linked && peer.votes).map(|(id, _)| *id).collect()
     }
 
     /// To every linked voter, one encoding for all.
     pub(crate) fn broadcast(&mut self, message: PeerMessage, early: bool) {
         let envelope = self.envelope(message);
-        for to in self.linked_peers() {
+        for to in self.linked_voters() {
             if early {
                 self.out.early(to, envelope.clone());
             } else {

@@ -2,14 +2,15 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
+use super::chain::Placed;
 use super::lanes::{Held, Logged};
 use super::model::FaultModel;
 use super::ready::{Handed, Haste};
 use super::replica::Replica;
 use crate::types::host::{Publish, Rejection};
 use crate::types::{
-    Ack, Batch, BatchHeader, BatchId, BatchNumber, BatchRef, Digest, Epoch, Hlc, Instant, LaneHead, MessageId,
-    MessageNumber, Outcome, PeerMessage, Position, Record, Rule, Ticket, limits,
+    Ack, Batch, BatchHeader, BatchId, BatchNumber, BatchRef, Command, Digest, Epoch, Instant, LaneHead, MessageId,
+    MessageNumber, Outcome, PeerMessage, Record, Rule, Ticket, limits,
 };
 
 /// One of this member's own batches that is sealed and not yet ordered.
@@ -19,6 +20,14 @@ pub(crate) struct Own {
     pub size: u64,
     /// Cumulative bytes of the lane up to and with this batch.
     pub total: u64,
+}
+
+/// A membership command on its way into this member's lane.
+#[derive(Clone, Debug)]
+pub(crate) struct OwnCommand {
+    pub command: Command,
+    /// Who waits for it, and until when; nobody where this member does so by itself.
+    pub asked: Option<(Ticket, Instant)>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -101,7 +110,9 @@ impl<M: FaultModel> Replica<M> {
         let bytes = publish.message.body.len() as u64;
         let most = self.configuration.limits.message_bytes_max;
         let (waiting, waiting_bytes) = self.lane.intake();
-        let rejection = if self.draining {
+        let rejection = if let Some(gone) = self.gone() {
+            Some(gone)
+        } else if self.draining {
             Some(Rejection::Draining)
         } else if bytes > most {
             Some(Rejection::TooLarge { bytes, most })
@@ -130,11 +141,34 @@ impl<M: FaultModel> Replica<M> {
         if !self.lane.opened {
             self.open_lane();
         }
+        self.seal_commands();
         while !self.lane.intake.is_empty() && self.lane.has_room() {
             let publishes = self.gather();
             if !publishes.is_empty() {
                 self.seal_as(publishes, None);
             }
+        }
+    }
+
+    /// Commands travel alone, ahead of what waits in the intake, and pass the bound on unordered batches.
+    fn seal_commands(&mut self) {
+        for OwnCommand { command, asked } in std::mem::take(&mut self.duties.commands) {
+            if asked.is_some_and(|(_, deadline)| deadline <= self.now.instant) {
+                let (ticket, _) = asked.expect("just looked at");
+                let unordered = self.lane.unordered.len() as u64;
+                self.out.ready.outcomes.push((ticket, Outcome::Rejected(Rejection::TimedOut { unordered })));
+                continue;
+            }
+            let header = self.next_header(1, None);
+            if let Some((ticket, deadline)) = asked {
+                let awaited = Awaited { id: header.message_id(0), index: 0, ack: Ack::Ordered, deadline };
+                self.lane.awaited.insert(ticket, awaited);
+                self.lane.deadlines.insert((deadline, ticket), 0);
+                self.lane.tickets.insert(header.id(), vec![ticket]);
+            }
+            self.counters.commands += 1;
+            self.seal_batch(Batch::seal(header, vec![command.message()]));
+            self.out.hasten(Haste::Now);
         }
     }
 
@@ -170,15 +204,7 @@ impl<M: FaultModel> Replica<M> {
     }
 
     fn seal_as(&mut self, publishes: Vec<Publish>, resumes: Option<BatchId>) {
-        let header = BatchHeader {
-            origin: self.me,
-            incarnation: self.incarnation,
-            number: self.lane.next_number,
-            first: self.lane.next_message,
-            count: publishes.len() as u64,
-            parent: self.lane.parent,
-            resumes,
-        };
+        let header = self.next_header(publishes.len() as u64, resumes);
         let id = header.id();
         let mut messages = Vec::with_capacity(publishes.len());
         let mut tickets = Vec::with_capacity(publishes.len());
@@ -190,26 +216,45 @@ impl<M: FaultModel> Replica<M> {
             tickets.push(publish.ticket);
             messages.push(publish.message);
         }
-        let batch = Batch::seal(header, messages);
-        self.lane.next_number = self.lane.next_number.next();
-        self.lane.next_message = MessageNumber(self.lane.next_message.0 + batch.header.count);
-        self.lane.parent = batch.digest;
         if !tickets.is_empty() {
             self.lane.tickets.insert(id, tickets);
         }
-        self.lane.push(batch.reference(), batch.bytes.len() as u64);
-        self.lanes.admit(batch.clone(), Logged::No, true);
-        self.log_batch(&batch.reference());
+        self.seal_batch(Batch::seal(header, messages));
         if wants_accepted {
             self.out.hasten(Haste::Now);
         }
+    }
+
+    fn next_header(&self, count: u64, resumes: Option<BatchId>) -> BatchHeader {
+        BatchHeader {
+            origin: self.me,
+            incarnation: self.incarnation,
+            number: self.lane.next_number,
+            first: self.lane.next_message,
+            count,
+            parent: self.lane.parent,
+            resumes,
+        }
+    }
+
+    fn seal_batch(&mut self, batch: Batch) {
+        self.lane.next_number = self.lane.next_number.next();
+        self.lane.next_message = MessageNumber(self.lane.next_message.0 + batch.header.count);
+        self.lane.parent = batch.digest;
+        self.lane.push(batch.reference(), batch.bytes.len() as u64);
+        self.lanes.admit(batch.clone(), Logged::No, true);
+        self.log_batch(&batch.reference());
         self.push_own(); // L2: may leave before it is durable here
     }
 
     /// Sends own unordered batches to every linked voter, as far as its credit goes (rule N1).
     pub(crate) fn push_own(&mut self) {
-        let linked: Vec<_> =
-            self.peers.iter().filter(|(_, peer)| peer.linked && peer.status.is_some()).map(|(id, _)| *id).collect();
+        let linked: Vec<_> = self
+            .peers
+            .iter()
+            .filter(|(_, peer)| peer.linked && peer.votes && peer.status.is_some())
+            .map(|(id, _)| *id)
+            .collect();
         for to in linked {
             let peer = &self.peers[&to];
             let mut pushed = peer.pushed.max(self.lane.ordered_total);
@@ -268,12 +313,18 @@ impl<M: FaultModel> Replica<M> {
     }
 
     /// An own batch is delivered.
-    pub(crate) fn answer_ordered(&mut self, header: &BatchHeader, first: Position, epoch: Epoch, hlc: Hlc) {
-        for ticket in self.lane.tickets.remove(&header.id()).unwrap_or_default() {
+    pub(crate) fn answer_ordered(&mut self, placed: &Placed, epoch: Epoch) {
+        if placed.held.header.incarnation != self.incarnation {
+            return; // who waited for it has gone with the process
+        }
+        for ticket in self.lane.tickets.remove(&placed.held.header.id()).unwrap_or_default() {
             let Some(awaited) = self.lane.awaited.remove(&ticket) else { continue };
             self.lane.deadlines.remove(&(awaited.deadline, ticket));
-            let position = first.plus(awaited.index);
-            let outcome = Outcome::Ordered { id: awaited.id, position, epoch, hlc: hlc.plus(awaited.index) };
+            let (position, hlc) = (placed.first.plus(awaited.index), placed.hlc.plus(awaited.index));
+            let outcome = match placed.without_effect {
+                None => Outcome::Ordered { id: awaited.id, position, epoch, hlc },
+                Some(reason) => Outcome::WithoutEffect { reason: reason.to_owned() },
+            };
             self.out.ready.outcomes.push((ticket, outcome));
         }
     }

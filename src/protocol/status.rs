@@ -1,16 +1,19 @@
 //! The state that members repeat until it is overtaken (rule V2), timers, readiness, and the snapshot for operators.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::time::Duration;
 
+use super::membership::Member;
 use super::model::FaultModel;
 use super::peers::Peer;
 use super::replica::Replica;
 use crate::types::host::PeerSnapshot;
 use crate::types::peer::Status;
 use crate::types::statement::Vote;
-use crate::types::{BatchRef, Instant, MemberId, PeerMessage, Readiness, Role, Slot, Snapshot, View};
+use crate::types::{
+    BatchRef, EpochSnapshot, Instant, MemberId, MemberSnapshot, MembershipSnapshot, PeerMessage, Readiness, Role, Slot,
+    Snapshot, View,
+};
 
 /// Status interval while a gap is known or anything of V2 is outstanding.
 const STATUS_BUSY: Duration = Duration::from_millis(100);
@@ -56,11 +59,10 @@ impl<M: FaultModel> Replica<M> {
             self.schedule.last_status = self.now.instant;
             self.schedule.told_leader = Some(self.now.instant);
             self.schedule.voted = self.schedule.voted.split_off(&self.chain.decided.slot.next());
-            let linked: Vec<MemberId> = self.peers.iter().filter(|(_, peer)| peer.linked).map(|(id, _)| *id).collect();
             self.schedule.counter += 1;
-            let status = self.status();
-            for to in linked {
-                self.send_late(to, PeerMessage::Status(status.clone()));
+            let status = self.envelope(PeerMessage::Status(self.status()));
+            for to in self.due_to_be_told() {
+                self.out.late(to, status.clone());
                 self.repeat_state(to, false);
             }
         }
@@ -76,6 +78,30 @@ impl<M: FaultModel> Replica<M> {
         Some(changed.unwrap_or(self.schedule.last_status + self.status_interval()))
     }
 
+    /// Voters tell each other whenever there is something to tell; to and from others, who count nowhere, it is told often
+    /// only while somebody waits for it.
+    fn due_to_be_told(&mut self) -> Vec<MemberId> {
+        let now = self.now.instant;
+        let votes = self.votes();
+        let aspires = !votes && (self.is_aspiring() || !self.lane.unordered.is_empty());
+        let mut due = Vec::new();
+        for (id, peer) in self.peers.iter_mut().filter(|(_, peer)| peer.linked) {
+            let waits = aspires || (votes && self.lanes.highest(id).is_some());
+            let interval = if waits { STATUS_BUSY } else { STATUS_IDLE };
+            if (votes && peer.votes) || peer.told.is_none_or(|told| now >= told + interval) {
+                peer.told = Some(now);
+                due.push(*id);
+            }
+        }
+        due
+    }
+
+    /// A learner that may take a vote: the leader has to know how far it is (rule E6).
+    fn is_aspiring(&self) -> bool {
+        let state = &self.chain.state;
+        state.membership.is_ready(&self.me, &state.heads) && state.membership.is_unsettled()
+    }
+
     fn leads_round(&self) -> bool {
         self.leader() == self.me && self.views.is_settled() && self.repairing.is_none()
     }
@@ -85,10 +111,13 @@ impl<M: FaultModel> Replica<M> {
         let behind = self.marks.last_key_value().is_some_and(|(slot, _)| *slot > self.chain.decided.slot);
         let unsettled = self.views.round.view > View(0) && !self.views.bases.contains_key(&self.views.round);
         let decided = self.chain.decided.slot;
-        let trails = |peer: &Peer| peer.linked && peer.status.as_ref().is_some_and(|said| said.decided.slot < decided);
+        let trails = |peer: &Peer| {
+            peer.linked && peer.votes && peer.status.as_ref().is_some_and(|said| said.decided.slot < decided)
+        };
         behind
-            || self.peers.values().any(trails)
-            || unsettled
+            || (self.votes() && (self.peers.values().any(trails) || unsettled))
+            || self.is_aspiring()
+            || self.duties.leaving.is_some()
             || self.repairing.is_some()
             || self.views.entering.is_some()
             || self.views.complaint.is_some()
@@ -103,16 +132,19 @@ impl<M: FaultModel> Replica<M> {
 
     fn status(&self) -> Status {
         let durable = |member: &MemberId| self.lanes.contiguous(member, |held| held.logged.is_durable());
+        let heads = &self.chain.state.heads;
+        // A learner's word about other lanes is of no use to anybody.
+        let told = heads.keys().filter(|member| self.votes() || **member == self.me);
         Status {
             incarnation: self.incarnation,
             counter: self.schedule.counter,
             round: self.views.round,
             complaint: self.views.complaint,
             decided: self.chain.decided,
-            lanes: self.configuration.voters.iter().map(|member| (*member, durable(member))).collect(),
+            lanes: told.map(|member| (*member, durable(member))).collect(),
             links: self.peers.iter().filter(|(_, peer)| peer.linked).map(|(id, _)| *id).collect(),
             clock: self.now.wall,
-            established: self.configuration.epoch,
+            established: self.epochs.established,
         }
     }
 
@@ -124,7 +156,7 @@ impl<M: FaultModel> Replica<M> {
             let status = self.status();
             self.send_late(to, PeerMessage::Status(status));
         }
-        if !self.views.is_settled() || self.repairing.is_some() {
+        if !self.views.is_settled() || self.repairing.is_some() || !self.is_voter(&to) {
             return;
         }
         let round = self.views.round;
@@ -143,7 +175,8 @@ impl<M: FaultModel> Replica<M> {
         for tip in votes {
             let old = self.schedule.voted.get(&tip.slot).is_none_or(|since| now >= *since + STATUS_BUSY);
             if all || old {
-                self.send_late(to, PeerMessage::Vote(Vote { phase: 0, tip, seal: None }));
+                let seal = self.seal_of(&tip);
+                self.send_late(to, PeerMessage::Vote(Vote { phase: 0, tip, seal }));
             }
         }
     }
@@ -177,9 +210,13 @@ impl<M: FaultModel> Replica<M> {
         let first = newest.is_none();
         let links_changed = peer.status.as_ref().is_none_or(|known| known.links != status.links);
         peer.sample_clock(clock, self.now.wall);
+        let (votes, established) = (peer.votes, status.established);
         peer.status = Some(status);
-        self.observe(from, round);
-        self.heard_leader(from, round);
+        if votes && round.epoch == self.configuration.epoch {
+            self.observe(from, round);
+            self.heard_leader(from, round);
+        }
+        self.note_departed(&from, established);
         self.learn_mark(decided, from);
         self.note_acknowledged(&from);
         if first || links_changed {
@@ -190,11 +227,11 @@ impl<M: FaultModel> Replica<M> {
     /// V5: the leader and another voter have no link: its batches go to the leader through us.
     fn note_links(&mut self, changed: MemberId) {
         let leader = self.leader();
-        if leader == self.me {
+        if leader == self.me || !self.votes() {
             return;
         }
         let cut: Vec<MemberId> = match changed == leader {
-            true => self.peers.keys().copied().filter(|other| *other != leader).collect(),
+            true => self.voting_peers().filter(|other| *other != leader).collect(),
             false => vec![changed],
         };
         for origin in cut {
@@ -204,11 +241,19 @@ impl<M: FaultModel> Replica<M> {
         }
     }
 
+    fn voting_peers(&self) -> impl Iterator<Item = MemberId> {
+        self.peers.iter().filter(|(_, peer)| peer.votes).map(|(id, _)| *id)
+    }
+
     /// Whether by the statuses `member` has no link to the leader while both have one to us.
     pub(crate) fn is_cut_off(&self, member: &MemberId) -> bool {
         let leader = self.leader();
         let (Some(one), Some(other)) = (self.peers.get(member), self.peers.get(&leader)) else { return false };
-        *member != leader && one.linked && other.linked && (!one.links_to(&leader) || !other.links_to(member))
+        *member != leader
+            && one.votes
+            && one.linked
+            && other.linked
+            && (!one.links_to(&leader) || !other.links_to(member))
     }
 
     /// Whether it falls to us to feed a member that has no link to the leader: the first in leader order that can.
@@ -254,17 +299,25 @@ impl<M: FaultModel> Replica<M> {
         let publishes = self.lane.next_deadline();
         let asks = self.fetches.next_due();
         let patient = self.out.next_due();
-        self.next_status().into_iter().chain(publishes).chain(asks).chain(patient).fold(next, Instant::min)
+        let feeds = self.feeds.next_due(self.chain.delivered());
+        let timers = self.next_status().into_iter().chain(publishes).chain(asks).chain(patient).chain(feeds);
+        timers.fold(next, Instant::min)
     }
 
     /// How far this member's clock is ahead of the voters' median, in nanoseconds.
     pub(crate) fn clock_ahead_nanoseconds(&self) -> i64 {
-        let mut ahead: Vec<i64> =
-            self.peers.values().filter(|peer| peer.linked).filter_map(|peer| peer.clock_ahead()).collect();
-        if ahead.len() + 1 < self.quorum {
+        let mut ahead: Vec<i64> = self
+            .peers
+            .values()
+            .filter(|peer| peer.linked && peer.votes)
+            .filter_map(|peer| peer.clock_ahead())
+            .collect();
+        if ahead.len() + usize::from(self.votes()) < self.quorum {
             return 0;
         }
-        ahead.push(0);
+        if self.votes() {
+            ahead.push(0);
+        }
         ahead.sort_unstable();
         let middle = ahead.len() / 2;
         let median = if ahead.len() % 2 == 1 { ahead[middle] } else { (ahead[middle - 1] + ahead[middle]) / 2 };
@@ -280,10 +333,14 @@ impl<M: FaultModel> Replica<M> {
             member: self.me,
             incarnation: self.incarnation,
             nonce: self.nonce,
-            role: if self.leader() == self.me { Role::Leader } else { Role::Follower },
+            role: match self.votes() {
+                true if self.leader() == self.me => Role::Leader,
+                true => Role::Follower,
+                false => Role::Learner,
+            },
             round: self.views.round,
             leader: self.leader(),
-            decided: crate::types::Position(self.chain.next_position.0 - 1),
+            decided: crate::types::Position(self.chain.state.next_position.0 - 1),
             delivered: self.chain.delivered_position(),
             slot_decided: self.chain.decided.slot,
             slot_known,
@@ -294,18 +351,10 @@ impl<M: FaultModel> Replica<M> {
             views_entered: self.counters.views_entered,
             misbehaviour: self.counters.misbehaviour,
             draining: self.draining,
-            membership: Arc::new(crate::types::MembershipSnapshot {
-                configuration: self.configuration.clone(),
-                established: self.configuration.epoch,
-                voters_target: self.configuration.voters_target,
-                members: Vec::new(),
-                former: Vec::new(),
-                epochs: Vec::new(),
-                invites: 0,
-            }),
-            waits_for: Vec::new(),
-            leaving: false,
-            catching_up: None,
+            membership: self.described.clone(),
+            waits_for: self.waits_for(),
+            leaving: self.duties.leaving.is_some(),
+            catching_up: self.catching_up(slot_known),
             readiness: self.readiness(slot_known, clock_offset_ms),
             peers: self
                 .peers
@@ -334,22 +383,21 @@ impl<M: FaultModel> Replica<M> {
         if let Some(mark) = self.repairing {
             reasons.push(format!("the log is damaged and is being repaired from peers up to slot {}", mark.slot));
         }
-        let missing: Vec<String> =
-            self.peers.iter().filter(|(_, peer)| !peer.linked).map(|(id, _)| id.short()).collect();
-        let present = self.configuration.voters.len() - missing.len();
-        if present < self.quorum {
-            reasons.push(format!(
-                "no quorum: {present} of {} voters are reachable, {} are needed; missing: {}",
-                self.configuration.voters.len(),
-                self.quorum,
-                missing.join(", ")
-            ));
-        }
+        let lacks_quorum = self.lacks_links();
         let behind = slot_known.0 - self.chain.delivered().0.min(slot_known.0);
-        if !self.caught_up && present >= self.quorum && behind == 0 {
-            reasons.push("waiting to hear from a quorum how far the order is".to_owned());
-        } else if behind > READY_SLOTS || (!self.caught_up && behind > 0) {
-            reasons.push(format!("catching up: {behind} slots behind"));
+        match lacks_quorum {
+            Some(missing) => reasons.push(format!("no quorum: {missing}")),
+            None if !self.caught_up && behind == 0 => {
+                reasons.push("waiting to hear from a quorum how far the order is".to_owned());
+            }
+            None if behind > READY_SLOTS || (!self.caught_up && behind > 0) => {
+                let who = if self.votes() { "catching up" } else { "learner, catching up" };
+                reasons.push(format!("{who}: {behind} slots behind, at {} of {}", self.chain.delivered(), slot_known));
+            }
+            None => {}
+        }
+        if let Some(gone) = self.gone() {
+            reasons.push(gone.to_string());
         }
         if clock_offset_ms.unsigned_abs() > self.timing.clock_drift_max.as_millis() as u64 {
             reasons.push(format!("the clock is {clock_offset_ms} ms off the voters' median; set it right"));
@@ -360,15 +408,73 @@ impl<M: FaultModel> Replica<M> {
         if self.draining {
             reasons.push("draining".to_owned());
         }
-        if !self.views.is_settled() || self.views.complaint.is_some() || !self.knows_leader() {
+        let led = self.views.is_settled() && self.views.complaint.is_none() && self.knows_leader();
+        if self.votes() && !led {
             reasons.push("no leader: a view change is under way".to_owned());
         }
         if reasons.is_empty() { Readiness::Ready } else { Readiness::NotReady(reasons) }
     }
 
+    /// Which voters are not linked, if those that are make no quorum.
+    fn lacks_links(&self) -> Option<String> {
+        let voters = &self.configuration.voters;
+        let present = |voter: &&MemberId| **voter == self.me || self.linked(voter);
+        let count = voters.iter().filter(present).count();
+        if count >= self.quorum {
+            return None;
+        }
+        let missing: Vec<String> =
+            voters.iter().filter(|voter| !present(voter)).map(|voter| self.name(voter)).collect();
+        let (all, quorum) = (voters.len(), self.quorum);
+        Some(format!("{count} of {all} voters are reachable, {quorum} are needed; missing: {}", missing.join(", ")))
+    }
+
+    /// The agreed membership, for people.
+    pub(crate) fn describe_membership(&self) -> MembershipSnapshot {
+        let state = &self.chain.state;
+        let membership = &state.membership;
+        let member = |(id, known): (&MemberId, &Member)| MemberSnapshot {
+            id: *id,
+            name: known.name.clone(),
+            addresses: known.addresses.clone(),
+            votes: membership.votes(id),
+            incarnation: self.lanes.head(id).batch.incarnation,
+            since: known.since,
+            joined: known.joined,
+            ready: membership.is_ready(id, &state.heads),
+            leaving: known.closed.map(|closed| closed.standing),
+            suspected_by: membership.suspected_by(id).copied().collect(),
+        };
+        let epochs =
+            self.epochs.iter().take_while(|(configuration, _)| configuration.epoch <= self.configuration.epoch);
+        MembershipSnapshot {
+            configuration: self.configuration.clone(),
+            established: self.epochs.established,
+            voters_target: membership.voters_target,
+            members: membership.members.iter().map(member).collect(),
+            former: membership.former.iter().map(|(id, standing)| (*id, *standing)).collect(),
+            epochs: epochs
+                .zip(&self.began)
+                .map(|((configuration, proof), began)| EpochSnapshot {
+                    configuration: configuration.clone(),
+                    began: *began,
+                    slot: proof.map_or(Slot(0), |link| link.certificate.tip.slot),
+                    proof: proof.cloned(),
+                })
+                .collect(),
+            invites: membership.invites.len() as u64,
+        }
+    }
+
+    /// From where to where a member catches up, while it does.
+    fn catching_up(&self, slot_known: Slot) -> Option<(Slot, Slot)> {
+        (!self.caught_up).then_some((self.chain.delivered(), slot_known))
+    }
+
     /// Latches once a quorum told how far the order is and this member has all of it.
     pub(crate) fn note_caught_up(&mut self) {
-        let told = self.peers.values().filter(|peer| peer.status.is_some()).count() + 1;
+        let told = self.peers.values().filter(|peer| peer.votes && peer.status.is_some()).count();
+        let told = told + usize::from(self.votes());
         self.caught_up |= told >= self.quorum && self.chain.delivered() >= self.known_slot();
     }
 

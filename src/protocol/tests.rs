@@ -17,7 +17,11 @@ use crate::types::{
 
 const LEADER: MemberId = MemberId([1; 32]);
 const OTHER: MemberId = MemberId([2; 32]);
-const ME: MemberId = MemberId([3; 32]);
+/// The public half of [`key`].
+const ME: MemberId = MemberId([
+    0xed, 0x49, 0x28, 0xc6, 0x28, 0xd1, 0xc2, 0xc6, 0xea, 0xe9, 0x03, 0x38, 0x90, 0x59, 0x95, 0x61, 0x29, 0x59, 0x27,
+    0x3a, 0x5c, 0x63, 0xf9, 0x36, 0x36, 0xc1, 0x46, 0x14, 0xac, 0x87, 0x37, 0xd1,
+]);
 const SYNC: Duration = Duration::from_millis(1);
 
 fn genesis() -> Genesis {
@@ -31,7 +35,12 @@ fn genesis() -> Genesis {
             .map(|(index, id)| GenesisMember { name: format!("n{}", index + 1), id, addresses: Vec::new() })
             .collect(),
         limits: ClusterLimits::default(),
+        voters_target: 3,
     }
+}
+
+fn key() -> ed25519_dalek::SigningKey {
+    ed25519_dalek::SigningKey::from_bytes(&[3; 32])
 }
 
 fn message() -> Message {
@@ -76,7 +85,11 @@ impl Order {
         let bytes = entry.encode();
         let parent = self.chain;
         self.chain = chain_digest(&genesis().configuration().cluster, &parent, slot, &bytes);
-        DecidedSlot { entry: ChainEntry { slot, parent, entry: (entry, bytes) }, batches: vec![batch] }
+        DecidedSlot {
+            entry: ChainEntry { slot, parent, entry: (entry, bytes) },
+            batches: vec![batch],
+            certificate: None,
+        }
     }
 
     fn tip(&self, view: u64) -> Tip {
@@ -87,9 +100,11 @@ impl Order {
 
 fn replica() -> Replica<Crash> {
     Replica::new(Identity {
-        member: ME,
+        key: key(),
         nonce: StartNonce(7),
-        configuration: genesis().configuration(),
+        genesis: genesis(),
+        addresses: Vec::new(),
+        contacts: Vec::new(),
         timing: Timing::default(),
         sabotage: Sabotage::NONE,
     })
@@ -184,7 +199,7 @@ fn a_mark_of_a_view_that_nobody_can_have_reached_is_not_believed() {
     bench.hear_mark(order.tip(u64::MAX));
     let slot = order.next();
     bench.hear(OTHER, PeerMessage::Decided { mark: order.tip(u64::MAX), slots: vec![slot] });
-    bench.hear(OTHER, PeerMessage::Vote(crate::types::Vote { phase: 0, tip: order.tip(u64::MAX) }));
+    bench.hear(OTHER, PeerMessage::Vote(crate::types::Vote { phase: 0, tip: order.tip(u64::MAX), seal: None }));
     bench.turn();
     assert_eq!(bench.replica.round().view, View(0));
     assert_eq!((bench.replica.decided().slot, bench.replica.decided().round.view), (Slot(1), View(0)));
@@ -268,6 +283,7 @@ fn one_status_waits_for_a_disk_that_stands_still() {
             lanes: Vec::new(),
             links: vec![ME],
             clock: WallTime(0),
+            established: Epoch(0),
         };
         bench.hear(peer, PeerMessage::Status(status));
     }

@@ -3,12 +3,13 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::chain::Lack;
+use super::chain::{Derived, Lack};
 use super::halt::Halt;
 use super::model::FaultModel;
 use super::ready::Handed;
 use super::replica::Replica;
 use crate::types::entry::EntryBody;
+use crate::types::epoch::EpochEnd;
 use crate::types::peer::ChainEntry;
 use crate::types::record::Voter;
 use crate::types::statement::{Claim, Round, Tip};
@@ -37,6 +38,8 @@ pub(crate) struct Lead {
 pub(crate) struct Views {
     /// The round of the durable voter record.
     pub round: Round,
+    /// The record of a later epoch than the decided chain has reached here, while damage is repaired.
+    pub remembered: Option<(Round, Incarnation)>,
     /// A record for a higher round is on its way to the disk.
     pub entering: Option<Round>,
     /// The incarnation in the durable record; none before the first.
@@ -69,6 +72,7 @@ impl Views {
     pub fn new(epoch: Epoch) -> Views {
         Views {
             round: Round { epoch, view: View(0) },
+            remembered: None,
             entering: None,
             recorded: None,
             claim: None,
@@ -86,6 +90,27 @@ impl Views {
             leader_sync: Duration::ZERO,
             waiting_since: None,
         }
+    }
+
+    /// E1: an epoch begins with no claim. What this voter said before is remembered (rule I1), and its votes of this epoch, if
+    /// a start found them ahead of the decided chain.
+    pub fn begin(&mut self, epoch: Epoch, now: Instant) {
+        let before = std::mem::replace(self, Views::new(epoch));
+        self.claim = before.claim;
+        self.durable_claim = before.durable_claim;
+        self.votes = before.votes.into_iter().filter(|(_, tip)| tip.round.epoch == epoch).collect();
+        self.leader_heard = now;
+        match before.remembered {
+            Some((round, incarnation)) if round.epoch == epoch => {
+                (self.round, self.recorded) = (round, Some(incarnation));
+            }
+            later => self.remembered = later.filter(|(round, _)| round.epoch > epoch),
+        }
+    }
+
+    /// The claim that may be stated in a round.
+    pub fn claim_in(&self, epoch: Epoch) -> Claim {
+        self.claim.filter(|tip| tip.round.epoch == epoch)
     }
 
     /// The record of the present round is durable, and none of a higher one is on its way.
@@ -116,7 +141,8 @@ impl Views {
 impl<M: FaultModel> Replica<M> {
     /// Whether a voter can have come to this round.
     pub(crate) fn admits_round(&mut self, from: MemberId, round: Round) -> bool {
-        let admitted = round.view.0 <= VIEW_MAX && round.epoch == self.configuration.epoch;
+        let of_epoch = round.epoch == self.configuration.epoch || !self.sabotage.upholds(Rule::E1);
+        let admitted = round.view.0 <= VIEW_MAX && of_epoch;
         if !admitted {
             self.misbehaved(from, "a view that nobody can have reached");
         }
@@ -129,18 +155,28 @@ impl<M: FaultModel> Replica<M> {
         if !self.admits_round(from, round) {
             return false;
         }
+        if !self.votes() {
+            self.views.round = self.views.round.max(round); // for people, and to choose whom to ask
+            return false;
+        }
         if round > self.views.target() {
             self.enter(round);
         }
         round == self.views.target()
     }
 
+    /// A round beyond any that honest members can have reached.
+    pub(crate) fn is_beyond(&self, round: Round) -> bool {
+        round.view.0 > VIEW_MAX
+    }
+
     /// L1: entering a view is one durable record; nothing of that view leaves before it.
     pub(crate) fn enter(&mut self, round: Round) {
-        if round <= self.views.target() && self.views.recorded.is_some() || self.repairing.is_some() {
+        let known = round <= self.views.target() && self.views.recorded.is_some();
+        if known || self.repairing.is_some() || !self.votes() {
             return;
         }
-        let claim = if self.sabotage.upholds(Rule::V6Claim) { self.views.claim } else { None };
+        let claim = self.stated_claim(round);
         let voter = Voter { round, configuration: self.configuration_digest, claim, incarnation: self.incarnation };
         self.views.entering = Some(round);
         self.out.record(Record::Voter(voter), Handed::Voter(voter));
@@ -149,8 +185,19 @@ impl<M: FaultModel> Replica<M> {
         }
     }
 
+    /// E1: a claim of another epoch is none.
+    fn stated_claim(&self, round: Round) -> Claim {
+        if !self.sabotage.upholds(Rule::V6Claim) {
+            return None;
+        }
+        if self.sabotage.upholds(Rule::E1) { self.views.claim_in(round.epoch) } else { self.views.claim }
+    }
+
     /// The record of a round is durable.
     pub(crate) fn handle_entered(&mut self, voter: Voter) {
+        if voter.round.epoch != self.configuration.epoch || !self.votes() {
+            return; // the epoch has ended meanwhile
+        }
         if self.views.recorded.is_some() && voter.round <= self.views.round {
             return;
         }
@@ -186,7 +233,7 @@ impl<M: FaultModel> Replica<M> {
     /// V2: the claim goes to the view's leader, now and until the view has its base.
     pub(crate) fn claim_to_leader(&mut self) {
         let (round, leader) = (self.views.round, self.leader());
-        let claim = if self.sabotage.upholds(Rule::V6Claim) { self.views.claim } else { None };
+        let claim = self.stated_claim(round);
         if leader == self.me {
             self.views.claims.insert((round, self.me), claim);
         } else {
@@ -287,13 +334,14 @@ impl<M: FaultModel> Replica<M> {
         !everybody_tried || self.now.instant.since(self.views.leader_heard) >= self.silence_allowed()
     }
 
-    /// V4: since when a batch waits that could be ordered now, is durable here, and whose existence the leader was told.
+    /// V4: since when a batch waits that could be ordered now, is durable here, and whose existence the leader was told; or
+    /// the end of the epoch is due, and everybody is heard whom E6 wants heard.
     fn note_waiting(&mut self) {
-        let waits = self.configuration.voters.iter().any(|member| {
-            let next = self.lanes.next_after(member, &self.lanes.head(member));
+        let waits = self.chain.state.heads.iter().any(|(member, head)| {
+            let next = self.lanes.next_after(member, head);
             next.is_some_and(|held| held.logged.is_durable())
         });
-        if !waits {
+        if !(waits || self.end_is_due()) {
             self.views.waiting_since = None;
         } else if self.views.waiting_since.is_none() {
             self.views.waiting_since = Some(self.now.instant);
@@ -376,7 +424,7 @@ impl<M: FaultModel> Replica<M> {
     fn fix_base(&mut self) -> Result<(), Halt> {
         let round = self.views.round;
         if round.view == View(0) {
-            // The epoch's own base: genesis. Nothing can be decided in this epoch yet.
+            // The epoch's own base: genesis, or the end of the epoch before. Nothing can be decided in this epoch yet.
             let (slot, digest) = (self.chain.decided.slot, self.chain.decided.digest);
             self.views.lead = Some(Lead { slot, digest });
             return Ok(());
@@ -451,13 +499,10 @@ impl<M: FaultModel> Replica<M> {
             return false;
         }
         let Ok(path) = self.chain.path(lead.slot, &lead.digest) else { return false };
-        let Ok(mut derived) = self.chain.derived(&path, &self.lanes) else { return false };
-        let batches = self.orderable(&mut derived.heads);
-        if batches.is_empty() {
-            return false;
-        }
+        let Ok(derived) = self.chain.derived(&path, &self.lanes) else { return false };
         let hlc = Hlc::after(derived.last_hlc, self.now.wall);
-        let entry = Entry { hlc, body: EntryBody::Batches(batches) };
+        let Some(body) = self.next_body(derived) else { return false };
+        let entry = Entry { hlc, body };
         let bytes = entry.encode();
         let entry = ChainEntry { slot: lead.slot.next(), parent: lead.digest, entry: (entry, bytes) };
         let round = self.views.round;
@@ -470,28 +515,43 @@ impl<M: FaultModel> Replica<M> {
         true
     }
 
-    /// Batches that may follow these heads: one of each member in turn, so that no lane waits behind another.
-    fn orderable(&self, heads: &mut BTreeMap<MemberId, crate::types::LaneHead>) -> Vec<BatchRef> {
+    /// What may be ordered next: the end of the epoch where it is due, batches otherwise.
+    fn next_body(&self, derived: Derived) -> Option<EntryBody> {
+        if derived.has_ended() && self.sabotage.upholds(Rule::R8) {
+            return None; // R8: nothing follows the end of an epoch in it
+        }
+        if let Some(next) = self.due_end(&derived) {
+            return Some(EntryBody::EpochEnd(EpochEnd { next }));
+        }
+        let batches = self.orderable(derived);
+        (!batches.is_empty()).then_some(EntryBody::Batches(batches))
+    }
+
+    /// Batches that may follow here: one of each member in turn, so that no lane waits behind another.
+    fn orderable(&self, mut derived: Derived) -> Vec<BatchRef> {
         let mut batches = Vec::new();
         let mut bytes = 0;
-        loop {
-            let before = batches.len();
-            for member in &self.configuration.voters {
-                let head = heads.get_mut(member).expect("every voter has a lane");
-                let Some(next) = self.lanes.next_after(member, head) else { continue };
+        let mut open: Vec<MemberId> = derived.heads.keys().copied().collect();
+        while !open.is_empty() {
+            let mut going = Vec::with_capacity(open.len());
+            for member in open {
+                let Some(head) = derived.heads.get(&member) else { continue };
+                let Some(next) = self.lanes.next_after(&member, head) else { continue };
                 let full =
                     batches.len() == limits::ENTRY_BATCHES_MAX || bytes + next.size > limits::ENTRY_PAYLOAD_BYTES;
                 if full && !batches.is_empty() {
                     return batches;
                 }
+                if derived.order(next, &self.sabotage).is_err() {
+                    continue;
+                }
                 bytes += next.size;
-                *head = next.head();
                 batches.push(next.reference());
+                going.push(member);
             }
-            if batches.len() == before {
-                return batches;
-            }
+            open = going;
         }
+        batches
     }
 }
 

@@ -11,7 +11,9 @@ use super::replica::Replica;
 use crate::types::peer::{ChainEntry, DecidedSlot};
 use crate::types::record::{EntryRecord, Voted};
 use crate::types::statement::{Round, Tip, Vote};
-use crate::types::{Delivered, DeliveredKind, Digest, MemberId, PeerMessage, Record, Rule, Slot, View, limits};
+use crate::types::{
+    Claim, Delivered, DeliveredKind, Digest, Epoch, MemberId, PeerMessage, Record, Rule, Seal, Slot, View, limits,
+};
 
 /// A vote that most likely decides nothing waits this long for company.
 const VOTE_PATIENCE: Duration = Duration::from_millis(2);
@@ -70,6 +72,11 @@ impl<M: FaultModel> Replica<M> {
             return;
         }
         let tip = vote.tip;
+        let forged = vote.seal.is_some_and(|seal| !seal.verify(&from, &self.configuration, &tip));
+        if forged && self.sabotage.upholds(Rule::E3) {
+            self.misbehaved(from, "a vote with a signature that is not its voter's");
+            return;
+        }
         if !self.admits_round(from, tip.round) {
             return;
         }
@@ -81,15 +88,18 @@ impl<M: FaultModel> Replica<M> {
         if present && tip.slot > self.chain.decided.slot && self.in_reach(tip.slot) {
             self.views.proposed.entry((tip.round, tip.slot)).or_insert((tip.digest, from));
         }
-        self.count(from, tip);
+        self.count(from, tip, vote.seal);
     }
 
     pub(crate) fn in_reach(&self, slot: Slot) -> bool {
         slot.0 <= self.chain.decided.slot.0 + limits::CANDIDATE_SLOTS
     }
 
-    fn count(&mut self, voter: MemberId, tip: Tip) {
-        let equal = self.ballots.count(voter, tip, self.chain.decided.slot);
+    fn count(&mut self, voter: MemberId, tip: Tip, seal: Option<Seal>) {
+        if tip.round.epoch != self.configuration.epoch && self.sabotage.upholds(Rule::E1) {
+            return; // with the voters of its own epoch, who decided it long ago
+        }
+        let equal = self.ballots.count(voter, tip, seal, self.chain.decided.slot);
         if equal >= self.quorum {
             self.believe(tip);
         }
@@ -98,15 +108,22 @@ impl<M: FaultModel> Replica<M> {
     /// An own vote is durable: it counts, and hellos tell of it.
     pub(crate) fn handle_own_vote(&mut self, tip: Tip) {
         self.views.durable_claim = self.views.durable_claim.max(Some(tip));
-        self.count(self.me, tip);
+        if self.votes() {
+            let seal = self.seal_of(&tip);
+            self.count(self.me, tip, seal);
+        }
     }
 
-    /// A decided mark from a peer: the crash model believes one authenticated voter. Returns whether it can be believed.
+    /// A decided mark from a peer, of whatever epoch: the crash model believes one authenticated member. Returns whether it
+    /// can be believed.
     pub(crate) fn learn_mark(&mut self, tip: Tip, from: MemberId) -> bool {
-        if !self.admits_round(from, tip.round) {
+        if self.is_beyond(tip.round) {
+            self.misbehaved(from, "a view that nobody can have reached");
             return false;
         }
-        self.observe(from, tip.round); // V6: a decided slot of a higher view opens that view
+        if tip.round.epoch == self.configuration.epoch {
+            self.observe(from, tip.round); // V6: a decided slot of a higher view opens that view
+        }
         if let Some(peer) = self.peers.get_mut(&from)
             && (tip.slot, tip.round) > (peer.decided.slot, peer.decided.round)
         {
@@ -121,6 +138,7 @@ impl<M: FaultModel> Replica<M> {
         if self.chain.digest_at(tip.slot).is_some_and(|decided| decided != tip.digest) {
             self.contradiction = Some(tip);
         }
+        self.note_established(tip.round.epoch);
         if tip.slot < self.chain.decided.slot || tip.slot == Slot(0) {
             return;
         }
@@ -206,6 +224,7 @@ impl<M: FaultModel> Replica<M> {
     fn decide_path(&mut self, path: &[(Slot, Digest)], round: Round) -> Result<Option<Lack>, Halt> {
         for (slot, digest) in path {
             match self.chain.derived(&[(*slot, *digest)], &self.lanes) {
+                Ok(_) if !self.prove_end(*slot, digest)? => return Ok(Some(Lack::Certificate(*slot))),
                 Ok(_) => self.decide_next(round, *digest),
                 Err(Lack::Invalid(reason)) => {
                     return Err(Halt::InvalidDecision { at: Tip { round, slot: *slot, digest: *digest }, reason });
@@ -219,16 +238,23 @@ impl<M: FaultModel> Replica<M> {
     fn decide_next(&mut self, round: Round, digest: Digest) {
         let slot = self.chain.decided.slot.next();
         self.log_slot(slot, &digest);
+        let ends = self.chain.candidate(slot, &digest).is_some_and(|candidate| candidate.entry.epoch_end().is_some());
         self.counters.lanes_closed += self.chain.decide(round, digest, &mut self.lanes);
         let head = self.lanes.head(&self.me);
         self.lane.ordered(&head);
         self.ballots.decided(slot);
         self.views.note_decision(slot);
         self.schedule.proposed = self.schedule.proposed.split_off(&slot.next());
+        if ends {
+            self.begin_epoch();
+        }
         if self.repairing.is_some_and(|mark| slot >= mark.slot) {
             self.repairing = None;
             self.counters.repairs += 1;
             tracing::info!(%slot, "the damaged part of the log is repaired");
+            if self.votes() {
+                self.enter_epoch();
+            }
             self.take_part();
         }
     }
@@ -275,7 +301,7 @@ impl<M: FaultModel> Replica<M> {
     fn next_vote(&mut self, round: Round) -> Result<Option<Tip>, Halt> {
         let voted = self.views.claim.filter(|tip| tip.round == round);
         if voted.is_none()
-            && round.view > View(0)
+            && (round.view > View(0) || (round.epoch > Epoch(0) && self.sabotage.upholds(Rule::E2)))
             && let Some(first) = self.first_vote(round)?
         {
             return Ok(first);
@@ -301,7 +327,7 @@ impl<M: FaultModel> Replica<M> {
 
     /// The first vote in a view above 0. `Some(None)`: nothing to vote for yet; `None`: go on from what is decided.
     fn first_vote(&mut self, round: Round) -> Result<Option<Option<Tip>>, Halt> {
-        if let Some(base) = self.views.bases.get(&round).copied() {
+        if let Some(base) = self.base_of(round) {
             let leader = self.configuration.leader(round.view);
             match base {
                 Some(tip) if tip.slot > self.chain.decided.slot => {
@@ -348,6 +374,16 @@ impl<M: FaultModel> Replica<M> {
         Ok(Some(None))
     }
 
+    /// The base of a round, if it is known. No claim means the base of the epoch (rules E1, E2): in epoch 0 genesis, which
+    /// nobody votes on, in others the end of the epoch before.
+    fn base_of(&self, round: Round) -> Option<Claim> {
+        let stated = if round.view == View(0) { None } else { *self.views.bases.get(&round)? };
+        match stated {
+            None => Some(self.epochs.base(round.epoch)),
+            stated => Some(stated),
+        }
+    }
+
     /// R3, R9: the tip, if its whole chain is valid and held; else what is lacking is noted.
     fn votable(&mut self, round: Round, slot: Slot, digest: Digest, named_by: MemberId) -> Option<Tip> {
         let tip = Tip { round, slot, digest };
@@ -384,21 +420,36 @@ impl<M: FaultModel> Replica<M> {
         self.out.record(Record::Vote(voted), Handed::Vote(tip));
         let early = !self.sabotage.upholds(Rule::R7);
         if early {
-            self.broadcast(PeerMessage::Vote(Vote { phase: 0, tip, seal: None }), true);
-            self.count(self.me, tip);
+            let seal = self.seal_of(&tip);
+            self.broadcast(PeerMessage::Vote(Vote { phase: 0, tip, seal }), true);
+            self.count(self.me, tip, seal);
         } else {
             self.send_vote(tip);
+        }
+        if !self.sabotage.upholds(Rule::Undecided) {
+            self.act_on_vote(tip);
+        }
+    }
+
+    /// Rule E1's other half switched off: the configuration changes when its epoch's beginning is voted on.
+    fn act_on_vote(&mut self, tip: Tip) {
+        let candidate = self.chain.candidate(tip.slot, &tip.digest);
+        let end = candidate.and_then(|candidate| candidate.entry.epoch_end().cloned());
+        if let Some(end) = end.filter(|end| end.next.epoch > self.configuration.epoch) {
+            self.act_in(end.next);
+            self.enter_epoch();
         }
     }
 
     /// To all voters. Where two votes decide, a follower has its own and the leader's, so that its hearing of ours is for
     /// the case that the leader's does not come: between followers votes travel in company.
     fn send_vote(&mut self, tip: Tip) {
-        let vote = self.envelope(PeerMessage::Vote(Vote { phase: 0, tip, seal: None }));
+        let seal = self.seal_of(&tip);
+        let vote = self.envelope(PeerMessage::Vote(Vote { phase: 0, tip, seal }));
         let leader = self.leader();
         let patient = self.quorum <= 2 && leader != self.me && self.linked(&leader);
         let until = self.now.instant + VOTE_PATIENCE;
-        for to in self.linked_peers() {
+        for to in self.linked_voters() {
             if patient && to != leader {
                 self.out.late_in_company(to, vote.clone(), until);
             } else {
@@ -410,12 +461,25 @@ impl<M: FaultModel> Replica<M> {
     /// Hands over what is decided and durable here.
     pub(crate) fn deliver(&mut self) {
         while let Some(slot) = self.chain.next_delivery() {
+            self.remember_recent(&slot);
+            let epoch = slot.epoch;
+            if slot.candidate.entry.epoch_end().is_some() {
+                self.out.ready.deliver.push(Delivered {
+                    first: slot.first,
+                    count: 1,
+                    slot: slot.slot,
+                    epoch,
+                    hlc: slot.candidate.entry.hlc,
+                    kind: DeliveredKind::EpochEnd,
+                    location: slot.candidate.logged.location().unwrap_or_default(),
+                    bytes: Some(slot.candidate.bytes.clone()),
+                });
+            }
             for placed in slot.batches {
-                let epoch = slot.round.epoch;
-                if placed.held.header.origin == self.me && placed.held.header.incarnation == self.incarnation {
-                    self.answer_ordered(&placed.held.header, placed.first, epoch, placed.hlc);
+                if placed.held.header.origin == self.me {
+                    self.answer_ordered(&placed, epoch);
                 }
-                let (count, location) = (placed.held.header.count, placed.held.logged.location());
+                let (count, location) = (placed.count, placed.held.logged.location());
                 if count > 0 {
                     self.out.ready.deliver.push(Delivered {
                         first: placed.first,
@@ -437,27 +501,45 @@ impl<M: FaultModel> Replica<M> {
     /// an undecided chain that differs, count as no vote and change no claim.
     pub(crate) fn handle_decided(&mut self, from: MemberId, mark: Tip, slots: Vec<DecidedSlot>) -> Result<(), Halt> {
         self.fetches.answered();
+        self.feeds.answered(&from);
         let believed = M::believes(&PeerMessage::Decided { mark, slots: Vec::new() }, 1);
         if !believed || self.disk_full.is_some() || !self.learn_mark(mark, from) {
             return Ok(());
         }
-        for DecidedSlot { entry, batches, .. } in slots {
-            let due = entry.slot == self.chain.decided.slot.next() && entry.slot <= mark.slot;
-            if !due || entry.parent != self.chain.decided.digest {
-                if entry.slot > self.chain.decided.slot {
-                    break; // does not link: a gap, or another chain; the next request tells which
-                }
+        for slot in slots {
+            let number = slot.entry.slot;
+            if number <= self.chain.decided.slot || number > mark.slot {
                 continue;
             }
-            for batch in batches {
-                self.lanes.admit(batch, Logged::No, true);
+            if number > self.chain.decided.slot.next() {
+                self.feeds.hold(slot, mark.round);
+            } else if !self.take_decided(from, slot, mark.round)? {
+                break;
             }
-            let Some(digest) = self.keep_entry(&entry) else { break };
-            if self.decide_path(&[(entry.slot, digest)], mark.round)?.is_some() {
-                break; // its payload did not come along
+        }
+        while let Some((slot, round)) = self.feeds.next_held(self.chain.decided.slot) {
+            if !self.take_decided(from, slot, round)? {
+                break;
             }
-            self.counters.slots_by_catchup += 1;
         }
         Ok(())
+    }
+
+    /// The slot after the last decided one. False if it does not link, or something of it did not come along.
+    fn take_decided(&mut self, from: MemberId, slot: DecidedSlot, round: Round) -> Result<bool, Halt> {
+        let DecidedSlot { entry, batches, certificate } = slot;
+        if entry.parent != self.chain.decided.digest {
+            return Ok(false); // a gap, or another chain; the next request tells which
+        }
+        for batch in batches {
+            self.lanes.admit(batch, Logged::No, true);
+        }
+        let Some(digest) = self.keep_entry(&entry) else { return Ok(false) };
+        self.learn_certificate(from, &entry, certificate)?;
+        if self.decide_path(&[(entry.slot, digest)], round)?.is_some() {
+            return Ok(false);
+        }
+        self.counters.slots_by_catchup += 1;
+        Ok(true)
     }
 }

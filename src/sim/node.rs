@@ -180,6 +180,8 @@ impl Node {
         let start = Start {
             genesis: settings.genesis.clone(),
             key: self.key.clone(),
+            addresses: Vec::new(),
+            contacts: Vec::new(),
             nonce: self.nonce(),
             timing: settings.timing,
             sabotage: settings.sabotage.clone(),
@@ -213,7 +215,7 @@ impl Node {
         self.busy = shell.moment;
         match turned {
             _ if shell.dead => Ending::Died,
-            Ok(Turn { next, again, drained }) => {
+            Ok(Turn { next, again, drained, .. }) => {
                 let next = Some(shell.clock.moment(next));
                 let again = again || !shell.inbox.is_empty();
                 shell.dead = false;

@@ -165,7 +165,8 @@ pub fn check_name(name: &str) -> Result<(), NotACommand> {
     Ok(())
 }
 
-fn check_addresses(addresses: &[String]) -> Result<(), NotACommand> {
+/// Addresses that a member may have.
+pub fn check_addresses(addresses: &[String]) -> Result<(), NotACommand> {
     let usable = |address: &String| (1..=limits::ADDRESS_BYTES_MAX).contains(&address.len());
     if addresses.len() > limits::ADDRESSES_MAX || !addresses.iter().all(usable) {
         return Err(NotACommand(format!(
@@ -189,7 +190,9 @@ mod tests {
             addresses: vec!["/ip4/127.0.0.1/tcp/1".to_owned(); addresses],
             invite: Digest::ZERO,
         };
-        for command in [join("n4", 1), Command::LeaveIntent, Command::Configure { voters_target: Some(5), limits: None }] {
+        for command in
+            [join("n4", 1), Command::LeaveIntent, Command::Configure { voters_target: Some(5), limits: None }]
+        {
             assert_eq!(Command::of(&command.message()), Ok(command));
         }
         for command in [join("", 1), join("n 4", 1), join(&"n".repeat(65), 1), join("n4", limits::ADDRESSES_MAX + 1)] {

@@ -163,13 +163,15 @@ impl Genesis {
                 _ => mistakes.push(format!("the key of member `{}` is not a usable ed25519 public key", member.name)),
             }
         }
-        self.limits.check(&mut mistakes);
+        mistakes.extend(self.limits.mistakes());
         if mistakes.is_empty() { Ok(()) } else { Err(BadGenesis(mistakes)) }
     }
 }
 
 impl ClusterLimits {
-    fn check(&self, mistakes: &mut Vec<String>) {
+    /// What is wrong with them; empty if they can be used.
+    pub fn mistakes(&self) -> Vec<String> {
+        let mut mistakes = Vec::new();
         if !(1..=limits::MESSAGE_BYTES_CEILING).contains(&self.message_bytes_max) {
             mistakes.push(format!(
                 "limits.message_bytes_max = {} must be between 1 and {}",
@@ -185,6 +187,7 @@ impl ClusterLimits {
                 limits::BATCH_BYTES_CEILING
             ));
         }
+        mistakes
     }
 }
 

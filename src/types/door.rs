@@ -142,7 +142,9 @@ pub enum DoorRefusal {
     UnknownInvite,
     /// Another key used it.
     #[n(1)]
-    #[error("used_invite: another member has joined with this join code; `synod invite` on any member prints a new one")]
+    #[error(
+        "used_invite: another member has joined with this join code; `synod invite` on any member prints a new one"
+    )]
     UsedInvite,
     /// It is too late.
     #[n(2)]

@@ -249,7 +249,10 @@ mod tests {
         let good = link(&first, voters.clone(), &[1, 2]);
         assert!(good.verify(&first).is_ok());
         assert_eq!(link(&first, voters.clone(), &[1]).verify(&first), Err(BadLink::NoQuorum(Epoch(0), 1, 2)));
-        assert!(matches!(link(&first, voters.clone(), &[1, 4]).verify(&first), Err(BadLink::BadVote(..))), "a stranger");
+        assert!(
+            matches!(link(&first, voters.clone(), &[1, 4]).verify(&first), Err(BadLink::BadVote(..))),
+            "a stranger"
+        );
         let mut twice = good.clone();
         twice.certificate.votes[1] = twice.certificate.votes[0];
         assert!(matches!(twice.verify(&first), Err(BadLink::BadVote(..))));

@@ -73,6 +73,18 @@ fn vectors() -> Vec<(String, Vec<u8>)> {
         assert_eq!(Envelope::admit(&envelope.encode()).unwrap(), envelope);
         add(&name, &envelope.encode());
     }
+    add("entry: the end of an epoch", &end_entry().entry.1);
+    for (name, command) in commands() {
+        assert_eq!(Command::of(&command.message()), Ok(command.clone()));
+        add(&format!("command: {name}"), &command.message().body);
+    }
+    for (name, message) in door_messages() {
+        let frame = DoorFrame { version: 1, cluster: genesis().cluster(), message };
+        assert_eq!(DoorFrame::admit(&frame.encode()).unwrap(), frame);
+        add(&format!("door: {name}"), &frame.encode());
+    }
+    add("join code", &join_code().encode());
+    add("invite", &join_code::secret_digest(&[0x5e; 16]).0);
     add("hello", &read_back(hello()));
     for (name, refusal) in refusals() {
         add(&format!("refusal: {name}"), &read_back(refusal));
@@ -100,6 +112,7 @@ fn genesis() -> Genesis {
         rules_version: 0,
         members: vec![member("n1", ONE, &["/ip4/127.0.0.1/tcp/7271"]), member("n2", TWO, &[])],
         limits: ClusterLimits { message_bytes_max: 1 << 20, batch_bytes_max: 4 << 20 },
+        voters_target: 3,
     }
 }
 
@@ -177,17 +190,19 @@ fn records() -> Vec<(&'static str, Record)> {
         ("vote", Record::Vote(Voted { tip: tip(), incarnation })),
         ("decided", Record::Decided(tip())),
         ("genesis", Record::Genesis(genesis().encode())),
+        ("epoch", Record::Epoch(link())),
     ]
 }
 
 /// Every kind of message; those with a field that may be none twice.
 fn peer_messages() -> Vec<(&'static str, PeerMessage)> {
     let (round, tip) = (round(), tip());
-    let slots = vec![DecidedSlot { entry: chain_entry(), batches: vec![opening(), following()] }];
+    let slots = vec![DecidedSlot { entry: chain_entry(), batches: vec![opening(), following()], certificate: None }];
     vec![
         ("", PeerMessage::Batch(following())),
         ("", PeerMessage::Proposal { round, entry: chain_entry() }),
-        ("", PeerMessage::Vote(Vote { phase: 0, tip })),
+        ("", PeerMessage::Vote(Vote { phase: 0, tip, seal: None })),
+        (" with a seal", PeerMessage::Vote(Vote { phase: 0, tip, seal: Some(seal()) })),
         ("", PeerMessage::Claim { round, claim: Some(tip) }),
         (" of nothing", PeerMessage::Claim { round, claim: None }),
         ("", PeerMessage::NewView { round, base: Some(tip) }),
@@ -199,8 +214,16 @@ fn peer_messages() -> Vec<(&'static str, PeerMessage)> {
         ("", PeerMessage::FetchLane { origin: ONE, after: LaneHead::START }),
         ("", PeerMessage::FetchChain { slot: tip.slot, digest: tip.digest, above: Slot(0) }),
         ("", PeerMessage::Chain(vec![chain_entry()])),
-        ("", PeerMessage::FetchDecided { after: Slot(1) }),
+        ("", PeerMessage::FetchDecided { after: Slot(1), digest: tip.digest, through: Slot(300), waits: true }),
         ("", PeerMessage::Decided { mark: tip, slots }),
+        (
+            " with a certificate",
+            PeerMessage::Decided {
+                mark: tip,
+                slots: vec![DecidedSlot { entry: end_entry(), batches: Vec::new(), certificate: Some(certificate()) }],
+            },
+        ),
+        ("", PeerMessage::Epochs { from: Epoch(0), links: vec![link()] }),
     ]
 }
 
@@ -214,6 +237,7 @@ fn status(complaint: Option<View>) -> Status {
         lanes: vec![(ONE, lane_head()), (TWO, LaneHead::START)],
         links: vec![TWO],
         clock: WallTime(1_767_225_600_000_000_000),
+        established: Epoch(2),
     }
 }
 
@@ -240,5 +264,81 @@ fn refusals() -> Vec<(&'static str, Refusal)> {
         ("stale disk", Refusal::StaleDisk { says: "vote 3".to_owned(), said: "vote 6".to_owned() }),
         ("two processes", Refusal::TwoProcesses(TWO)),
         ("malformed", Refusal::Malformed("no frame".to_owned())),
+        ("departed", Refusal::Departed { id: TWO, standing: Standing::Removed }),
     ]
+}
+
+/// The end of epoch 0: TWO goes, and five are to vote.
+fn end_entry() -> ChainEntry {
+    let before = genesis().configuration();
+    let next = Configuration { epoch: Epoch(1), voters: vec![ONE], voters_target: 5, ..before };
+    let entry = Entry { hlc: Hlc(0x6955_b900_8000_0009), body: EntryBody::EpochEnd(EpochEnd { next }) };
+    let bytes = entry.encode();
+    ChainEntry { slot: Slot(2), parent: tip().digest, entry: (entry, bytes) }
+}
+
+fn seal() -> Seal {
+    let key = ed25519_dalek::SigningKey::from_bytes(&[7; 32]);
+    let next = end_entry().entry.0.epoch_end().unwrap().next.digest();
+    Seal::sign(&key, &genesis().configuration(), &tip(), next)
+}
+
+fn certificate() -> Certificate {
+    Certificate { tip: tip(), votes: vec![(ONE, seal().signature)] }
+}
+
+fn link() -> EpochLink {
+    EpochLink { parent: tip().digest, entry: end_entry().entry.1, certificate: certificate() }
+}
+
+fn commands() -> Vec<(&'static str, Command)> {
+    let address = || "/ip4/127.0.0.1/tcp/7274".to_owned();
+    let limits = genesis().limits;
+    vec![
+        ("invite", Command::Invite { secret: Digest([0x11; 32]), expires: WallTime(1_767_229_200_000_000_000) }),
+        (
+            "join",
+            Command::JoinIntent {
+                member: TWO,
+                name: "n4".to_owned(),
+                addresses: vec![address()],
+                invite: Digest([0x11; 32]),
+            },
+        ),
+        ("leave", Command::LeaveIntent),
+        ("remove", Command::RemoveIntent { member: TWO }),
+        ("configure", Command::Configure { voters_target: Some(5), limits: Some(limits) }),
+        ("configure nothing", Command::Configure { voters_target: None, limits: None }),
+        ("suspect", Command::Suspect { member: TWO }),
+        ("unsuspect", Command::Unsuspect { member: TWO }),
+        ("ready", Command::Ready { slot: Slot(77), digest: Digest([0x12; 32]) }),
+        ("move", Command::Move { addresses: vec![address()] }),
+    ]
+}
+
+fn door_messages() -> Vec<(&'static str, DoorMessage)> {
+    let told = Told {
+        genesis: Some(genesis().encode()),
+        from: Epoch(0),
+        links: vec![link()],
+        established: Epoch(1),
+        standing: Standing::Learner,
+        contacts: vec![Contact { id: ONE, name: "n1".to_owned(), addresses: Vec::new() }],
+    };
+    vec![
+        ("ask", DoorMessage::Ask { have: Some(Epoch(3)) }),
+        ("ask for all", DoorMessage::Ask { have: None }),
+        ("join", DoorMessage::Join { secret: [0x5e; 16], name: "n4".to_owned(), addresses: Vec::new() }),
+        ("tell", DoorMessage::Tell(told)),
+        ("refused", DoorMessage::Refused(DoorRefusal::NoQuorum("2 of 3".to_owned()))),
+    ]
+}
+
+fn join_code() -> JoinCode {
+    JoinCode {
+        cluster: genesis().cluster(),
+        secret: [0x5e; 16],
+        expires: WallTime(1_767_229_200_000_000_000),
+        addresses: vec!["/ip4/127.0.0.1/tcp/7271".to_owned()],
+    }
 }

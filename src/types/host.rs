@@ -273,6 +273,21 @@ pub struct MembershipSnapshot {
     pub invites: u64,
 }
 
+impl MembershipSnapshot {
+    /// Before anything was read: nobody is known but the voters.
+    pub fn of_genesis(configuration: Configuration) -> MembershipSnapshot {
+        MembershipSnapshot {
+            established: configuration.epoch,
+            voters_target: configuration.voters_target,
+            members: Vec::new(),
+            former: Vec::new(),
+            epochs: Vec::new(),
+            invites: 0,
+            configuration,
+        }
+    }
+}
+
 /// One member by the order.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MemberSnapshot {

@@ -154,7 +154,7 @@ pub const CONNECTIONS_MAX: usize = 8192;
 /// And what each listener takes however few descriptors there are.
 pub const CONNECTIONS_LEAST: usize = 8;
 /// Descriptors that clients leave to the log, its readers and the mesh.
-pub const DESCRIPTORS_RESERVED: usize = 256;
+pub const DESCRIPTORS_RESERVED: usize = 384;
 /// A client sends a request's head within this time; a connection without a request for this long is closed.
 pub const REQUEST_HEAD_MAX: Duration = Duration::from_secs(30);
 /// Request line and headers of one request.
@@ -201,14 +201,26 @@ pub const READY_SLOTS: u64 = 1024;
 pub const DOOR_LINKS: usize = 64;
 /// Largest frame at the door: a genesis, links and contacts.
 pub const DOOR_FRAME_BYTES: usize = 512 << 10;
-/// Keys that may wait at the door at a time.
+/// Keys that are no members and may wait at the door at a time; members may, each with one knock.
 pub const DOOR_WAITING_MAX: usize = 16;
+/// Knocks of one key that are heard within a second.
+pub const DOOR_KNOCKS_OF_KEY: u32 = 4;
+/// Knocks of keys that are no members, all together, that are heard within a second.
+pub const DOOR_KNOCKS_OF_STRANGERS: u32 = 32;
 /// From a knock to its answer; a join waits for its place in the order.
 pub const DOOR_TIMEOUT: Duration = Duration::from_secs(30);
+/// Longest document of epochs that is checked offline.
+pub const PROOF_BYTES_MAX: u64 = 64 << 20;
 /// Messages of the next epoch that are kept until it is entered here.
 pub const NEXT_EPOCH_MESSAGES: usize = 256;
+/// Membership commands that wait to be sealed by one member.
+pub const COMMANDS_WAITING_MAX: usize = 64;
+/// Recently decided slots kept in memory for members that do not vote.
+pub const FEED_RING_BYTES: u64 = 8 << 20;
 /// Requests for decided slots that one member has open at a time, each at another peer where there is one.
 pub const CATCHUP_OPEN: usize = 4;
+/// Slots that came ahead of those before them, while several members are asked at once.
+pub const CATCHUP_HELD_BYTES: u64 = 32 << 20;
 /// How many members may vote.
 pub const VOTERS_TARGETS: &[u32] = &[3, 5, 7];
 
@@ -240,8 +252,13 @@ const _: () = assert!(PAGE_MESSAGES <= PAGE_MESSAGES_MAX);
 const _: () = assert!(BODIES_BYTES as u64 >= MESSAGE_BYTES_CEILING);
 const _: () = assert!(INBOX_BYTES as u64 >= MESSAGE_BYTES_CEILING + MESSAGE_OVERHEAD_BYTES);
 const _: () = assert!(READ_RING_BYTES <= READ_PIECE_BYTES);
-// Connections of all peers, of strangers, and those that have not shown their key.
+// A link to every member, what has not been sorted out with seven of them, strangers, and who has not shown a key.
 const _: () = assert!(
     DESCRIPTORS_RESERVED
-        > 7 * MEMBER_CONNECTIONS_MAX + STRANGERS_MAX + PENDING_CONNECTIONS_MAX as usize + 2 * CONNECTIONS_LEAST
+        > MEMBERS_MAX
+            + 7 * MEMBER_CONNECTIONS_MAX
+            + STRANGERS_MAX
+            + PENDING_CONNECTIONS_MAX as usize
+            + 2 * CONNECTIONS_LEAST
+            + READER_FILES
 );

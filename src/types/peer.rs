@@ -391,6 +391,18 @@ impl PeerMessage {
         matches!(self, PeerMessage::Batch(_) | PeerMessage::Decided { .. })
     }
 
+    /// Whether it is a statement of a voter, which counts in its own epoch only (rule E1).
+    pub fn is_of_epoch(&self) -> bool {
+        matches!(
+            self,
+            PeerMessage::Proposal { .. }
+                | PeerMessage::Vote(_)
+                | PeerMessage::Claim { .. }
+                | PeerMessage::NewView { .. }
+                | PeerMessage::Heartbeat { .. }
+        )
+    }
+
     /// A word for logs and charts.
     pub fn name(&self) -> &'static str {
         match self {

@@ -277,7 +277,7 @@ async fn receive(link: &Link, bytes: Bytes) -> Result<(), End> {
 }
 
 /// Credits for a message: its bytes, and what even the shortest one takes in the queue. No more than there are.
-fn weight(bytes: usize) -> u32 {
+pub fn weight(bytes: usize) -> u32 {
     u32::try_from((bytes + limits::INPUT_OVERHEAD_BYTES).min(limits::INBOX_BYTES)).expect("the inbox is bounded")
 }
 

@@ -3,6 +3,7 @@
 use futures::{AsyncReadExt, AsyncWriteExt};
 use libp2p::Stream;
 
+use super::super::streams::{Opened, StreamEvent};
 use super::super::transport::BehaviourEvent;
 use super::*;
 use crate::codec::{Frame, FrameReader, StreamClass, consumed_frame, hello_frame, message_header, ready_frame};
@@ -23,7 +24,7 @@ impl Drop for Raw {
 impl Raw {
     /// Dials a mesh and opens both streams; none if it takes no such connection.
     async fn try_dial(keypair: &Keypair, mesh: &Mesh) -> Option<Raw> {
-        let mut swarm = transport::swarm(keypair, Default::default()).unwrap();
+        let mut swarm = transport::swarm(keypair).unwrap();
         swarm.dial(mesh.listen_addresses()[0].clone()).unwrap();
         let (opened, mut streams) = mpsc::unbounded_channel();
         let connection = tokio::spawn(async move {
@@ -32,7 +33,12 @@ impl Raw {
                     SwarmEvent::ConnectionEstablished { peer_id, connection_id, .. } => {
                         swarm.behaviour_mut().streams.open(peer_id, connection_id);
                     }
-                    SwarmEvent::Behaviour(BehaviourEvent::Streams(event)) => drop(opened.send(event.outcome)),
+                    SwarmEvent::Behaviour(BehaviourEvent::Streams(StreamEvent {
+                        opened: Opened::Pair(outcome),
+                        ..
+                    })) => {
+                        drop(opened.send(outcome));
+                    }
                     SwarmEvent::OutgoingConnectionError { .. } | SwarmEvent::ConnectionClosed { .. } => break,
                     _ => {}
                 }

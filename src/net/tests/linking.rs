@@ -37,7 +37,7 @@ async fn three_link_up_pairwise_and_talk() {
         for _ in 0..400 {
             let Input::Received { peer, envelope } = one.next() else { panic!("expected messages") };
             let (class, number) = match envelope.message {
-                PeerMessage::FetchDecided { after } => ("urgent", after.0),
+                PeerMessage::FetchDecided { after, .. } => ("urgent", after.0),
                 PeerMessage::Batch(batch) => ("bulk", batch.header.number.0 - 1),
                 other => panic!("nobody sent {other:?}"),
             };
@@ -119,7 +119,7 @@ async fn a_port_in_use_is_an_error_that_names_it() {
     let settings = MeshSettings {
         keypair: Keypair::generate_ed25519(),
         listen: vec![address.clone()],
-        members: Vec::new(),
+        roster: watch::channel(Roster::default()).1,
         hello: receiver,
         inbox: inbox().0,
         credits: Arc::new(Semaphore::new(1)),
@@ -179,7 +179,7 @@ async fn a_link_that_says_nothing_is_closed_and_comes_back() {
 async fn through(seats: &[Seat; 2], gates: &[Gate; 2]) -> [Member; 2] {
     let mut members = group(seats);
     for (member, gate) in members.iter_mut().zip(gates) {
-        member.addresses = vec![gate.address.clone()];
+        member.addresses = vec![gate.address.to_string()];
     }
     [Member::start(&seats[0], &members, hello(1)).await, Member::start(&seats[1], &members, hello(2)).await]
 }

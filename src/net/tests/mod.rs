@@ -1,9 +1,11 @@
 //! Meshes on loopback, each with an inbox that the test reads as its driver would.
 
+mod door;
 mod flow;
 mod hostile;
 mod linking;
 mod refusing;
+mod roster;
 
 use std::collections::VecDeque;
 use std::hash::{BuildHasher, Hasher, RandomState};
@@ -14,8 +16,8 @@ use crate::driver::Input;
 use crate::driver::inbox::{Inbox, inbox};
 use crate::types::peer::PeerMessage;
 use crate::types::{
-    Batch, BatchHeader, BatchNumber, Digest, Epoch, Incarnation, LaneHead, Message, MessageKind, MessageNumber, Round,
-    Slot, Tip, limits,
+    Batch, BatchHeader, BatchNumber, Digest, Epoch, Incarnation, LaneHead, Message, MessageKind, MessageNumber,
+    RosterMember, Round, Slot, Standing, Tip, limits,
 };
 
 /// Nothing here takes that long.
@@ -69,18 +71,19 @@ fn seats<const N: usize>() -> [Seat; N] {
 }
 
 /// Everybody, where they listen.
-fn group(seats: &[Seat]) -> Vec<MeshMember> {
-    let member = |(seat, name): (&Seat, char)| MeshMember {
+fn group(seats: &[Seat]) -> Vec<RosterMember> {
+    let member = |(seat, name): (&Seat, char)| RosterMember {
         id: seat.id,
         name: name.to_string(),
-        addresses: vec![seat.address.clone()],
+        addresses: vec![seat.address.to_string()],
+        dial: true,
     };
     seats.iter().zip('a'..).map(member).collect()
 }
 
 /// The same members to one who cannot dial them.
-fn unreachable(members: &[MeshMember]) -> Vec<MeshMember> {
-    members.iter().map(|member| MeshMember { addresses: Vec::new(), ..member.clone() }).collect()
+fn unreachable(members: &[RosterMember]) -> Vec<RosterMember> {
+    members.iter().map(|member| RosterMember { addresses: Vec::new(), ..member.clone() }).collect()
 }
 
 /// One member: its mesh, and the inbox that a driver would read.
@@ -91,24 +94,31 @@ struct Member {
     credits: Arc<Semaphore>,
     unread: VecDeque<Input>,
     _hello: watch::Sender<Hello>,
+    roster: watch::Sender<Roster>,
 }
 
 impl Member {
     /// It dials those of `members` that have an address.
-    async fn start(seat: &Seat, members: &[MeshMember], hello: Hello) -> Member {
+    async fn start(seat: &Seat, members: &[RosterMember], hello: Hello) -> Member {
         let (hello, receiver) = watch::channel(hello);
+        let (roster, newest) = watch::channel(Roster { members: members.to_vec(), former: Vec::new() });
         let (sender, inbox) = inbox();
         let credits = Arc::new(Semaphore::new(limits::INBOX_BYTES));
         let settings = MeshSettings {
             keypair: seat.key.clone(),
             listen: vec![seat.address.clone()],
-            members: members.to_vec(),
+            roster: newest,
             hello: receiver,
             inbox: sender,
             credits: credits.clone(),
         };
         let mesh = Mesh::start(settings).await.unwrap();
-        Member { id: seat.id, mesh, inbox, credits, unread: VecDeque::new(), _hello: hello }
+        Member { id: seat.id, mesh, inbox, credits, unread: VecDeque::new(), _hello: hello, roster }
+    }
+
+    /// A new roster.
+    fn learn(&self, members: &[RosterMember], former: &[(MemberId, Standing)]) {
+        self.roster.send_replace(Roster { members: members.to_vec(), former: former.to_vec() });
     }
 
     /// The next input; there must be one.
@@ -205,7 +215,12 @@ fn envelope(message: PeerMessage) -> Envelope {
 }
 
 fn urgent(number: u64) -> Envelope {
-    envelope(PeerMessage::FetchDecided { after: Slot(number) })
+    envelope(PeerMessage::FetchDecided {
+        after: Slot(number),
+        digest: Digest::ZERO,
+        through: Slot(number),
+        waits: false,
+    })
 }
 
 fn bulk(number: u64, bytes: usize) -> Envelope {

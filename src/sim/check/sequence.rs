@@ -182,7 +182,10 @@ impl Sequence {
             return Err(Violation::new("integrity", "a message of a host took no position"));
         }
         for (index, message) in messages.iter().enumerate() {
-            let id = crate::types::MessageId { number: crate::types::MessageNumber(row.first_id.number.0 + index as u64), ..row.first_id };
+            let id = crate::types::MessageId {
+                number: crate::types::MessageNumber(row.first_id.number.0 + index as u64),
+                ..row.first_id
+            };
             promises.ordered(row.origin, &id, message, Position(row.first.0 + index as u64))?;
         }
         self.rows.push(row);

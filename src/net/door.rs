@@ -1,0 +1,293 @@
+//! The door: one frame in, one frame out, on a stream of its own, for every key that names the group (rule E3). Here are
+//! the two sides of one exchange, and [`knock`] for who has no mesh yet; `doorkeeper.rs` says who is heard.
+//!
+//! Version and cluster of a frame are judged here, everything else by the driver. Who only tells something waits for no
+//! answer, but takes one: the other side may have a question.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::io::{AsyncReadExt, AsyncWriteExt};
+use futures::{AsyncRead, StreamExt};
+use libp2p::identity::Keypair;
+use libp2p::swarm::dial_opts::DialOpts;
+use libp2p::swarm::{ConnectionId, SwarmEvent};
+use libp2p::{Multiaddr, Stream};
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::timeout;
+use tracing::{debug, error};
+
+use super::identity::member_of_peer;
+use super::link::{Intake, weight};
+use super::streams::{Opened, StreamEvent};
+use super::switchboard::{Event, why_not_reached};
+use super::transport::{self, BehaviourEvent};
+use super::{MeshError, Shared};
+use crate::codec::{BadFrame, DOOR_HEADER_BYTES, admit_door, door_frame, door_length};
+use crate::driver::Input;
+use crate::driver::inbox::Credit;
+use crate::types::{ClusterId, DoorFrame, DoorMessage, DoorRefusal, MemberId, limits};
+
+/// Beyond the time in which the other side answers, its answer may be on the way this long.
+const ANSWER_MARGIN: Duration = Duration::from_secs(2);
+
+/// What both sides of an exchange need.
+pub(super) struct Exchange {
+    pub connection: ConnectionId,
+    /// Whose key is on the other side.
+    pub member: MemberId,
+    pub shared: Arc<Shared>,
+    pub intake: Intake,
+    pub events: mpsc::UnboundedSender<Event>,
+}
+
+impl Exchange {
+    /// They knock: hears what they say, and answers.
+    pub async fn hear(self, mut stream: Stream) {
+        let cluster = self.cluster();
+        let answer = self.judged(&mut stream, cluster).await;
+        // The switchboard ends before its tasks only when the mesh is gone. It hears of the end before the peer hears the
+        // answer, so that the peer may knock again at once.
+        let _ = self.events.send(Event::Heard { member: self.member });
+        if let Some(answer) = answer {
+            say_last(&mut stream, cluster, answer).await;
+        }
+        let _ = self.events.send(Event::Answered { connection: self.connection });
+    }
+
+    /// They knock, and nobody has time for them.
+    pub async fn turn_away(mut stream: Stream, cluster: ClusterId) {
+        say_last(&mut stream, cluster, DoorMessage::Refused(DoorRefusal::Busy)).await;
+    }
+
+    /// We knock: says it, and hands the answer to the driver.
+    pub async fn say(self, mut stream: Stream, message: DoorMessage) {
+        let answer = exchange(&mut stream, self.cluster(), message).await;
+        // Before the driver hears the answer: it may knock again at once.
+        let _ = self.events.send(Event::Said { member: self.member, connection: self.connection });
+        match answer {
+            Ok(Some((answer, bytes))) => {
+                if let Some(credit) = self.credit(bytes).await {
+                    self.hand_on(answer, credit);
+                }
+            }
+            Ok(None) => {}
+            Err(reason) => debug!(peer = self.shared.known.label(&self.member), reason, "no answer at the door"),
+        }
+    }
+
+    fn cluster(&self) -> ClusterId {
+        self.shared.hello.borrow().cluster
+    }
+
+    /// What there is to answer to a knock; none if the peer went away, or wants no answer and gets none.
+    async fn judged(&self, stream: &mut Stream, cluster: ClusterId) -> Option<DoorMessage> {
+        let heard = match timeout(limits::HELLO_TIMEOUT, read(stream)).await {
+            Ok(Ok(Some(heard))) => heard,
+            Ok(Ok(None)) | Err(_) => return None,
+            Ok(Err(Unread::Lost(_))) => return None,
+            Ok(Err(Unread::Bad(BadFrame::OtherVersion(theirs)))) => {
+                let refusal = DoorRefusal::Version { theirs, ours: limits::PROTOCOL_VERSION };
+                return Some(DoorMessage::Refused(refusal));
+            }
+            Ok(Err(Unread::Bad(BadFrame::Malformed(text)))) => return Some(self.malformed(text)),
+        };
+        let (frame, bytes) = heard;
+        if frame.cluster != cluster {
+            let refusal = DoorRefusal::Cluster { theirs: frame.cluster, ours: cluster };
+            return Some(DoorMessage::Refused(refusal));
+        }
+        match frame.message {
+            DoorMessage::Refused(_) => Some(self.malformed("a refusal is no knock".to_owned())),
+            message => self.answered(message, bytes).await,
+        }
+    }
+
+    fn malformed(&self, text: String) -> DoorMessage {
+        self.shared.totals.malformed.add(1);
+        DoorMessage::Refused(DoorRefusal::BadRequest(text))
+    }
+
+    /// Asks the driver, and waits for its answer.
+    async fn answered(&self, message: DoorMessage, bytes: usize) -> Option<DoorMessage> {
+        let (patience, otherwise) = match message {
+            DoorMessage::Ask { .. } => (limits::DOOR_TIMEOUT, Some(DoorRefusal::Busy)),
+            DoorMessage::Tell(_) | DoorMessage::Refused(_) => (limits::FAREWELL_TIMEOUT, None),
+            DoorMessage::Join { .. } => {
+                let told = format!("no place in the order within {} s", limits::DOOR_TIMEOUT.as_secs());
+                (limits::DOOR_TIMEOUT, Some(DoorRefusal::NoQuorum(told)))
+            }
+        };
+        let answer = async {
+            let credit = self.credit(bytes).await?;
+            let (reply, answer) = oneshot::channel();
+            // Before the driver hears of it: it may answer at once.
+            let _ = self.events.send(Event::Asked { member: self.member, reply });
+            self.hand_on(message, credit)?;
+            answer.await.ok()
+        };
+        match timeout(patience, answer).await {
+            Ok(answer) => answer,
+            Err(_) => otherwise.map(DoorMessage::Refused),
+        }
+    }
+
+    /// There is one when the driver has taken enough of what it was handed before; none if it never will.
+    async fn credit(&self, bytes: usize) -> Option<Credit> {
+        let credit = self.intake.credits.clone().acquire_many_owned(weight(bytes)).await.ok()?;
+        Some(Box::new(credit))
+    }
+
+    /// Hands a message to the driver; none if it has ended.
+    fn hand_on(&self, message: DoorMessage, credit: Credit) -> Option<()> {
+        self.intake.inbox.push(Input::Door { from: self.member, message }, Some(credit)).ok()
+    }
+}
+
+/// Says one thing and reads the answer, with its size; none if there is none to something that was only told.
+async fn exchange(
+    stream: &mut Stream,
+    cluster: ClusterId,
+    message: DoorMessage,
+) -> Result<Option<(DoorMessage, usize)>, String> {
+    let tells = matches!(message, DoorMessage::Tell(_));
+    let said = async {
+        stream.write_all(&framed(cluster, message)?).await.map_err(|error| error.to_string())?;
+        // Flushes, and says that nothing follows.
+        stream.close().await.map_err(|error| error.to_string())?;
+        read(stream).await.map_err(|unread| match unread {
+            Unread::Lost(reason) => reason,
+            Unread::Bad(bad) => format!("it answers what is no frame of the door: {bad}"),
+        })
+    };
+    match timeout(limits::DOOR_TIMEOUT + ANSWER_MARGIN, said).await {
+        Err(_) => Err(format!("no answer within {} s", (limits::DOOR_TIMEOUT + ANSWER_MARGIN).as_secs())),
+        Ok(Err(reason)) => Err(reason),
+        Ok(Ok(None)) if tells => Ok(None),
+        Ok(Ok(None)) => Err("closed without an answer".to_owned()),
+        Ok(Ok(Some((frame, bytes)))) => match frame.message {
+            // It may be another group's.
+            refused @ DoorMessage::Refused(_) => Ok(Some((refused, bytes))),
+            _ if frame.cluster != cluster => {
+                Err(format!("it answers for group {}, not for {}", frame.cluster.short(), cluster.short()))
+            }
+            message => Ok(Some((message, bytes))),
+        },
+    }
+}
+
+/// Says the last word, and waits until the peer has read it.
+async fn say_last(stream: &mut Stream, cluster: ClusterId, message: DoorMessage) {
+    let frame = match framed(cluster, message) {
+        Ok(frame) => frame,
+        Err(reason) => return error!(reason, "an answer at the door is not given"),
+    };
+    let said = async {
+        stream.write_all(&frame).await?;
+        stream.close().await?;
+        // What else it sends is dropped; it closes its side when it has read.
+        let mut rest = [0; 4096];
+        while stream.read(&mut rest).await? > 0 {}
+        Ok::<_, std::io::Error>(())
+    };
+    // A peer that went away needs no answer.
+    let _ = timeout(limits::FAREWELL_TIMEOUT, said).await;
+}
+
+fn framed(cluster: ClusterId, message: DoorMessage) -> Result<bytes::Bytes, String> {
+    let frame = DoorFrame { version: limits::PROTOCOL_VERSION, cluster, message };
+    door_frame(&frame).ok_or_else(|| format!("longer than the {} bytes that the door takes", limits::DOOR_FRAME_BYTES))
+}
+
+/// Why there is no frame.
+enum Unread {
+    Lost(String),
+    Bad(BadFrame),
+}
+
+impl From<std::io::Error> for Unread {
+    fn from(error: std::io::Error) -> Unread {
+        Unread::Lost(error.to_string())
+    }
+}
+
+/// The one frame of a stream, and its length; none if the stream ends before it. Room is made as bytes come, not for
+/// what a length claims.
+async fn read(stream: &mut (impl AsyncRead + Unpin)) -> Result<Option<(DoorFrame, usize)>, Unread> {
+    let mut header = [0; DOOR_HEADER_BYTES];
+    match stream.read_exact(&mut header).await {
+        Ok(()) => {}
+        Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => return Ok(None),
+        Err(error) => return Err(error.into()),
+    }
+    let length = door_length(header).map_err(Unread::Bad)?;
+    let mut body = Vec::new();
+    stream.take(length as u64).read_to_end(&mut body).await?;
+    if body.len() < length {
+        return Err(Unread::Lost("it ended inside a frame".to_owned()));
+    }
+    Ok(Some((admit_door(&body).map_err(Unread::Bad)?, length)))
+}
+
+/// Knocks at the door that is reached by one address, without a mesh: for who is no member yet. Gives the key that
+/// answered, and its answer; which may be a refusal. An address that ends in `/p2p/…` takes no other key's answer.
+///
+/// The error says why there is no answer. The connection is closed in any case.
+pub async fn knock(
+    keypair: &Keypair,
+    address: &Multiaddr,
+    cluster: ClusterId,
+    message: DoorMessage,
+) -> Result<(MemberId, DoorMessage), NoAnswer> {
+    let no_answer = |reason: String| NoAnswer { address: address.clone(), reason };
+    let mut swarm = transport::swarm(keypair).map_err(|error: MeshError| no_answer(error.to_string()))?;
+    let dial = DialOpts::unknown_peer_id().address(address.clone()).allocate_new_port().build();
+    swarm.dial(dial).map_err(|error| no_answer(why_not_reached(&error)))?;
+    let mut reached = None;
+    let opening = async {
+        loop {
+            match swarm.select_next_some().await {
+                SwarmEvent::ConnectionEstablished { peer_id, connection_id, .. } => {
+                    reached = member_of_peer(&peer_id);
+                    swarm.behaviour_mut().streams.knock(peer_id, connection_id);
+                }
+                SwarmEvent::OutgoingConnectionError { error, .. } => return Err(why_not_reached(&error)),
+                SwarmEvent::ConnectionClosed { cause, .. } => {
+                    return Err(cause.map_or_else(|| "closed".to_owned(), |cause| cause.to_string()));
+                }
+                SwarmEvent::Behaviour(BehaviourEvent::Streams(StreamEvent {
+                    opened: Opened::Door(stream), ..
+                })) => {
+                    return stream;
+                }
+                _ => {}
+            }
+        }
+    };
+    let opened = timeout(2 * limits::HELLO_TIMEOUT, opening).await.map_err(|_| no_answer("it is silent".to_owned()))?;
+    let mut stream = opened.map_err(no_answer)?;
+    let member = reached.expect("a stream has a connection, and others than members' keys are not admitted");
+    let answer = tokio::select! {
+        answer = exchange(&mut stream, cluster, message) => answer.map_err(no_answer)?,
+        () = turn(&mut swarm) => unreachable!("a swarm turns for ever"),
+    };
+    let (answer, _) = answer.ok_or_else(|| no_answer("closed without an answer".to_owned()))?;
+    Ok((member, answer))
+}
+
+/// Streams move only while their swarm does.
+async fn turn(swarm: &mut libp2p::Swarm<transport::Behaviour>) {
+    loop {
+        swarm.select_next_some().await;
+    }
+}
+
+/// Nobody answered at an address.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{address}: {reason}")]
+pub struct NoAnswer {
+    /// Where.
+    pub address: Multiaddr,
+    /// Why, for people.
+    pub reason: String,
+}

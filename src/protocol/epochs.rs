@@ -1,0 +1,114 @@
+//! The chain of epochs: how far it is proven, and how far the decided chain has come in it (rules E2, E3).
+
+use crate::types::epoch::BadLink;
+use crate::types::statement::Tip;
+use crate::types::{
+    Certificate, Configuration, Digest, Epoch, EpochLink, Genesis, MemberId, Rule, Sabotage, Slot, limits,
+};
+
+/// Every epoch that this member can prove.
+#[derive(Clone, Debug)]
+pub(crate) struct Epochs {
+    /// Of epoch 0, 1, 2 …; the first is the genesis'.
+    configurations: Vec<Configuration>,
+    /// Link e proves epoch e + 1.
+    links: Vec<EpochLink>,
+    /// The newest epoch in which something is known to be decided.
+    pub established: Epoch,
+}
+
+/// What came of a link that somebody told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Learned {
+    /// It proves an epoch that could not be proven here before.
+    New,
+    /// It is known.
+    Known,
+    /// Links before it are missing.
+    Gap,
+    /// It does not prove what it should.
+    Bad(BadLink),
+    /// It proves another epoch than the one proven here: two quorums have signed.
+    Fork,
+}
+
+impl Epochs {
+    pub fn new(genesis: &Genesis) -> Epochs {
+        Epochs { configurations: vec![genesis.configuration()], links: Vec::new(), established: Epoch(0) }
+    }
+
+    /// The newest epoch that can be proven.
+    pub fn newest(&self) -> &Configuration {
+        self.configurations.last().expect("there is epoch 0")
+    }
+
+    /// The proof that this epoch ended.
+    pub fn end_of(&self, epoch: Epoch) -> Option<&EpochLink> {
+        self.links.get(usize::try_from(epoch.0).ok()?)
+    }
+
+    /// The slot and digest on which this epoch starts: the end of the one before it.
+    pub fn base(&self, epoch: Epoch) -> Option<Tip> {
+        let before = epoch.0.checked_sub(1)?;
+        self.end_of(Epoch(before)).map(|link| link.certificate.tip)
+    }
+
+    /// The certificate of the end of an epoch in this slot.
+    pub fn certificate_at(&self, slot: Slot) -> Option<&Certificate> {
+        let place = self.links.binary_search_by_key(&slot, |link| link.certificate.tip.slot).ok()?;
+        Some(&self.links[place].certificate)
+    }
+
+    /// Whether this is the proven end of an epoch.
+    pub fn proves(&self, epoch: Epoch, slot: Slot, digest: &Digest) -> bool {
+        self.end_of(epoch)
+            .is_some_and(|link| (link.certificate.tip.slot, link.certificate.tip.digest) == (slot, *digest))
+    }
+
+    /// What follows that epoch, as much as goes into one answer.
+    pub fn after(&self, epoch: Epoch) -> Vec<EpochLink> {
+        let from = usize::try_from(epoch.0).unwrap_or(usize::MAX).min(self.links.len());
+        self.links[from..].iter().take(limits::DOOR_LINKS).cloned().collect()
+    }
+
+    /// Takes the proof that `ends` ended, and of what follows. One's own log vouches for what it holds: `trusted`.
+    pub fn learn(&mut self, ends: Epoch, link: EpochLink, trusted: bool, sabotage: &Sabotage) -> Learned {
+        let Ok(place) = usize::try_from(ends.0) else { return Learned::Gap };
+        let Some(before) = self.configurations.get(place) else { return Learned::Gap };
+        let next = match trusted || !sabotage.upholds(Rule::E3) {
+            true => link.next(ends),
+            false => link.verify(before),
+        };
+        let next = match next {
+            Ok(next) => next,
+            Err(bad) => return Learned::Bad(bad),
+        };
+        match self.configurations.get(place + 1) {
+            Some(known) if known.digest() == next.digest() && self.same_end(place, &link) => Learned::Known,
+            Some(_) => Learned::Fork,
+            None => {
+                self.configurations.push(next);
+                self.links.push(link);
+                Learned::New
+            }
+        }
+    }
+
+    /// Certificates of one end may be of different views and voters; the entry is one.
+    fn same_end(&self, place: usize, link: &EpochLink) -> bool {
+        let (known, tip) = (&self.links[place].certificate.tip, &link.certificate.tip);
+        (known.slot, known.digest) == (tip.slot, tip.digest)
+    }
+
+    /// Every epoch with its proof.
+    pub fn iter(&self) -> impl Iterator<Item = (&Configuration, Option<&EpochLink>)> {
+        let proofs = std::iter::once(None).chain(self.links.iter().map(Some));
+        self.configurations.iter().zip(proofs)
+    }
+
+    /// Whether this key votes in an epoch that is proven beyond that one.
+    pub fn votes_later(&self, member: &MemberId, than: Epoch) -> bool {
+        let from = usize::try_from(than.0).unwrap_or(usize::MAX).saturating_add(1);
+        self.configurations.get(from..).is_some_and(|later| later.iter().any(|epoch| epoch.voters.contains(member)))
+    }
+}
