@@ -156,6 +156,7 @@ async fn every_outcome_has_its_answer() {
         (membership("last_voter"), 409, "last_voter", "rejected"),
         (membership("no_quorum"), 503, "no_quorum", "rejected"),
         (membership("bad_target"), 400, "bad_target", "rejected"),
+        (membership("busy"), 503, "busy", "rejected"),
         (Mood::Reject(Rejection::Gone("has left")), 503, "gone", "rejected"),
         (Mood::Reject(Rejection::Draining), 503, "draining", "rejected"),
         (Mood::Reject(Rejection::TimedOut { unordered: 3 }), 503, "publish_timeout", "rejected"),
