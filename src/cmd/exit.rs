@@ -32,14 +32,18 @@ pub enum Exit {
     Unreachable = 69,
     /// A bug: something that must hold did not.
     Bug = 70,
+    /// The member has left its group or was removed: it is not started again.
+    Departed = 71,
     /// Members contradict each other: this one stopped before it could break a promise.
     Contradiction = 72,
     /// The member cannot come back under this identity.
     IdentityLost = 73,
     /// A write or a sync of the log failed.
     DiskFailed = 74,
-    /// A publish was sent and its answer did not come: it is perhaps ordered.
+    /// A publish, or a change of the membership, was sent and its answer did not come: it is perhaps ordered.
     OutcomeUnknown = 75,
+    /// The group's door does not let this key in: the join code is unknown, used, expired or of another group.
+    NotAdmitted = 77,
 }
 
 impl Exit {
@@ -58,10 +62,12 @@ impl Exit {
         (Exit::Unable, "this build cannot do that; build with the feature it names"),
         (Exit::Unreachable, "no sidecar answers"),
         (Exit::Bug, "a bug: something that must hold did not; please report it"),
+        (Exit::Departed, "run: this member has left or was removed, and is not started again under this identity"),
         (Exit::Contradiction, "members contradict each other; stopped before a promise is broken, keep all logs"),
         (Exit::IdentityLost, "this member cannot come back under its identity (damaged, old or copied log)"),
         (Exit::DiskFailed, "a write or a sync of the log failed; what was promised stands on the disk"),
-        (Exit::OutcomeUnknown, "publish: no answer came, the message is perhaps ordered; it was not repeated"),
+        (Exit::OutcomeUnknown, "no answer came: the message, or the change, is perhaps ordered; it was not repeated"),
+        (Exit::NotAdmitted, "join: the group's door does not let this key in; the message says why"),
     ];
 
     /// The table as it stands in the help.

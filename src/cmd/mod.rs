@@ -43,6 +43,8 @@ struct CommandLine {
 enum Command {
     /// Run a member: the sidecar of one instance of a service
     Run(run::RunArguments),
+    /// Join a group by a code that `synod invite` printed on a member, and run that member
+    Join(run::JoinArguments),
     /// Make a group: keys, genesis and one commented configuration per member
     Init(init::InitArguments),
     /// Run a whole group on this machine, for trying and for tests
@@ -78,9 +80,6 @@ enum NotThereYet {
     /// Not there yet: make a join code
     #[command(hide = true)]
     Invite(AnyArguments),
-    /// Not there yet: join a group
-    #[command(hide = true)]
-    Join(AnyArguments),
     /// Not there yet: leave the group
     #[command(hide = true)]
     Leave(AnyArguments),
@@ -120,7 +119,6 @@ impl NotThereYet {
     fn name(&self) -> &'static str {
         match self {
             NotThereYet::Invite(_) => "invite",
-            NotThereYet::Join(_) => "join",
             NotThereYet::Leave(_) => "leave",
             NotThereYet::Remove(_) => "remove",
             NotThereYet::Voters(_) => "voters",
@@ -137,7 +135,6 @@ impl NotThereYet {
     fn meanwhile(&self) -> &'static str {
         match self {
             NotThereYet::Invite(_)
-            | NotThereYet::Join(_)
             | NotThereYet::Leave(_)
             | NotThereYet::Remove(_)
             | NotThereYet::Voters(_)
@@ -171,6 +168,7 @@ pub fn main() -> ExitCode {
 fn run(command: Command, output: Output) -> Result<(), Failure> {
     match command {
         Command::Run(arguments) => run::run(&arguments),
+        Command::Join(arguments) => run::join(&arguments),
         Command::Init(arguments) => init::run(&arguments, output),
         Command::Dev(arguments) => dev::run(&arguments, output),
         Command::Demo => demo::run(output),
@@ -206,7 +204,7 @@ mod tests {
 
     #[test]
     fn what_is_planned_takes_any_argument() {
-        let parsed = CommandLine::try_parse_from(["synod", "join", "--code", "x", "y"]).unwrap();
-        assert!(matches!(parsed.command, Command::NotThereYet(command) if command.name() == "join"));
+        let parsed = CommandLine::try_parse_from(["synod", "replay", "--code", "x", "y"]).unwrap();
+        assert!(matches!(parsed.command, Command::NotThereYet(command) if command.name() == "replay"));
     }
 }
