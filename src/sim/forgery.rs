@@ -4,8 +4,8 @@ use ed25519_dalek::SigningKey;
 
 use super::group::Group;
 use crate::types::{
-    Certificate, Configuration, Digest, Entry, EntryBody, EpochEnd, EpochLink, Hlc, MemberId, Round, Seal, SealBytes, Slot,
-    Tip, View, chain_digest,
+    Certificate, Configuration, Digest, Entry, EntryBody, EpochEnd, EpochLink, Hlc, MemberId, Round, Seal, SealBytes,
+    Slot, Tip, View, chain_digest,
 };
 
 /// A key that the group does not know.

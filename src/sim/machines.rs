@@ -56,7 +56,8 @@ impl World {
 
     /// A member that runs, drawn; none if nobody does.
     pub(super) fn running(&mut self) -> Option<usize> {
-        let running: Vec<usize> = self.members().into_iter().filter(|member| self.stage.nodes[*member].runs()).collect();
+        let running: Vec<usize> =
+            self.members().into_iter().filter(|member| self.stage.nodes[*member].runs()).collect();
         (!running.is_empty()).then(|| running[self.random.index(running.len())])
     }
 
@@ -132,7 +133,8 @@ impl World {
     pub(super) fn rescue(&mut self, member: usize) {
         let running = |machine: &usize| *machine != member && self.stage.nodes[*machine].runs();
         let contacts = (0..self.size()).filter(running);
-        let contacts = contacts.map(|machine| self.stage.group.contact(machine, self.stage.nodes[machine].moves)).collect();
+        let contacts =
+            contacts.map(|machine| self.stage.group.contact(machine, self.stage.nodes[machine].moves)).collect();
         self.stage.nodes[member].contacts = contacts;
         if self.stage.nodes[member].runs() {
             self.die(member);

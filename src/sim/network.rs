@@ -236,7 +236,8 @@ mod tests {
     use crate::types::{Digest, Epoch, Slot};
 
     fn packet() -> Packet {
-        let message = PeerMessage::FetchDecided { after: Slot(0), digest: Digest::ZERO, through: Slot(1), waits: false };
+        let message =
+            PeerMessage::FetchDecided { after: Slot(0), digest: Digest::ZERO, through: Slot(1), waits: false };
         let envelope = Arc::new(Envelope { epoch: Epoch(0), configuration: Digest::ZERO, message });
         Packet { from: 0, to: 1, session: 1, envelope }
     }

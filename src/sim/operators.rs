@@ -100,7 +100,11 @@ impl World {
         let now = self.stage.nodes[member].shell.lock().clock.read(self.now).wall;
         // What lasts no time has expired by a second, so that clocks which differ by less judge it alike.
         let expires = WallTime(now.0 + lasts.as_nanos() as u64 - if lasts.is_zero() { 1_000_000_000 } else { 0 });
-        self.order(member, Command::Invite { secret: secret_digest(&secret), expires }, Errand::Invite { machine, secret });
+        self.order(
+            member,
+            Command::Invite { secret: secret_digest(&secret), expires },
+            Errand::Invite { machine, secret },
+        );
     }
 
     /// A machine nobody has used gets a join code that is no good.

@@ -206,7 +206,8 @@ const ANYTHING: &[(u64, Deed)] = &[
 ];
 
 /// Everybody comes and goes.
-const TURNOVER: &[(u64, Deed)] = &[(12, Deed::Join), (8, Deed::Leave), (3, Deed::Remove), (3, Deed::Voters), (4, Deed::Sleep)];
+const TURNOVER: &[(u64, Deed)] =
+    &[(12, Deed::Join), (8, Deed::Leave), (3, Deed::Remove), (3, Deed::Voters), (4, Deed::Sleep)];
 
 /// Voters fall silent and are replaced.
 const HEALING: &[(u64, Deed)] =

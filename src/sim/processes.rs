@@ -129,7 +129,8 @@ impl World {
     fn lets_go(&mut self, member: usize) -> Course {
         let lost = |id: &MessageId| self.rotten[member].as_ref().is_some_and(|damage| damage.excuses(id));
         if let Some(publish) = self.stage.promises.unordered(member, lost) {
-            let text = format!("member {} was let go, and publish {publish}, accepted there, is not ordered", member + 1);
+            let text =
+                format!("member {} was let go, and publish {publish}, accepted there, is not ordered", member + 1);
             return Err(Verdict::Diverged(Violation::new("membership", text)));
         }
         self.stage.coverage.let_go += 1;
@@ -141,7 +142,10 @@ impl World {
     fn departs(&mut self, member: usize, text: String) -> Course {
         let id = self.stage.group.id(member);
         if self.stage.agreement.order.membership.departure(&id).is_none() {
-            return Err(Verdict::Diverged(Violation::new("membership", format!("{text}, and the order has not let it go"))));
+            return Err(Verdict::Diverged(Violation::new(
+                "membership",
+                format!("{text}, and the order has not let it go"),
+            )));
         }
         self.stage.coverage.departures_learnt += 1;
         self.retire(member, &text);

@@ -94,9 +94,10 @@ pub struct Stage {
 impl Stage {
     /// A group that was never started; each member with its clock and disk.
     pub fn new(group: Group, settings: Settings, members: Vec<(Clock, Temper)>, seed: u64) -> Stage {
-        let nodes = members.into_iter().enumerate().map(|(index, (clock, temper))| {
-            Node::new(index, clock, temper, Random::new(seed, 1000 + index as u64))
-        });
+        let nodes = members
+            .into_iter()
+            .enumerate()
+            .map(|(index, (clock, temper))| Node::new(index, clock, temper, Random::new(seed, 1000 + index as u64)));
         let size = group.size();
         Stage {
             nodes: nodes.collect(),

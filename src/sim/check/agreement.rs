@@ -206,12 +206,14 @@ impl Agreement {
         }
         state.voter = Some(*voter);
         if self.epochs.at(epoch).is_none_or(|known| known.digest != voter.configuration) {
-            let text = format!("member {} entered {}, an epoch that no quorum's disks decided", member + 1, voter.round);
+            let text =
+                format!("member {} entered {}, an epoch that no quorum's disks decided", member + 1, voter.round);
             return Err(Violation::new("E1", text));
         }
         let unproven = (0..epoch.0).map(Epoch).find(|ended| !state.proven.contains(ended));
         unproven.map_or(Ok(()), |ended| {
-            let text = format!("member {} entered {} without a proof that epoch {ended} ended", member + 1, voter.round);
+            let text =
+                format!("member {} entered {} without a proof that epoch {ended} ended", member + 1, voter.round);
             Err(Violation::new("E3", text))
         })
     }
@@ -270,7 +272,8 @@ impl Agreement {
     /// Rules E1 and R8: a vote is a voter's of its epoch, and its chain stands on the end of the epoch before and has no end of
     /// this one but as its last entry.
     fn in_epoch(&self, member: usize, tip: Tip) -> Result<(), Violation> {
-        let fails = |rule, text: &str| Err(Violation::new(rule, format!("member {} voted for {tip}, {text}", member + 1)));
+        let fails =
+            |rule, text: &str| Err(Violation::new(rule, format!("member {} voted for {tip}, {text}", member + 1)));
         let Some(epoch) = self.epochs.at(tip.round.epoch) else {
             return fails("E1", "and no quorum's disks decided that epoch");
         };

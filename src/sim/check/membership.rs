@@ -110,12 +110,7 @@ impl Membership {
         command.is_some_and(|command| self.follow(header, command, digest_at))
     }
 
-    fn follow(
-        &mut self,
-        header: &BatchHeader,
-        command: &Command,
-        digest_at: impl Fn(Slot) -> Option<Digest>,
-    ) -> bool {
+    fn follow(&mut self, header: &BatchHeader, command: &Command, digest_at: impl Fn(Slot) -> Option<Digest>) -> bool {
         let by = header.origin;
         match command {
             Command::Invite { secret, .. } => self.invite(*secret),

@@ -164,7 +164,8 @@ impl Order {
         let header = &batch.header;
         let origin = self.group.index(&header.origin).filter(|_| self.membership.lane_is_open(&header.origin));
         let Some(origin) = origin else {
-            let text = format!("slot {slot} orders {:?} of {}, whose lane is not open", header.id(), header.origin.short());
+            let text =
+                format!("slot {slot} orders {:?} of {}, whose lane is not open", header.id(), header.origin.short());
             return Err(Violation::new("H1", text));
         };
         let head = self.head(&header.origin);

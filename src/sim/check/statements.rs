@@ -109,7 +109,8 @@ impl Statements {
         let complains = |voter: &usize| {
             *voter == member || self.complaints.get(&(round.epoch, *voter)).is_some_and(|view| *view >= below)
         };
-        let complained = (0..self.group.size()).filter(|voter| epochs.votes(*voter, round.epoch)).filter(complains).count();
+        let complained =
+            (0..self.group.size()).filter(|voter| epochs.votes(*voter, round.epoch)).filter(complains).count();
         let allowed = complained >= epoch.configuration.quorum()
             || epochs.leads(member, Round { view: below, ..round })
             || agreement.anybody_entered(round, member);
@@ -129,8 +130,11 @@ impl Statements {
         message: &DoorMessage,
         agreement: &mut Agreement,
     ) -> Result<(), Violation> {
-        let DoorMessage::Tell(Told { genesis, from, links, established, standing, .. }) = message else { return Ok(()) };
-        let fails = |rule, text: String| Err(Violation::new(rule, format!("member {} tells at a door {text}", member + 1)));
+        let DoorMessage::Tell(Told { genesis, from, links, established, standing, .. }) = message else {
+            return Ok(());
+        };
+        let fails =
+            |rule, text: String| Err(Violation::new(rule, format!("member {} tells at a door {text}", member + 1)));
         if let Err(text) = agreement.check_chain(*from, links) {
             return fails("E3", format!("a false chain: {text}"));
         }
@@ -142,7 +146,10 @@ impl Statements {
         }
         let departed = agreement.order.membership.departure(to);
         if matches!(standing, Standing::Left | Standing::Removed) && departed != Some(*standing) {
-            return fails("membership", format!("{} that it is {standing:?}, and the order has {departed:?}", to.short()));
+            return fails(
+                "membership",
+                format!("{} that it is {standing:?}, and the order has {departed:?}", to.short()),
+            );
         }
         Ok(())
     }
@@ -206,7 +213,8 @@ fn vouched(member: usize, message: &PeerMessage, vote: &Vote, agreement: &Agreem
     let signed = vote.seal.is_some_and(|seal| {
         let epoch = agreement.epochs.at(vote.tip.round.epoch);
         let voter = MemberId(Group::key(member).verifying_key().to_bytes());
-        seal.next == end.next.digest() && epoch.is_some_and(|epoch| seal.verify(&voter, &epoch.configuration, &vote.tip))
+        seal.next == end.next.digest()
+            && epoch.is_some_and(|epoch| seal.verify(&voter, &epoch.configuration, &vote.tip))
     });
     if signed { Ok(()) } else { Err(said("E3", member, message, "on the end of an epoch without its signature")) }
 }

@@ -151,7 +151,12 @@ impl Player {
             return self.push(to, Input::Door { from, message });
         }
         match message {
-            DoorMessage::Tell(Told { genesis: Some(_), contacts, standing: Standing::Voter | Standing::Learner, .. }) => {
+            DoorMessage::Tell(Told {
+                genesis: Some(_),
+                contacts,
+                standing: Standing::Voter | Standing::Learner,
+                ..
+            }) => {
                 self.stage()?.nodes[to].contacts = contacts;
                 self.start(to)
             }
@@ -165,7 +170,8 @@ impl Player {
         let epochs = (0..).map_while(|epoch| stage.agreement.epochs.at(Epoch(epoch)));
         let lines: Vec<String> = epochs
             .map(|epoch| {
-                let voters: Vec<String> = epoch.configuration.voters.iter().map(|voter| stage.group.tell(voter)).collect();
+                let voters: Vec<String> =
+                    epoch.configuration.voters.iter().map(|voter| stage.group.tell(voter)).collect();
                 let established = if epoch.established { "established" } else { "not established" };
                 let (number, target) = (epoch.configuration.epoch, epoch.configuration.voters_target);
                 format!("epoch {number} after slot {}: {} of {target} · {established}", epoch.base, voters.join(" "))

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::links::Filter;
-use crate::sim::door::Words;
 use crate::driver::Input;
 use crate::sim::clock::{Clock, Moment};
+use crate::sim::door::Words;
 use crate::sim::group::Group;
 use crate::sim::node::Settings;
 use crate::sim::shell::Temper;
@@ -33,7 +33,12 @@ const CODE_LASTS: Duration = Duration::from_secs(3600);
 /// Something that is going to happen.
 pub(super) enum Event {
     Wake(usize, u64),
-    Arrive { from: usize, to: usize, session: u64, envelope: Arc<Envelope> },
+    Arrive {
+        from: usize,
+        to: usize,
+        session: u64,
+        envelope: Arc<Envelope>,
+    },
     Link(usize, usize, u64),
     Unlink(usize, usize),
     /// A pair that could not link tries again.
@@ -135,7 +140,8 @@ impl Player {
             ["members", count] => self.gather(count, count, Timing::default()),
             ["members", count, "of", machines] => self.gather(count, machines, Timing::default()),
             ["members", count, "of", machines, "suspected", "after", time] => {
-                let timing = Timing { timeout_max: SUSPECTED_AFTER_MIN, replace_after: duration(time)?, ..Timing::default() };
+                let timing =
+                    Timing { timeout_max: SUSPECTED_AFTER_MIN, replace_after: duration(time)?, ..Timing::default() };
                 self.gather(count, machines, timing)
             }
             ["start", members @ ..] => self.each(members, Self::start),

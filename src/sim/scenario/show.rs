@@ -6,8 +6,7 @@ use crate::sim::judge::tell_event;
 use crate::types::{Outcome, Position};
 
 /// Kinds of records, from 1 on.
-pub(super) const RECORDS: [&str; 8] =
-    ["incarnation", "batch", "entry", "voter", "vote", "decided", "genesis", "epoch"];
+pub(super) const RECORDS: [&str; 8] = ["incarnation", "batch", "entry", "voter", "vote", "decided", "genesis", "epoch"];
 
 impl Player {
     pub(super) fn watch(&mut self, kinds: &[&str]) -> Understood<()> {
