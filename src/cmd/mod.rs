@@ -48,6 +48,8 @@ struct CommandLine {
 enum Command {
     /// Run a member: the sidecar of one instance of a service
     Run(run::RunArguments),
+    /// Join a group by a code that `synod invite` printed on a member, and run that member
+    Join(run::JoinArguments),
     /// Make a group: keys, genesis and one commented configuration per member
     Init(init::InitArguments),
     /// Run a whole group on this machine, for trying and for tests
@@ -157,6 +159,7 @@ pub fn main() -> ExitCode {
 fn run(command: Command, output: Output) -> Result<(), Failure> {
     match command {
         Command::Run(arguments) => run::run(&arguments),
+        Command::Join(arguments) => run::join(&arguments),
         Command::Init(arguments) => init::run(&arguments, output),
         Command::Dev(arguments) => dev::run(&arguments, output),
         Command::Demo => demo::run(output),

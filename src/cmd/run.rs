@@ -10,6 +10,7 @@ use super::exit::{Exit, Failure};
 use super::settings_arguments::SettingsArguments;
 use crate::driver::{StartError, Stop};
 use crate::node::driver_thread::DriverError;
+use crate::node::join::{self, JoinError};
 use crate::node::logging;
 use crate::node::run::{self, RunError};
 use crate::protocol::Halt;
@@ -18,6 +19,25 @@ use crate::wal::OpenError;
 /// How to run.
 #[derive(Debug, clap::Args)]
 pub struct RunArguments {
+    #[command(flatten)]
+    member: MemberArguments,
+    /// Join the group of this code first, as `synod join` does. Once data_dir is a member's the code is not used
+    #[arg(long, value_name = "CODE")]
+    join: Option<String>,
+}
+
+/// How to join.
+#[derive(Debug, clap::Args)]
+pub struct JoinArguments {
+    /// The join code that `synod invite` printed on a member
+    code: String,
+    #[command(flatten)]
+    member: MemberArguments,
+}
+
+/// What every start of a member is told.
+#[derive(Debug, clap::Args)]
+struct MemberArguments {
     #[command(flatten)]
     settings: SettingsArguments,
     /// Stop, as on SIGTERM, when standard input ends: whoever started this holds the other end, and is gone then
@@ -34,9 +54,22 @@ fn workers() -> usize {
 
 /// Runs the member until it is told to stop.
 pub fn run(arguments: &RunArguments) -> Result<(), Failure> {
-    let configuration = arguments.settings.configuration()?;
+    run_member(&arguments.member, arguments.join.as_deref())
+}
+
+/// Joins a group, and runs the member until it is told to stop.
+pub fn join(arguments: &JoinArguments) -> Result<(), Failure> {
+    run_member(&arguments.member, Some(&arguments.code))
+}
+
+fn run_member(arguments: &MemberArguments, code: Option<&str>) -> Result<(), Failure> {
+    // Who joins has no genesis yet: the settings are all there is to be read.
+    let settings = match code {
+        Some(_) => arguments.settings.settings()?,
+        None => arguments.settings.configuration()?.settings,
+    };
     end_with_any_panic();
-    logging::start(configuration.settings.log);
+    logging::start(settings.log);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(workers())
         .enable_all()
@@ -52,7 +85,13 @@ pub fn run(arguments: &RunArguments) -> Result<(), Failure> {
             Signals { terminate: listen(SignalKind::terminate())?, interrupt: listen(SignalKind::interrupt())? };
         let signals = Arc::new(tokio::sync::Mutex::new(signals));
         let stop = || told_to_stop(signals.clone(), parent_gone.clone());
-        run::run(configuration, stop).await.map_err(failure)
+        if let Some(code) = code {
+            tokio::select! {
+                joined = join::join(&settings, code) => joined.map_err(failure)?,
+                () = stop() => return Ok(()),
+            }
+        }
+        run::run(arguments.settings.configuration()?, stop).await.map_err(failure)
     });
     // Threads that read the disk for somebody may still be at it; nothing waits for them.
     runtime.shutdown_background();
@@ -102,16 +141,30 @@ fn failure(error: RunError) -> Failure {
         RunError::DataDirectory(_)
         | RunError::Identity(_)
         | RunError::NotAMember { .. }
+        | RunError::Contacts(_)
         | RunError::Token(_)
         | RunError::CannotListen(_)
         | RunError::Mesh(_)
         | RunError::Api(_) => Exit::Usage,
+        RunError::Join(error) => join_exit(error),
         RunError::RefusedBefore(_) => Exit::IdentityLost,
+        RunError::Departed(_) => Exit::Departed,
         RunError::DiskHangs => Exit::DiskFailed,
         RunError::System(_) => Exit::Failure,
         RunError::Driver(error) => driver_exit(error),
     };
     Failure::new(exit, error)
+}
+
+fn join_exit(error: &JoinError) -> Exit {
+    match error {
+        JoinError::Code(_) | JoinError::OtherGroup { .. } | JoinError::Genesis(_) | JoinError::Unreachable(_) => {
+            Exit::Usage
+        }
+        JoinError::NobodyAnswers(_) => Exit::Unreachable,
+        JoinError::NotAdmitted { .. } | JoinError::BadAnswer { .. } => Exit::NotAdmitted,
+        JoinError::Io(_) => Exit::Failure,
+    }
 }
 
 fn driver_exit(error: &DriverError) -> Exit {

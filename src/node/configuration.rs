@@ -1,17 +1,18 @@
-//! Everything a member is told before it starts: its settings and the group's genesis, or all that is wrong with both.
+//! Everything a member is told before it starts: its settings and the group's genesis, or all that is wrong with both. A
+//! member that has joined has the genesis in its data directory; for one that founded the group, `genesis` says where it is.
 
 use std::net::SocketAddr;
 use std::path::Path;
 
 use libp2p::multiaddr::{Multiaddr, Protocol};
 
-use super::genesis_file;
 use super::identity::Identity;
 use super::settings::layers::Layers;
 use super::settings::{Mistakes, Settings};
+use super::{genesis_file, reach};
 use crate::api::listen;
 use crate::net::listen_address;
-use crate::types::{Genesis, MemberId};
+use crate::types::{Genesis, GenesisMember, MemberId};
 
 /// Settings and genesis that fit together.
 #[derive(Debug, Clone)]
@@ -20,19 +21,23 @@ pub struct Configuration {
     pub settings: Settings,
     /// What the group agreed on.
     pub genesis: Genesis,
+    /// Whether the genesis came with a join: then the key need not be in it.
+    pub joined: bool,
 }
 
 impl Configuration {
     /// Reads both. `folder` is where relative paths of the configuration file count from.
     pub fn read(layers: &Layers, folder: &Path) -> Result<Configuration, Mistakes> {
-        let genesis = match Settings::genesis_path(layers, folder) {
-            Some(path) => genesis_file::read(&path),
+        let (named, joined) = Settings::genesis_paths(layers, folder);
+        let joined = joined.filter(|path| path.exists());
+        let genesis = match joined.as_ref().or(named.as_ref()) {
+            Some(path) => genesis_file::read(path),
             None => Err(Mistakes(Vec::new())),
         };
         let settings = Settings::beside(layers, folder, genesis.as_ref().ok());
         match (settings, genesis) {
             (Ok(settings), Ok(genesis)) => {
-                let configuration = Configuration { settings, genesis };
+                let configuration = Configuration { settings, genesis, joined: joined.is_some() };
                 Mistakes::unless(configuration.mistakes_here(), || configuration)
             }
             (settings, genesis) => {
@@ -42,13 +47,14 @@ impl Configuration {
         }
     }
 
-    /// Where the mesh of a member listens: what the settings say, else what genesis says of it.
-    pub fn mesh_listen(&self, member: &MemberId) -> Vec<Multiaddr> {
-        if !self.settings.mesh_listen.is_empty() {
-            return self.settings.mesh_listen.clone();
-        }
-        let own = self.genesis.members.iter().find(|named| named.id == *member);
-        own.into_iter().flat_map(|named| multiaddresses(&named.addresses)).collect()
+    /// What genesis says of a member, if it names it.
+    pub fn named(&self, member: &MemberId) -> Option<&GenesisMember> {
+        self.genesis.members.iter().find(|named| named.id == *member)
+    }
+
+    /// Where the mesh of a member listens. The error says what to set.
+    pub fn mesh_listen(&self, member: &MemberId) -> Result<Vec<Multiaddr>, String> {
+        reach::listens(&self.settings, self.named(member))
     }
 
     /// Mistakes that show only on the machine of the member.
@@ -57,9 +63,13 @@ impl Configuration {
         // A start without a usable key is refused for that.
         let mesh = match Identity::load(&self.settings.data_dir) {
             Ok(identity) => self.mesh_listen(&identity.member()),
-            Err(_) => self.settings.mesh_listen.clone(),
+            Err(_) => Ok(self.settings.mesh_listen.clone()),
         };
-        socket.into_iter().chain(mesh.iter().filter_map(|address| self.wrong_mesh_address(address))).collect()
+        let mesh = match mesh {
+            Ok(addresses) => addresses.iter().filter_map(|address| self.wrong_mesh_address(address)).collect(),
+            Err(mistake) => vec![mistake],
+        };
+        socket.into_iter().chain(mesh).collect()
     }
 
     fn wrong_mesh_address(&self, address: &Multiaddr) -> Option<String> {
@@ -82,11 +92,6 @@ impl Configuration {
             }
         }
     }
-}
-
-/// Addresses of a genesis, which were checked when it was read.
-pub fn multiaddresses(texts: &[String]) -> Vec<Multiaddr> {
-    texts.iter().map(|text| text.parse().expect("a genesis is checked when it is read")).collect()
 }
 
 /// Whether two listeners would be one.

@@ -11,6 +11,8 @@ const LOCK_FILE: &str = "lock";
 const LOOK_MAX: Duration = Duration::from_millis(20);
 /// Name of the file that says why the others refused this directory for good.
 const REFUSED_FILE: &str = "refused";
+/// Name of the file that says that its member is no member any more.
+const DEPARTED_FILE: &str = "departed";
 
 /// Where a member's log is in its data directory.
 pub fn log_folder(data_dir: &Path) -> PathBuf {
@@ -29,8 +31,9 @@ pub struct DataDirectory {
 pub enum DataDirectoryError {
     /// It is not there.
     #[error(
-        "data_dir = \"{}\" does not exist: check data_dir, or make new members with `synod init`; a lost directory is a \
-         lost identity",
+        "data_dir = \"{}\" does not exist: check data_dir; `synod init` makes a new group, `synod join` with a join code \
+         makes a new member of one that there is (`synod invite` on a member prints a code, without one nobody gets in); a \
+         lost directory is a lost identity",
         .0.display()
     )]
     Missing(PathBuf),
@@ -67,6 +70,12 @@ pub enum DataDirectoryError {
 }
 
 impl DataDirectory {
+    /// Makes the directory if there is none, for a member to be, and locks it.
+    pub fn make(path: &Path) -> Result<DataDirectory, DataDirectoryError> {
+        fs::create_dir_all(path).map_err(|error| DataDirectoryError::sorted(path, error))?;
+        DataDirectory::lock(path)
+    }
+
     /// Locks the directory for this process.
     pub fn lock(path: &Path) -> Result<DataDirectory, DataDirectoryError> {
         let sorted = |error| DataDirectoryError::sorted(path, error);
@@ -113,19 +122,40 @@ impl DataDirectory {
 
     /// Why the others refused this directory for good, if they have.
     pub fn refused(&self) -> Result<Option<String>, DataDirectoryError> {
-        match fs::read_to_string(self.path.join(REFUSED_FILE)) {
-            Ok(words) => Ok(Some(words.trim_end().to_owned())),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(DataDirectoryError::sorted(&self.path, error)),
-        }
+        self.words(REFUSED_FILE)
     }
 
     /// Writes down, durably, that the others refused this directory for good.
     pub fn mark_refused(&self, words: &str) -> io::Result<()> {
-        let mut file = File::create(self.path.join(REFUSED_FILE))?;
-        writeln!(file, "{words}")?;
+        self.store(REFUSED_FILE, &format!("{words}\n"))
+    }
+
+    /// How its member came to be none any more, if it did.
+    pub fn departed(&self) -> Result<Option<String>, DataDirectoryError> {
+        self.words(DEPARTED_FILE)
+    }
+
+    /// Writes down, durably, that its member has left or was removed.
+    pub fn mark_departed(&self, words: &str) -> io::Result<()> {
+        self.store(DEPARTED_FILE, &format!("{words}\n"))
+    }
+
+    /// Writes a file, durably: the whole of it, or what there was before.
+    pub fn store(&self, name: &str, text: &str) -> io::Result<()> {
+        let (path, unfinished) = (self.path.join(name), self.path.join(format!("{name}.new")));
+        let mut file = File::create(&unfinished)?;
+        file.write_all(text.as_bytes())?;
         file.sync_all()?;
+        fs::rename(&unfinished, &path)?;
         File::open(&self.path)?.sync_all()
+    }
+
+    fn words(&self, file: &str) -> Result<Option<String>, DataDirectoryError> {
+        match fs::read_to_string(self.path.join(file)) {
+            Ok(words) => Ok(Some(words.trim_end().to_owned())),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(DataDirectoryError::sorted(&self.path, error)),
+        }
     }
 
     /// Where it is.
@@ -199,6 +229,22 @@ mod tests {
         drop(held);
         let held = DataDirectory::lock(directory.path()).unwrap();
         assert_eq!(held.refused().unwrap().as_deref(), Some("stale_disk: it is old"));
+        assert_eq!(held.departed().unwrap(), None);
+        held.mark_departed("it left").unwrap();
+        assert_eq!(held.departed().unwrap().as_deref(), Some("it left"));
+    }
+
+    #[test]
+    fn a_file_is_whole_or_as_it_was() {
+        let directory = tempfile::tempdir().unwrap();
+        let held = DataDirectory::make(&directory.path().join("new/data")).unwrap();
+        held.store("a", "one").unwrap();
+        // As after a crash in the middle of writing.
+        fs::write(held.path().join("a.new"), "tw").unwrap();
+        assert_eq!(fs::read_to_string(held.path().join("a")).unwrap(), "one");
+        held.store("a", "two").unwrap();
+        assert_eq!(fs::read_to_string(held.path().join("a")).unwrap(), "two");
+        assert!(!held.path().join("a.new").exists());
     }
 
     #[test]

@@ -19,6 +19,8 @@ pub struct DriverThread {
     pub started: watch::Receiver<bool>,
     /// True when a drain is done: everything accepted is ordered and durable.
     pub drained: watch::Receiver<bool>,
+    /// True when this member has left its group.
+    pub left: watch::Receiver<bool>,
     ended: oneshot::Receiver<Result<(), DriverError>>,
     end: Arc<AtomicBool>,
     inbox: InboxSender,
@@ -49,18 +51,21 @@ impl DriverThread {
     ) -> io::Result<DriverThread> {
         let (started_sender, started) = watch::channel(false);
         let (drained_sender, drained) = watch::channel(false);
+        let (left_sender, left) = watch::channel(false);
         let (ended_sender, ended) = oneshot::channel();
         let end = Arc::new(AtomicBool::new(false));
         let told = end.clone();
         thread::Builder::new().name("driver".to_owned()).spawn(move || {
             let outcome = Driver::open(start, files, outside).map_err(DriverError::from).and_then(|driver| {
                 reader.open(driver.reader());
-                turn(driver, &told, &started_sender, &drained_sender).map_err(DriverError::from)
+                tell_recovery(&driver);
+                started_sender.send_replace(true);
+                turn(driver, &told, &drained_sender, &left_sender).map_err(DriverError::from)
             });
             // Nobody waits when the process is about to end.
             let _ = ended_sender.send(outcome);
         })?;
-        Ok(DriverThread { started, drained, ended, end, inbox })
+        Ok(DriverThread { started, drained, left, ended, end, inbox })
     }
 
     /// Waits for its end. Dropping the wait loses nothing.
@@ -86,15 +91,14 @@ impl DriverThread {
 fn turn(
     mut driver: Driver<RealOutside, DiskFiles>,
     end: &AtomicBool,
-    started: &watch::Sender<bool>,
     drained: &watch::Sender<bool>,
+    left: &watch::Sender<bool>,
 ) -> Result<(), Stop> {
     driver.outside_mut().progress.finish();
-    tell_recovery(&driver);
-    started.send_replace(true);
     loop {
         let turn = driver.turn(true)?;
         drained.send_if_modified(|drained| std::mem::replace(drained, turn.drained) != turn.drained);
+        left.send_if_modified(|left| std::mem::replace(left, turn.left) != turn.left);
         if end.load(Ordering::Acquire) {
             return driver.close().map(|_| ());
         }

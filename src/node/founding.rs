@@ -78,7 +78,7 @@ pub enum FoundingError {
 
 /// The genesis of a group in one directory.
 pub fn genesis_path(directory: &Path) -> PathBuf {
-    directory.join("genesis.toml")
+    directory.join(genesis_file::GENESIS_FILE)
 }
 
 /// The configuration of a member of a group in one directory.

@@ -10,6 +10,9 @@ use super::settings::{Mistakes, table, tcp_multiaddress};
 use crate::types::text::{size, size_text};
 use crate::types::{ClusterLimits, FaultModelKind, Genesis, GenesisMember, MemberId, limits};
 
+/// Name of the file: beside the members' folders where a group is founded, in the data directory of who has joined.
+pub const GENESIS_FILE: &str = "genesis.toml";
+
 /// Longest name of a group or a member, in bytes.
 const NAME_BYTES_MAX: usize = limits::NAME_BYTES_MAX;
 
@@ -17,7 +20,9 @@ const NAME_BYTES_MAX: usize = limits::NAME_BYTES_MAX;
 pub fn read(path: &Path) -> Result<Genesis, Mistakes> {
     let content = std::fs::read_to_string(path).map_err(|error| {
         Mistakes(vec![format!(
-            "genesis = \"{}\" cannot be read: {error}; `synod init` makes one, the same for all members",
+            "genesis = \"{}\" cannot be read: {error}; `synod init` makes one for a new group, the same for all its members; \
+             a group that there is is joined by `synod join` with a join code: `synod invite` on a member prints one, and \
+             without one nobody gets in",
             path.display()
         )])
     })?;

@@ -34,8 +34,8 @@ pub struct Identity {
 pub enum IdentityError {
     /// There is none.
     #[error(
-        "{} is missing: this directory has no identity. `synod init` makes new members; a lost key cannot be replaced, \
-         the member has to come back as a new one",
+        "{} is missing: this directory has no identity. `synod init` makes a new group, `synod join` a new member of one \
+         that there is; a lost key cannot be replaced, the member has to come back as a new one",
         .0.display()
     )]
     Missing(PathBuf),
@@ -86,7 +86,7 @@ impl Identity {
         self.key.to_bytes()
     }
 
-    /// Writes the key into a data directory. Never overwrites one.
+    /// Writes the key into a data directory: the whole of it, or nothing. Never overwrites one.
     pub fn store(&self, data_dir: &Path) -> Result<(), IdentityError> {
         let path = data_dir.join(KEY_FILE);
         let failed = |error| IdentityError::Io { path: path.clone(), error };
@@ -96,8 +96,15 @@ impl Identity {
             self.member(),
             Digest(self.secret())
         );
-        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path).map_err(failed)?;
+        let unfinished = data_dir.join(format!("{KEY_FILE}.new"));
+        // What a crash in the middle of this left was nobody's key yet.
+        let _ = fs::remove_file(&unfinished);
+        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&unfinished).map_err(failed)?;
         file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).map_err(failed)?;
+        if path.exists() {
+            return Err(failed(io::ErrorKind::AlreadyExists.into()));
+        }
+        fs::rename(&unfinished, &path).map_err(failed)?;
         File::open(data_dir).and_then(|directory| directory.sync_all()).map_err(failed)
     }
 
@@ -142,8 +149,10 @@ mod tests {
         let identity = Identity::draw().unwrap();
         identity.store(directory.path()).unwrap();
         assert_eq!(Identity::load(directory.path()).unwrap().member(), identity.member());
+        fs::write(directory.path().join("member.key.new"), "half a key of anoth").unwrap();
         let again = Identity::draw().unwrap().store(directory.path());
         assert!(matches!(again, Err(IdentityError::Io { error, .. }) if error.kind() == io::ErrorKind::AlreadyExists));
+        assert_eq!(Identity::load(directory.path()).unwrap().member(), identity.member());
     }
 
     #[test]

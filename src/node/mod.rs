@@ -3,9 +3,11 @@
 //! | file | duty |
 //! |---|---|
 //! | `run` | one member, from its configuration to its end |
+//! | `join`, `contacts_file` | how a machine becomes a member of a group that there is, and what it was told |
 //! | `driver_thread`, `outside` | the thread that owns replica and log, and what it needs |
 //! | `catch_up`, `log_reader` | the log, read for peers and for subscribers |
 //! | `listeners`, `descriptors`, `mesh_figures`, `state_log`, `progress`, `logging` | the edges: addresses, figures, events |
+//! | `reach` | where the mesh listens, and where the others are told to reach it |
 //! | `configuration`, `settings/`, `genesis_file`, `configuration_file`, `token` | what a member is told |
 //! | `identity`, `data_directory`, `random`, `real_time` | what a member has |
 //! | `founding` | makes a group |
@@ -14,6 +16,7 @@
 pub mod catch_up;
 pub mod configuration;
 pub mod configuration_file;
+pub mod contacts_file;
 pub mod data_directory;
 pub mod descriptors;
 pub mod driver_thread;
@@ -21,6 +24,7 @@ pub mod epoch_proof;
 pub mod founding;
 pub mod genesis_file;
 pub mod identity;
+pub mod join;
 pub mod listeners;
 pub mod log_reader;
 pub mod logging;
@@ -28,6 +32,7 @@ pub mod mesh_figures;
 pub mod outside;
 pub mod progress;
 pub mod random;
+pub mod reach;
 pub mod real_time;
 pub mod run;
 pub mod settings;

@@ -145,7 +145,8 @@ impl Outside for RealOutside {
     }
 
     fn observe(&mut self, snapshot: Snapshot, log: LogFigures) {
-        self.state_log.look(&snapshot, &log);
-        self.observed.send_replace(Some(Observation { snapshot, log, at: self.time.instant() }));
+        let at = self.time.instant();
+        self.state_log.look(&snapshot, &log, at);
+        self.observed.send_replace(Some(Observation { snapshot, log, at }));
     }
 }

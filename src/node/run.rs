@@ -14,10 +14,12 @@ use tokio::time::timeout;
 
 use super::catch_up::CatchUp;
 use super::configuration::Configuration;
+use super::contacts_file::{self, BadContacts};
 use super::data_directory::{DataDirectory, DataDirectoryError, log_folder};
 use super::descriptors;
 use super::driver_thread::{DriverError, DriverThread};
 use super::identity::{Identity, IdentityError};
+use super::join::JoinError;
 use super::listeners::{CannotListen, Listeners};
 use super::log_reader::LogReader;
 use super::outside::{HelloSource, LateMesh, RealOutside};
@@ -25,16 +27,18 @@ use super::progress::Progress;
 use super::real_time::RealTime;
 use super::settings::Settings;
 use super::state_log::StateLog;
-use super::{mesh_figures, random, token};
+use super::{mesh_figures, random, reach, token};
 use crate::api::listen::SocketFile;
 use crate::api::{self, ApiSettings, CannotServe, Host, Observation, Tickets};
 use crate::delivery;
 use crate::driver::inbox::{InboxSender, inbox};
-use crate::driver::{Start, Stop};
+use crate::driver::{Input, Start, StartError, Stop};
 use crate::net::{Mesh, MeshError, MeshSettings};
 use crate::protocol::Halt;
 use crate::types::peer::{Hello, Refusal};
-use crate::types::{Genesis, MemberId, PeerMessage, Position, Roster, RosterMember, Sabotage, StartNonce, limits};
+use crate::types::{
+    Contact, Genesis, MemberId, PeerMessage, Position, Roster, RosterMember, Sabotage, StartNonce, Ticket, limits,
+};
 use crate::wal::{self, DiskFiles};
 
 /// Zero-filled segments kept ready.
@@ -58,10 +62,14 @@ pub enum RunError {
     /// There is no usable key.
     #[error(transparent)]
     Identity(#[from] IdentityError),
-    /// The group does not know this key.
+    /// Joining came to nothing.
+    #[error(transparent)]
+    Join(#[from] JoinError),
+    /// The key neither founded the group nor joined it.
     #[error(
-        "the key in data_dir is of member {member}, which the genesis of group `{group}` does not name; check data_dir and \
-         genesis, the membership is fixed"
+        "the key in data_dir is of member {member}, which the genesis of group `{group}` does not name, and which has not \
+         joined: check data_dir and genesis, or join with a code; `synod invite` on a member prints one, and without one \
+         nobody gets in"
     )]
     NotAMember {
         /// Whose key it is.
@@ -72,9 +80,18 @@ pub enum RunError {
     /// Rule I1: the others refused this data directory before, for good.
     #[error(
         "{0}\nthis data directory was refused before and is not started again: start the member on its newest one; if that is \
-         lost, so is this identity, and the member must come back as a new one, which a fixed membership does not offer yet"
+         lost, so is this identity: join with a new data directory (`synod invite` on a member prints a join code)"
     )]
     RefusedBefore(String),
+    /// The member has left its group, or was removed.
+    #[error(
+        "{0}\nthis data directory is not started again, and its key is never used again: to come back, join with a new data \
+         directory (`synod invite` on a member prints a join code)"
+    )]
+    Departed(String),
+    /// What the door told of the others cannot be read.
+    #[error(transparent)]
+    Contacts(#[from] BadContacts),
     /// The token file cannot be used.
     #[error("{0}")]
     Token(String),
@@ -114,8 +131,23 @@ struct Member {
     genesis: Genesis,
     settings: Settings,
     mesh_listen: Vec<Multiaddr>,
+    /// Where it is, if the others are to be told.
+    announced: Vec<String>,
+    /// Where they may be, as far as the door told it.
+    contacts: Vec<Contact>,
     directory: DataDirectory,
 }
+
+/// Why a member does not go on, though nothing failed.
+enum Wish {
+    /// It was told to stop.
+    Stop,
+    /// It has left its group.
+    Left,
+}
+
+/// Its outcome is seen from the member's state, by whoever waits for it.
+const NOBODYS: Ticket = Ticket(u64::MAX);
 
 /// Runs a member until `stop` is done, then drains it. Needs a tokio runtime.
 ///
@@ -127,17 +159,10 @@ pub async fn run<S: Future<Output = ()>>(
 ) -> Result<(), RunError> {
     let directory = DataDirectory::lock(&configuration.settings.data_dir)?;
     let identity = Identity::load(directory.path())?;
-    let member = identity.member();
-    let mesh_listen = configuration.mesh_listen(&member);
-    let Configuration { settings, genesis } = configuration;
-    if !genesis.members.iter().any(|named| named.id == member) {
-        return Err(RunError::NotAMember { member, group: genesis.name });
-    }
-    if let Some(words) = directory.refused()? {
-        return Err(RunError::RefusedBefore(words));
-    }
-    let token = settings.api.token_file.as_deref().map(token::read).transpose().map_err(RunError::Token)?;
-    let member = Member { identity, genesis, settings, mesh_listen, directory };
+    refuse_the_departed(&directory)?;
+    let token =
+        configuration.settings.api.token_file.as_deref().map(token::read).transpose().map_err(RunError::Token)?;
+    let member = Member::new(configuration, identity, directory).await?;
     let listeners = Listeners::take(&member.settings, &member.mesh_listen).await?;
     tracing::info!(
         group = member.genesis.name,
@@ -149,25 +174,51 @@ pub async fn run<S: Future<Output = ()>>(
     );
     let mut parts = Parts::start(&member, listeners, token)?;
     let outcome = parts.serve_until(&member, stop()).await;
-    match outcome {
-        Ok(()) => {
-            let told = Instant::now();
-            let hurry = async {
-                // One wish to stop often comes twice: to the process and to its group, or as a signal and as the end of input.
-                while told.elapsed() < ONE_WISH {
-                    stop().await;
-                }
-            };
-            parts.drain(&member, hurry).await?;
-            tracing::info!("stopped");
-            Ok(())
+    member.keep_what_is_final(&outcome);
+    let told = Instant::now();
+    let mut hurry = async || {
+        // One wish to stop often comes twice: to the process and to its group, or as a signal and as the end of input.
+        while told.elapsed() < ONE_WISH {
+            stop().await;
         }
-        Err(error) => {
-            if let Some(words) = refused_for_good(&error) {
-                member.keep_refusal(words);
-            }
-            Err(error)
-        }
+    };
+    let mut left = matches!(outcome?, Wish::Left);
+    if !left && member.settings.leave_on_exit && parts.leave(&member, hurry()).await? {
+        member.keep_departure(LEFT);
+        left = true;
+    }
+    match parts.drain(&member, hurry()).await {
+        // The others tell it what it knows already.
+        Err(error) if left && departed(&error).is_some() => {}
+        drained => drained?,
+    }
+    tracing::info!("stopped");
+    Ok(())
+}
+
+/// What is written into the data directory of a member that has left.
+const LEFT: &str = "this member has left its group";
+
+/// A directory whose member was refused for good, or is none any more, is not started again.
+pub(super) fn refuse_the_departed(directory: &DataDirectory) -> Result<(), RunError> {
+    if let Some(words) = directory.departed()? {
+        return Err(RunError::Departed(words));
+    }
+    match directory.refused()? {
+        Some(words) => Err(RunError::RefusedBefore(words)),
+        None => Ok(()),
+    }
+}
+
+/// The words with which a member learnt that it was removed, or had left without knowing it.
+fn departed(error: &RunError) -> Option<String> {
+    match error {
+        RunError::Driver(error) => match error.as_ref() {
+            DriverError::Start(StartError::Halt(halt @ Halt::Departed { .. }))
+            | DriverError::Stop(Stop::Halt(halt @ Halt::Departed { .. })) => Some(halt.to_string()),
+            _ => None,
+        },
+        _ => None,
     }
 }
 
@@ -230,7 +281,7 @@ impl Parts {
             tickets: tickets.clone(),
             observed: observed_sender,
             progress: Progress::of(bytes_of(&folder)),
-            state_log: StateLog::new(member.names()),
+            state_log: StateLog::default(),
             encoded: None,
         };
         let driver =
@@ -263,9 +314,11 @@ impl Parts {
         Ok(Parts { driver, mesh, hello: Some(hello), roster, inbox: inbox_sender, api, socket_file, stop_api, tickets })
     }
 
-    /// Starts the mesh when it is time, and goes on until `stop` is done, or something ends by itself.
-    async fn serve_until(&mut self, member: &Member, stop: impl Future<Output = ()>) -> Result<(), RunError> {
+    /// Starts the mesh when it is time, and goes on until `stop` is done, or the member has left, or something ends by
+    /// itself.
+    async fn serve_until(&mut self, member: &Member, stop: impl Future<Output = ()>) -> Result<Wish, RunError> {
         tokio::pin!(stop);
+        let mut left = self.driver.left.clone();
         loop {
             let hello = async {
                 match &mut self.hello {
@@ -274,7 +327,9 @@ impl Parts {
                 }
             };
             tokio::select! {
-                () = &mut stop => return Ok(()),
+                biased;
+                () = &mut stop => return Ok(Wish::Stop),
+                Ok(_) = left.wait_for(|left| *left) => return Ok(Wish::Left),
                 ended = self.driver.ended() => {
                     ended?;
                     unreachable!("the driver ends in order only when it is told");
@@ -292,6 +347,28 @@ impl Parts {
                 }
             }
         }
+    }
+
+    /// Leaves the group, as far as that takes no longer than a drain, and gives whether it has left. `hurry` ends the wait.
+    async fn leave(&mut self, member: &Member, hurry: impl Future<Output = ()>) -> Result<bool, RunError> {
+        tracing::info!("leaving the group, as leave_on_exit says");
+        // A driver that has ended says so below.
+        let _ = self.inbox.push(Input::Leave { ticket: NOBODYS }, None);
+        let patience = member.settings.api.publish_timeout + DRAIN_MARGIN;
+        let mut left = self.driver.left.clone();
+        tokio::select! {
+            Ok(_) = left.wait_for(|left| *left) => return Ok(true),
+            ended = self.driver.ended() => {
+                ended?;
+                unreachable!("the driver ends in order only when it is told");
+            }
+            () = tokio::time::sleep(patience) => tracing::warn!(
+                waited_seconds = patience.as_secs(),
+                "this member may not leave yet, and stays a member; `synod leave` waits for as long as it takes"
+            ),
+            () = hurry => tracing::warn!("stopped at once; this member stays a member"),
+        }
+        Ok(false)
     }
 
     /// Stops accepting, finishes what was accepted, resigns if leading. `hurry` ends the wait.
@@ -331,14 +408,60 @@ impl Parts {
 }
 
 impl Member {
+    async fn new(
+        configuration: Configuration,
+        identity: Identity,
+        directory: DataDirectory,
+    ) -> Result<Member, RunError> {
+        let member = identity.member();
+        let is_named = configuration.named(&member).is_some();
+        if !is_named && !configuration.joined {
+            return Err(RunError::NotAMember { member, group: configuration.genesis.name });
+        }
+        let listen = configuration.mesh_listen(&member).map_err(|mistake| CannotListen(vec![mistake]))?;
+        let mesh_listen = reach::with_ports(&listen)?;
+        let contacts = contacts_file::read(directory.path())?;
+        let Configuration { settings, genesis, .. } = configuration;
+        let announced = if is_named {
+            // The others know where it is; unless it is told what else to say.
+            settings.mesh_announce.clone()
+        } else {
+            let others =
+                contacts.iter().flat_map(|contact| contact.addresses.iter().filter_map(|text| text.parse().ok()));
+            let named = genesis.members.iter().flat_map(|member| reach::multiaddresses(&member.addresses));
+            let others: Vec<Multiaddr> = others.chain(named).collect();
+            reach::announced(&settings, &mesh_listen, &others).await
+        };
+        let announced = announced.iter().map(ToString::to_string).collect();
+        Ok(Member { identity, genesis, settings, mesh_listen, announced, contacts, directory })
+    }
+
+    /// What must not be forgotten between this start and a next one.
+    fn keep_what_is_final(&self, outcome: &Result<Wish, RunError>) {
+        match outcome {
+            Ok(Wish::Stop) => {}
+            Ok(Wish::Left) => self.keep_departure(LEFT),
+            Err(error) => {
+                if let Some(words) = departed(error) {
+                    self.keep_departure(&words);
+                }
+                if let Some(refusal) = refused_for_good(error) {
+                    self.keep_refusal(refusal);
+                }
+            }
+        }
+    }
+
+    fn keep_departure(&self, words: &str) {
+        if let Err(error) = self.directory.mark_departed(words) {
+            tracing::error!(%error, "the departure cannot be written down; never start this data directory again");
+        }
+    }
+
     fn keep_refusal(&self, refusal: &Refusal) {
         if let Err(error) = self.directory.mark_refused(&refusal.to_string()) {
             tracing::error!(%error, "the refusal cannot be written down; never start this data directory again");
         }
-    }
-
-    fn names(&self) -> Vec<(MemberId, String)> {
-        self.genesis.members.iter().map(|member| (member.id, member.name.clone())).collect()
     }
 
     fn first_roster(&self) -> Roster {
@@ -373,8 +496,8 @@ impl Member {
         Ok(Start {
             genesis: self.genesis.clone(),
             key: self.identity.key().clone(),
-            addresses: Vec::new(),
-            contacts: Vec::new(),
+            addresses: self.announced.clone(),
+            contacts: self.contacts.clone(),
             nonce: StartNonce(u64::from_be_bytes(random::bytes()?)),
             timing: self.settings.timing,
             sabotage: Sabotage::NONE,

@@ -1,27 +1,28 @@
 //! Changes of a member's state, for the log of events.
 
+use super::progress::Pursuit;
 use crate::driver::LogFigures;
-use crate::types::{MemberId, Readiness, Role, Round, Snapshot};
+use crate::types::{Epoch, Instant, MemberId, Readiness, Role, Round, Snapshot};
 
 /// Remembers what was told last.
+#[derive(Debug, Default)]
 pub struct StateLog {
-    names: Vec<(MemberId, String)>,
     standing: Option<(Round, Role)>,
+    epoch: Option<(Epoch, Vec<MemberId>)>,
     ready: Option<bool>,
+    leaving: bool,
+    waits_for: Vec<String>,
     disk_full: bool,
+    pursuit: Pursuit,
 }
 
 impl StateLog {
-    /// With the members' names.
-    pub fn new(names: Vec<(MemberId, String)>) -> StateLog {
-        StateLog { names, standing: None, ready: None, disk_full: false }
-    }
-
     /// Tells what changed since the last look.
-    pub fn look(&mut self, snapshot: &Snapshot, log: &LogFigures) {
+    pub fn look(&mut self, snapshot: &Snapshot, log: &LogFigures, now: Instant) {
+        self.look_at_members(snapshot);
         let standing = (snapshot.round, snapshot.role);
         if self.standing.replace(standing) != Some(standing) {
-            tracing::info!(round = %snapshot.round, leader = self.name(&snapshot.leader), role = ?snapshot.role, "standing");
+            tracing::info!(round = %snapshot.round, leader = name(snapshot, &snapshot.leader), role = ?snapshot.role, "standing");
         }
         let ready = snapshot.readiness == Readiness::Ready;
         if self.ready.replace(ready) != Some(ready) {
@@ -30,6 +31,8 @@ impl StateLog {
                 Readiness::NotReady(reasons) => tracing::info!(reasons = reasons.join("; "), "not ready"),
             }
         }
+        self.look_at_departure(snapshot);
+        self.pursuit.look(snapshot.catching_up, now);
         let full = log.disk_full.is_some();
         if std::mem::replace(&mut self.disk_full, full) != full {
             match &log.disk_full {
@@ -42,7 +45,35 @@ impl StateLog {
         }
     }
 
-    fn name(&self, member: &MemberId) -> &str {
-        self.names.iter().find(|(id, _)| id == member).map_or("?", |(_, name)| name)
+    fn look_at_members(&mut self, snapshot: &Snapshot) {
+        let membership = &snapshot.membership;
+        let epoch = membership.configuration.epoch;
+        let members = membership.members.iter();
+        if self.epoch.as_ref().is_some_and(|(told, ids)| {
+            *told == epoch && members.clone().map(|member| member.id).eq(ids.iter().copied())
+        }) {
+            return;
+        }
+        let (mut voters, mut learners) = (Vec::new(), Vec::new());
+        for member in members.clone() {
+            if member.votes { &mut voters } else { &mut learners }.push(member.name.as_str());
+        }
+        tracing::info!(%epoch, voters = voters.join(" "), learners = learners.join(" "), "members");
+        self.epoch = Some((epoch, members.map(|member| member.id).collect()));
     }
+
+    /// What a leave waits for.
+    fn look_at_departure(&mut self, snapshot: &Snapshot) {
+        let leaving = std::mem::replace(&mut self.leaving, snapshot.leaving);
+        if snapshot.leaving && (!leaving || self.waits_for != snapshot.waits_for) {
+            tracing::info!(waits_for = snapshot.waits_for.join("; "), "leaving the group");
+            self.waits_for.clone_from(&snapshot.waits_for);
+        }
+    }
+}
+
+/// A member's name for people, as far as the order has told it.
+fn name(snapshot: &Snapshot, member: &MemberId) -> String {
+    let named = snapshot.membership.members.iter().find(|known| known.id == *member);
+    named.map_or_else(|| member.short(), |named| named.name.clone())
 }

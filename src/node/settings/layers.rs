@@ -197,14 +197,14 @@ mod tests {
 
     #[test]
     fn every_unknown_key_is_told_with_its_place() {
-        let file = "mesage = 1\nsegment_bytes = \"1MiB\"\nname = \"x\"\n[limits]\nmessage_bytes_max = 5\n\
+        let file = "mesage = 1\nsegment_bytes = \"1MiB\"\nnonce = \"x\"\n[limits]\nmessage_bytes_max = 5\n\
                     [timing]\nheartbeat = 50\n[mesh]\nlisten = \"/ip4/1.2.3.4/tcp/1\"\n[nonsense]\na = 1\n";
         let layers = gather(file, &[("SYNOD_HEARTBEAT", "1s"), ("SYNOD_SERVICE_HOST", "10.0.0.1")], &[]);
         let mistakes = layers.mistakes().join("\n");
         for part in [
             "mesage in synod.toml is no setting",
             "perhaps wal.segment_bytes is meant",
-            "name in synod.toml is cluster-wide",
+            "nonce in synod.toml is cluster-wide",
             "limits in synod.toml is cluster-wide",
             "timing.heartbeat = 50 in synod.toml: expected text in quotes",
             "expected an array",

@@ -14,6 +14,8 @@ use libp2p::multiaddr::Protocol;
 
 use crate::api::listen::SOCKET_PATH_BYTES_MAX;
 use crate::net::listen_address;
+use crate::node::genesis_file::GENESIS_FILE;
+use crate::types::command::{check_addresses, check_name};
 use crate::types::text;
 use crate::types::{Genesis, Timing};
 use layers::{Given, Layers, Origin};
@@ -24,12 +26,18 @@ use layers::{Given, Layers, Origin};
 pub struct Settings {
     /// Directory of the member's key and log.
     pub data_dir: PathBuf,
-    /// The genesis file.
+    /// The genesis file of a member that it names.
     pub genesis: PathBuf,
+    /// The name that a member asks for when it joins.
+    pub name: Option<String>,
+    /// Whether a member told to stop leaves the group.
+    pub leave_on_exit: bool,
     /// The host API over HTTP.
     pub api: Api,
-    /// Where the mesh listens; empty means what genesis says.
+    /// Where the mesh listens; empty means the default.
     pub mesh_listen: Vec<Multiaddr>,
+    /// Where the others are told to reach it; empty means the default.
+    pub mesh_announce: Vec<Multiaddr>,
     /// When the ordering core acts on silence and standstill.
     pub timing: Timing,
     /// Size of one file of the log.
@@ -103,7 +111,11 @@ impl Settings {
         let data_dir = reader.path("data_dir");
         let genesis = reader.path("genesis");
         let api = reader.api(data_dir.as_deref());
-        let mesh_listen = reader.multiaddresses();
+        let name = reader.name();
+        let leave_on_exit =
+            reader.parsed("leave_on_exit", |text| text.parse::<bool>().map_err(|_| "expected \"true\" or \"false\""));
+        let mesh_listen = reader.multiaddresses("mesh.listen", own_multiaddress);
+        let mesh_announce = reader.announced();
         let timing = reader.timing();
         let segment_bytes = reader.segment_bytes();
         let log = reader.log();
@@ -123,16 +135,21 @@ impl Settings {
             data_dir: data_dir.expect("its absence is a mistake"),
             genesis: genesis.expect("its absence is a mistake"),
             api: api.expect("its absence is a mistake"),
+            name: name.expect("its absence is a mistake"),
+            leave_on_exit: leave_on_exit.expect("its absence is a mistake"),
             mesh_listen: mesh_listen.expect("its absence is a mistake"),
+            mesh_announce: mesh_announce.expect("its absence is a mistake"),
             timing: timing.expect("its absence is a mistake"),
             segment_bytes: segment_bytes.expect("its absence is a mistake"),
             log: log.expect("its absence is a mistake"),
         })
     }
 
-    /// Where the genesis file is, even if other settings cannot be used.
-    pub fn genesis_path(layers: &Layers, folder: &Path) -> Option<PathBuf> {
-        Reader { layers, folder, mistakes: Vec::new() }.path("genesis")
+    /// Where the genesis file is, and where that of a member that has joined would be, even if other settings cannot be
+    /// used.
+    pub fn genesis_paths(layers: &Layers, folder: &Path) -> (Option<PathBuf>, Option<PathBuf>) {
+        let mut reader = Reader { layers, folder, mistakes: Vec::new() };
+        (reader.path("genesis"), reader.path("data_dir").map(|data_dir| data_dir.join(GENESIS_FILE)))
     }
 }
 
@@ -190,10 +207,33 @@ impl Reader<'_> {
         Some(Api { listen: listen?, socket: socket?, token_file, publish_timeout: publish_timeout? })
     }
 
-    fn multiaddresses(&mut self) -> Option<Vec<Multiaddr>> {
-        self.parsed("mesh.listen", |text| {
-            text.split(',').filter(|address| !address.is_empty()).map(own_multiaddress).collect::<Result<Vec<_>, _>>()
+    /// None given is none; the outer one is a mistake.
+    fn name(&mut self) -> Option<Option<String>> {
+        self.parsed("name", |text| match text {
+            "" => Ok(None),
+            name => check_name(name).map(|()| Some(name.to_owned())).map_err(|error| error.0),
         })
+    }
+
+    fn multiaddresses(
+        &mut self,
+        key: &'static str,
+        usable: impl Fn(&str) -> Result<Multiaddr, String>,
+    ) -> Option<Vec<Multiaddr>> {
+        self.parsed(key, |text| {
+            text.split(',').filter(|address| !address.is_empty()).map(&usable).collect::<Result<Vec<_>, _>>()
+        })
+    }
+
+    fn announced(&mut self) -> Option<Vec<Multiaddr>> {
+        let announced = self.multiaddresses("mesh.announce", reachable_multiaddress)?;
+        let texts: Vec<String> = announced.iter().map(ToString::to_string).collect();
+        if let Err(error) = check_addresses(&texts) {
+            let given = self.layers.value("mesh.announce");
+            self.wrong("mesh.announce", &given, error.0);
+            return None;
+        }
+        Some(announced)
     }
 
     fn timing(&mut self) -> Option<Timing> {
@@ -302,6 +342,17 @@ fn own_multiaddress(text: &str) -> Result<Multiaddr, String> {
     ))
 }
 
+/// An address that others can reach this member at.
+fn reachable_multiaddress(text: &str) -> Result<Multiaddr, String> {
+    let address = tcp_multiaddress(text)?;
+    match listen_address(&address) {
+        Some(socket) if socket.ip().is_unspecified() || socket.port() == 0 => {
+            Err(format!("`{text}` is no place to be reached at: name the address of this machine, and the port"))
+        }
+        _ => Ok(address),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -331,9 +382,9 @@ mod tests {
     fn all_mistakes_are_told_at_once() {
         let long = "x".repeat(108);
         let file = format!(
-            "colour = 1\ndata_dir = \"\"\n[api]\nlisten = \"0.0.0.0:7171\"\nsocket = \"/{long}\"\npublish_timeout = \"2d\"\n\
+            "colour = 1\ndata_dir = \"\"\nname = \"a b\"\nleave_on_exit = \"perhaps\"\n[api]\nlisten = \"0.0.0.0:7171\"\nsocket = \"/{long}\"\npublish_timeout = \"2d\"\n\
              [timing]\nheartbeat = \"80ms\"\n[wal]\nsegment_bytes = \"1KiB\"\n[log]\nlevel = \"loud\"\nformat = \"xml\"\n\
-             [mesh]\nlisten = [\"/ip4/1.2.3.4/udp/5\"]\n"
+             [mesh]\nlisten = [\"/ip4/1.2.3.4/udp/5\"]\nannounce = [\"/ip4/0.0.0.0/tcp/5\"]\n"
         );
         let mistakes = read(&file).unwrap_err();
         let text = mistakes.to_string();
@@ -348,10 +399,13 @@ mod tests {
             "expected error, warn",
             "expected text or json",
             "names no TCP port",
+            "name = \"a b\" (/etc/synod/synod.toml): a name has 1 to 64 letters",
+            "expected \"true\" or \"false\"",
+            "is no place to be reached at",
         ] {
             assert!(text.contains(part), "{part} is missing in\n{text}");
         }
-        assert_eq!(mistakes.0.len(), 10, "{text}");
+        assert_eq!(mistakes.0.len(), 13, "{text}");
     }
 
     #[test]

@@ -27,6 +27,10 @@ const fn text(key: &'static str, default: &'static str, meaning: &'static str) -
     Setting { key, shape: Shape::Text, default, meaning }
 }
 
+const fn list(key: &'static str, meaning: &'static str) -> Setting {
+    Setting { key, shape: Shape::List, default: "", meaning }
+}
+
 /// Every setting, in the order of the commented file that `synod config default` prints.
 pub const SETTINGS: &[Setting] = &[
     text(
@@ -38,7 +42,20 @@ pub const SETTINGS: &[Setting] = &[
     text(
         "genesis",
         "genesis.toml",
-        "The group's genesis, the same file on all members: who the members are, and the limits all must agree on.",
+        "The group's genesis, the same file on all members it names: who founded the group, and the limits all must agree \
+         on. A member that has joined has its own in data_dir, and this one does not count.",
+    ),
+    text(
+        "name",
+        "",
+        "Name of this member for people, told to the group when it joins: 1 to 64 letters, digits, `-`, `_` or `.`, unique \
+         in the group. Default: the first digits of its key. What genesis names keeps that name.",
+    ),
+    text(
+        "leave_on_exit",
+        "false",
+        "Whether a member told to stop leaves the group, for good, as by `synod leave`: true or false. It waits for that as \
+         long as it waits for what it accepted; a member that may not go by then stops and stays one.",
     ),
     text(
         "api.listen",
@@ -64,13 +81,18 @@ pub const SETTINGS: &[Setting] = &[
          stop waits as long, and 2s more, for what it accepted. Not below timing.order_timeout, so that it outlives a \
          change of the leader; at most 1h.",
     ),
-    Setting {
-        key: "mesh.listen",
-        shape: Shape::List,
-        default: "",
-        meaning: "Multiaddresses on which the other members reach this one. Default: its addresses in genesis. Set it \
-                  where they differ, as behind address translation: [\"/ip4/0.0.0.0/tcp/7271\"].",
-    },
+    list(
+        "mesh.listen",
+        "Multiaddresses on which the other members reach this one. Default: its addresses in genesis; for a member that \
+         joins, every IPv4 address of the machine, at the port 100 above that of api.listen. Set it where they differ, as \
+         behind address translation: [\"/ip4/0.0.0.0/tcp/7271\"].",
+    ),
+    list(
+        "mesh.announce",
+        "Multiaddresses that this member tells the others to reach it at, at most 8. Default: for a member that genesis \
+         names, nothing: what the group knows stands. For one that joined, mesh.listen, with the address of this machine \
+         towards the group in place of 0.0.0.0 or ::. A member that starts with others than the group knows tells it.",
+    ),
     text(
         "timing.heartbeat",
         "50ms",
@@ -116,7 +138,7 @@ pub const SETTINGS: &[Setting] = &[
 
 /// Keys of `genesis.toml`, which do not belong in `synod.toml`.
 pub const CLUSTER_WIDE: &[&str] =
-    &["name", "nonce", "model", "rules_version", "members", "limits", "message_bytes_max", "batch_bytes_max"];
+    &["nonce", "model", "rules_version", "members", "limits", "message_bytes_max", "batch_bytes_max"];
 
 impl Setting {
     /// Its environment variable.

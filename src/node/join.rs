@@ -1,0 +1,296 @@
+//! Joining a group: a key, a knock at the door of a member that the join code names, and the group's genesis, which makes the
+//! data directory a member's. Whatever is interrupted goes on when it is repeated: the key stays, asking again for what the
+//! group has granted changes nothing, and the genesis comes last and whole.
+
+use std::fs;
+use std::io;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use libp2p::Multiaddr;
+use libp2p::identity::Keypair;
+use libp2p::multiaddr::Protocol;
+
+use super::data_directory::DataDirectory;
+use super::genesis_file::GENESIS_FILE;
+use super::identity::{Identity, IdentityError};
+use super::run::{RunError, refuse_the_departed};
+use super::settings::{Mistakes, Settings};
+use super::{contacts_file, genesis_file, reach};
+use crate::net::door::{NoAnswer, knock};
+use crate::net::listen_address;
+use crate::types::join_code::NotAJoinCode;
+use crate::types::{ClusterId, Contact, DoorMessage, DoorRefusal, Genesis, JoinCode, MemberId, Standing, Told, limits};
+
+/// A group that cannot admit anybody just now is asked so often.
+const ROUNDS: usize = 3;
+/// Between two rounds; a key is not heard more often than a few times a second.
+const ROUND_PAUSE: Duration = Duration::from_secs(1);
+
+/// Why a machine did not join. Its key is made, if it came to that; joining again goes on from there.
+#[derive(Debug, thiserror::Error)]
+pub enum JoinError {
+    /// The code cannot be read.
+    #[error(transparent)]
+    Code(#[from] NotAJoinCode),
+    /// The data directory is another group's.
+    #[error(
+        "data_dir = \"{}\" belongs to group {}, and the join code is of group {}: join with another data_dir; one directory is \
+         one member of one group", path.display(), ours.short(), code.short()
+    )]
+    OtherGroup {
+        /// The directory.
+        path: PathBuf,
+        /// Its group.
+        ours: ClusterId,
+        /// The group of the code.
+        code: ClusterId,
+    },
+    /// The genesis in the data directory cannot be read.
+    #[error("the genesis in data_dir cannot be used: {}", .0.0.join("; "))]
+    Genesis(Mistakes),
+    /// There is nowhere to listen, or nothing to tell the others.
+    #[error("{0}")]
+    Unreachable(String),
+    /// Nobody answers at the addresses of the code.
+    #[error(
+        "nobody answers at the addresses of the join code; see that a member runs there and can be reached, or ask for a new \
+         code:\n  - {}", .0.join("\n  - ")
+    )]
+    NobodyAnswers(Vec<String>),
+    /// The group says no.
+    #[error("not admitted: {refusal}{}", also(others))]
+    NotAdmitted {
+        /// Why.
+        refusal: DoorRefusal,
+        /// What was heard elsewhere.
+        others: Vec<String>,
+    },
+    /// What answers is not what it says.
+    #[error("{address}: what answers there does not prove to be of the group: {reason}; ask for a new join code")]
+    BadAnswer {
+        /// Where.
+        address: Multiaddr,
+        /// What is wrong.
+        reason: String,
+    },
+    /// A file could not be written.
+    #[error("data_dir: {0}; nothing is lost, join again when that is mended")]
+    Io(#[from] io::Error),
+}
+
+fn also(others: &[String]) -> String {
+    others.iter().map(|other| format!("\n  - {other}")).collect()
+}
+
+/// Makes the data directory a member's of the group that the code names. If it is one already, the code is not used.
+pub async fn join(settings: &Settings, code: &str) -> Result<(), RunError> {
+    let code = JoinCode::parse(code).map_err(JoinError::from)?;
+    let directory = DataDirectory::make(&settings.data_dir)?;
+    refuse_the_departed(&directory)?;
+    if let Some(genesis) = present(settings, &directory)? {
+        let ours = genesis.cluster();
+        if ours != code.cluster {
+            return Err(JoinError::OtherGroup { path: directory.path().to_owned(), ours, code: code.cluster }.into());
+        }
+        tracing::info!(group = genesis.name, "data_dir is a member's of that group already; the join code is not used");
+        return Ok(());
+    }
+    let identity = identity(&directory)?;
+    let admission = Joiner::new(settings, &identity, code).await?.ask().await?;
+    // The genesis comes last: with it the directory is a member's.
+    contacts_file::write(&directory, &admission.contacts).map_err(JoinError::from)?;
+    directory.store(GENESIS_FILE, &genesis_file::write(&admission.genesis)).map_err(JoinError::from)?;
+    tracing::info!(group = admission.genesis.name, member = %identity.member(), by = %admission.by.short(), "joined");
+    Ok(())
+}
+
+/// The genesis that the directory has, or that names its key.
+fn present(settings: &Settings, directory: &DataDirectory) -> Result<Option<Genesis>, JoinError> {
+    let path = directory.path().join(GENESIS_FILE);
+    if fs::exists(&path)? {
+        return genesis_file::read(&path).map(Some).map_err(JoinError::Genesis);
+    }
+    let Ok(identity) = Identity::load(directory.path()) else { return Ok(None) };
+    // It is of no matter why a genesis elsewhere cannot be read: it is not needed here.
+    let founded = genesis_file::read(&settings.genesis).ok();
+    Ok(founded.filter(|genesis| genesis.members.iter().any(|named| named.id == identity.member())))
+}
+
+/// The key of the directory; drawn if it has none.
+fn identity(directory: &DataDirectory) -> Result<Identity, RunError> {
+    match Identity::load(directory.path()) {
+        Err(IdentityError::Missing(_)) => {
+            let identity = Identity::draw()?;
+            identity.store(directory.path())?;
+            Ok(identity)
+        }
+        loaded => Ok(loaded?),
+    }
+}
+
+/// What the group granted.
+#[derive(Debug)]
+struct Admission {
+    genesis: Genesis,
+    contacts: Vec<Contact>,
+    by: MemberId,
+}
+
+/// One that asks to be let in.
+struct Joiner {
+    key: Keypair,
+    code: JoinCode,
+    /// What it says.
+    message: DoorMessage,
+}
+
+/// What one address came to, short of being let in.
+enum Heard {
+    Nothing(String),
+    Refusal(Multiaddr, DoorRefusal),
+}
+
+impl Joiner {
+    async fn new(settings: &Settings, identity: &Identity, code: JoinCode) -> Result<Joiner, RunError> {
+        let key = Keypair::ed25519_from_bytes(identity.secret()).map_err(io::Error::other)?;
+        let listen = reach::listens(settings, None).map_err(JoinError::Unreachable)?;
+        // A port that is drawn at each start is told at each start.
+        let fixed = |address: &Multiaddr| listen_address(address).is_none_or(|socket| socket.port() != 0);
+        let fixed: Vec<Multiaddr> = listen.into_iter().filter(fixed).collect();
+        let group: Vec<Multiaddr> = code.addresses.iter().filter_map(|text| text.parse().ok()).collect();
+        let addresses = reach::announced(settings, &fixed, &group).await;
+        if addresses.is_empty() && !fixed.is_empty() {
+            let reason = "this machine has no way to the addresses of the join code, so it cannot tell the others where it \
+                          is; set mesh.announce to the addresses at which they reach it";
+            return Err(JoinError::Unreachable(reason.to_owned()).into());
+        }
+        let message = DoorMessage::Join {
+            secret: code.secret,
+            name: settings.name.clone().unwrap_or_else(|| identity.member().short()),
+            addresses: addresses.iter().map(ToString::to_string).collect(),
+        };
+        Ok(Joiner { key, code, message })
+    }
+
+    /// Asks at every address in turn, and again where the group cannot admit anybody just now.
+    async fn ask(&self) -> Result<Admission, JoinError> {
+        for round in 1.. {
+            let mut heard = Vec::new();
+            for text in &self.code.addresses {
+                match self.ask_at(text).await? {
+                    Ok(admission) => return Ok(admission),
+                    Err(no) => heard.push(no),
+                }
+            }
+            let may_change = heard.iter().any(|heard| matches!(heard, Heard::Refusal(_, refusal) if passes(refusal)));
+            if !may_change || round == ROUNDS {
+                return Err(verdict(heard));
+            }
+            tracing::info!("the group admits nobody just now; asking again");
+            tokio::time::sleep(ROUND_PAUSE).await;
+        }
+        unreachable!("the last round returns")
+    }
+
+    async fn ask_at(&self, text: &str) -> Result<Result<Admission, Heard>, JoinError> {
+        let address: Multiaddr = match text.parse() {
+            Ok(address) => address,
+            Err(error) => return Ok(Err(Heard::Nothing(format!("{text}: {error}")))),
+        };
+        tracing::info!(group = %self.code.cluster.short(), %address, "asking to join");
+        match knock(&self.key, &address, self.code.cluster, self.message.clone()).await {
+            Ok((by, DoorMessage::Tell(told))) => {
+                let admission = self.admission(by, &address, told);
+                admission.map(Ok).map_err(|reason| JoinError::BadAnswer { address, reason })
+            }
+            Ok((_, DoorMessage::Refused(refusal))) if is_final(&refusal) => {
+                Err(JoinError::NotAdmitted { refusal, others: Vec::new() })
+            }
+            Ok((_, DoorMessage::Refused(refusal))) => Ok(Err(Heard::Refusal(address, refusal))),
+            Ok((_, DoorMessage::Ask { .. } | DoorMessage::Join { .. })) => {
+                Err(JoinError::BadAnswer { address, reason: "it answers with a question".to_owned() })
+            }
+            Err(NoAnswer { address, reason }) => Ok(Err(Heard::Nothing(format!("{address}: {reason}")))),
+        }
+    }
+
+    /// Checks what was told: the genesis proves itself by the code's cluster id.
+    fn admission(&self, by: MemberId, address: &Multiaddr, told: Told) -> Result<Admission, String> {
+        let genesis = told.genesis.ok_or("it tells no genesis")?;
+        let genesis: Genesis = minicbor::decode(&genesis).map_err(|error| format!("its genesis: {error}"))?;
+        if genesis.cluster() != self.code.cluster {
+            return Err(format!("its genesis is that of group {}", genesis.cluster().short()));
+        }
+        genesis.check().map_err(|error| error.to_string())?;
+        let text = genesis_file::write(&genesis);
+        if genesis_file::parse(&text).ok().as_ref() != Some(&genesis) {
+            return Err("its genesis cannot be written down".to_owned());
+        }
+        if !matches!(told.standing, Standing::Voter | Standing::Learner) {
+            return Err("it grants no membership".to_owned());
+        }
+        Ok(Admission { genesis, contacts: with_reached(told.contacts, by, address), by })
+    }
+}
+
+/// The contacts, and in them the address at which one was reached: it works, whatever it says of itself.
+fn with_reached(mut contacts: Vec<Contact>, by: MemberId, address: &Multiaddr) -> Vec<Contact> {
+    contacts.truncate(limits::MEMBERS_MAX);
+    let reached: Multiaddr = address.iter().filter(|part| !matches!(part, Protocol::P2p(_))).collect();
+    if let Some(contact) = contacts.iter_mut().find(|contact| contact.id == by) {
+        let reached = reached.to_string();
+        if !contact.addresses.contains(&reached) && contact.addresses.len() < limits::ADDRESSES_MAX {
+            contact.addresses.push(reached);
+        }
+    }
+    contacts
+}
+
+/// Whether another member would say the same.
+fn is_final(refusal: &DoorRefusal) -> bool {
+    match refusal {
+        DoorRefusal::UsedInvite
+        | DoorRefusal::ExpiredInvite
+        | DoorRefusal::FormerMember
+        | DoorRefusal::BadRequest(_) => true,
+        // One that is behind knows no new invite; at an address there may be a member of another group now.
+        DoorRefusal::UnknownInvite | DoorRefusal::Cluster { .. } | DoorRefusal::Version { .. } => false,
+        DoorRefusal::NoQuorum(_) | DoorRefusal::Busy => false,
+    }
+}
+
+/// Whether it may be otherwise in a moment.
+fn passes(refusal: &DoorRefusal) -> bool {
+    matches!(refusal, DoorRefusal::NoQuorum(_) | DoorRefusal::Busy)
+}
+
+/// What to tell when no address let us in: of the refusals the one that says most, and everything else beside it.
+fn verdict(heard: Vec<Heard>) -> JoinError {
+    let telling = |refusal: &DoorRefusal| match refusal {
+        DoorRefusal::NoQuorum(_) => 4,
+        DoorRefusal::Busy => 3,
+        DoorRefusal::UnknownInvite => 2,
+        DoorRefusal::Version { .. } => 1,
+        _ => 0,
+    };
+    let refusals = heard.iter().filter_map(|heard| match heard {
+        Heard::Refusal(_, refusal) => Some(refusal),
+        Heard::Nothing(_) => None,
+    });
+    let most = refusals.max_by_key(|refusal| telling(refusal)).cloned();
+    let lines = heard.iter().map(|heard| match heard {
+        Heard::Nothing(text) => text.clone(),
+        Heard::Refusal(address, refusal) => format!("{address}: {refusal}"),
+    });
+    match most {
+        Some(refusal) => {
+            let others = if heard.len() > 1 { lines.collect() } else { Vec::new() };
+            JoinError::NotAdmitted { refusal, others }
+        }
+        None => JoinError::NobodyAnswers(lines.collect()),
+    }
+}
+
+#[cfg(test)]
+mod tests;

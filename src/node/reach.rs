@@ -1,0 +1,159 @@
+//! Where a member's mesh listens, and where it tells the others to reach it.
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, UdpSocket};
+use std::time::Duration;
+
+use libp2p::multiaddr::{Multiaddr, Protocol};
+use tokio::time::timeout;
+
+use super::founding::MESH_PORT_OFFSET;
+use super::settings::Settings;
+use crate::net::listen_address;
+use crate::types::GenesisMember;
+
+/// A name that is not resolved within this time is passed over.
+const RESOLVE_MAX: Duration = Duration::from_secs(2);
+
+/// Where the mesh of a member listens: what its settings say, else what genesis says of it, else everywhere, at the port
+/// that follows from the host API's. The error says what to set.
+pub fn listens(settings: &Settings, named: Option<&GenesisMember>) -> Result<Vec<Multiaddr>, String> {
+    if !settings.mesh_listen.is_empty() {
+        return Ok(settings.mesh_listen.clone());
+    }
+    if let Some(named) = named {
+        return Ok(multiaddresses(&named.addresses));
+    }
+    let port = match settings.api.listen.port() {
+        0 => 0,
+        api => api.checked_add(MESH_PORT_OFFSET).ok_or_else(|| {
+            format!(
+                "mesh.listen is not set, and no port is {MESH_PORT_OFFSET} above that of api.listen: set mesh.listen"
+            )
+        })?,
+    };
+    Ok(vec![multiaddress(SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), port))])
+}
+
+/// Addresses of a genesis, which were checked when it was read.
+pub fn multiaddresses(texts: &[String]) -> Vec<Multiaddr> {
+    texts.iter().map(|text| text.parse().expect("a genesis is checked when it is read")).collect()
+}
+
+/// The same addresses with a free port in place of each port 0, so that it is known before anything listens.
+pub fn with_ports(listen: &[Multiaddr]) -> io::Result<Vec<Multiaddr>> {
+    let with_port = |address: &Multiaddr| match listen_address(address) {
+        Some(socket) if socket.port() == 0 => Ok(multiaddress(TcpListener::bind(socket)?.local_addr()?)),
+        _ => Ok(address.clone()),
+    };
+    listen.iter().map(with_port).collect()
+}
+
+/// What a member that joins, or has joined, tells the others: what its settings say, else where it listens, with this
+/// machine's own address on the way to any of `others` in place of 0.0.0.0 and ::. Where no way is found to them, such an
+/// address is left out.
+pub async fn announced(settings: &Settings, listen: &[Multiaddr], others: &[Multiaddr]) -> Vec<Multiaddr> {
+    if !settings.mesh_announce.is_empty() {
+        return settings.mesh_announce.clone();
+    }
+    let mut announced = Vec::new();
+    for address in listen {
+        let Some(socket) = listen_address(address) else { continue };
+        let ip = match socket.ip() {
+            ip if ip.is_unspecified() => own_address(others, ip.is_ipv4()).await,
+            ip => Some(ip),
+        };
+        let told = ip.map(|ip| multiaddress(SocketAddr::new(ip, socket.port())));
+        announced.extend(told.filter(|told| !announced.contains(told)));
+    }
+    announced
+}
+
+/// This machine's address on the way to the first of the others that there is a way to.
+async fn own_address(others: &[Multiaddr], ipv4: bool) -> Option<IpAddr> {
+    for other in others {
+        for target in targets(other).await {
+            if target.is_ipv4() == ipv4
+                && let Ok(ip) = toward(target)
+            {
+                return Some(ip);
+            }
+        }
+    }
+    None
+}
+
+/// Nothing is sent: the system only chooses the way.
+fn toward(target: SocketAddr) -> io::Result<IpAddr> {
+    let any: IpAddr = if target.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+    let socket = UdpSocket::bind((any, 0))?;
+    socket.connect(target)?;
+    Ok(socket.local_addr()?.ip())
+}
+
+/// Where an address leads; names are resolved.
+async fn targets(address: &Multiaddr) -> Vec<SocketAddr> {
+    let mut parts = address.iter();
+    let (Some(host), Some(Protocol::Tcp(port))) = (parts.next(), parts.next()) else {
+        return Vec::new();
+    };
+    let name = match host {
+        Protocol::Ip4(ip) => return vec![SocketAddr::new(ip.into(), port)],
+        Protocol::Ip6(ip) => return vec![SocketAddr::new(ip.into(), port)],
+        Protocol::Dns(name) | Protocol::Dns4(name) | Protocol::Dns6(name) => name,
+        _ => return Vec::new(),
+    };
+    match timeout(RESOLVE_MAX, tokio::net::lookup_host((&*name, port))).await {
+        Ok(Ok(found)) => found.collect(),
+        Ok(Err(_)) | Err(_) => Vec::new(),
+    }
+}
+
+fn multiaddress(socket: SocketAddr) -> Multiaddr {
+    Multiaddr::from(socket.ip()).with(Protocol::Tcp(socket.port()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::node::settings::layers::Layers;
+    use crate::types::MemberId;
+
+    fn settings(file: &str) -> Settings {
+        let layers = Layers::gather(Some((Path::new("synod.toml"), file)), [], []);
+        Settings::from_layers(&layers, Path::new("")).unwrap()
+    }
+
+    fn texts(addresses: &[Multiaddr]) -> Vec<String> {
+        addresses.iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn settings_come_before_genesis_before_the_default() {
+        let addresses = vec!["/ip4/10.0.0.1/tcp/7271".to_owned()];
+        let named = GenesisMember { name: "n1".to_owned(), id: MemberId([1; 32]), addresses: addresses.clone() };
+        let given = settings("[mesh]\nlisten = [\"/ip4/0.0.0.0/tcp/9\"]");
+        assert_eq!(texts(&listens(&given, Some(&named)).unwrap()), ["/ip4/0.0.0.0/tcp/9"]);
+        assert_eq!(texts(&listens(&settings(""), Some(&named)).unwrap()), addresses);
+        assert_eq!(texts(&listens(&settings(""), None).unwrap()), ["/ip4/0.0.0.0/tcp/7271"]);
+        let none = listens(&settings("[api]\nlisten = \"127.0.0.1:65500\""), None).unwrap_err();
+        assert!(none.contains("set mesh.listen"), "{none}");
+    }
+
+    #[tokio::test]
+    async fn others_are_told_this_machines_address_on_the_way_to_them() {
+        let group: Vec<Multiaddr> = ["/ip6/::1/tcp/1", "/ip4/127.0.0.7/tcp/1"].map(|text| text.parse().unwrap()).into();
+        let listen = with_ports(&["/ip4/0.0.0.0/tcp/0".parse().unwrap()]).unwrap();
+        let port = listen_address(&listen[0]).unwrap().port();
+        assert_ne!(port, 0);
+        let told = announced(&settings(""), &listen, &group).await;
+        assert_eq!(texts(&told), [format!("/ip4/127.0.0.1/tcp/{port}")]);
+        assert_eq!(announced(&settings(""), &listen, &group[..1]).await, [], "no way is found");
+        let fixed: Multiaddr = "/ip4/127.0.0.9/tcp/5".parse().unwrap();
+        assert_eq!(announced(&settings(""), &[fixed.clone(), fixed.clone()], &[]).await, [fixed]);
+        let given = settings("[mesh]\nannounce = [\"/dns4/example.org/tcp/7\"]");
+        assert_eq!(texts(&announced(&given, &listen, &group).await), ["/dns4/example.org/tcp/7"]);
+    }
+}
