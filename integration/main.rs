@@ -13,6 +13,7 @@ mod hostile_clients;
 mod hostile_peers;
 mod identities;
 mod layers;
+mod membership;
 mod order;
 mod others_bugs;
 mod pauses;

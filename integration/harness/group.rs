@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::LazyLock;
 
+use serde_json::Value;
 use tempfile::TempDir;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
@@ -95,6 +96,12 @@ impl Group {
         futures::future::join_all(self.members.iter_mut().map(Member::stop)).await;
     }
 
+    /// Stops those that run by SIGTERM.
+    pub async fn stop_all_that_run(&mut self) {
+        let running = self.members.iter_mut().filter(|member| member.is_started());
+        futures::future::join_all(running.map(Member::stop)).await;
+    }
+
     /// The folder of the group.
     pub fn folder(&self) -> &Path {
         self.directory.path()
@@ -111,6 +118,85 @@ impl Group {
         let after = change(before.clone());
         assert_ne!(before, after, "the edit changes something");
         fs::write(self.genesis(), after).unwrap();
+    }
+
+    /// Takes notice of a further member that somebody else prepared in this folder. Gives back its index.
+    pub fn adopt(&mut self) -> usize {
+        let index = self.members.len();
+        let number = u16::try_from(index).unwrap();
+        let ports = [API_PORT + number, API_PORT + 100 + number].map(|port| self.address.with_port(port));
+        let member = Member::new(self.folder(), &format!("n{}", index + 1), ports[0], ports[1]);
+        self.members.push(member);
+        index
+    }
+
+    /// Prepares the place of a further member on this machine: its configuration, with a small log. Nothing is started; its key
+    /// and its genesis come with its join. Gives back its index.
+    pub fn prepare(&mut self) -> usize {
+        let index = self.adopt();
+        let member = &self.members[index];
+        fs::create_dir_all(&member.data_dir).unwrap();
+        let config = format!(
+            "data_dir = \"data\"\nname = \"{}\"\n[api]\nlisten = \"{}\"\n[mesh]\nlisten = [\"/ip4/{}/tcp/{}\"]\n[wal]\n\
+             segment_bytes = \"4MiB\"\n[timing]\nreplace_after = \"5m\"\n",
+            member.name,
+            member.api,
+            member.mesh.ip(),
+            member.mesh.port()
+        );
+        fs::write(&member.config, config).unwrap();
+        index
+    }
+
+    /// A join code, made by a member.
+    pub async fn invite(&self, at: usize) -> String {
+        let socket = self.members[at].socket.to_str().unwrap();
+        let invite = synod(["invite", "--api", socket, "--output", "json"]).await.json();
+        invite["code"].as_str().unwrap_or_else(|| panic!("no code in {invite}")).to_owned()
+    }
+
+    /// A further member joins by a code of that one, and has caught up. Gives back its index.
+    pub async fn join(&mut self, at: usize) -> usize {
+        let code = self.invite(at).await;
+        let index = self.prepare();
+        self.members[index].join(&code);
+        self.members[index].ready().await;
+        index
+    }
+
+    /// A member leaves by command, and its process ends by itself.
+    pub async fn leave(&mut self, index: usize) {
+        let socket = self.members[index].socket.to_str().unwrap().to_owned();
+        let left = synod(["leave", "--api", &socket, "--output", "json"]).await.json();
+        assert_eq!(left["left"], true, "{left}");
+        let status = self.members[index].ended().await;
+        assert_eq!(status.code(), Some(0), "{}", self.members[index].log());
+    }
+
+    /// Chooses how many vote, at a member, and waits until as many do.
+    pub async fn voters(&self, at: usize, target: usize) {
+        let socket = self.members[at].socket.to_str().unwrap();
+        synod(["voters", &target.to_string(), "--api", socket, "--output", "json"]).await.json();
+        until(&format!("{target} vote"), async || (self.votes(at).await.len() == target).then_some(())).await;
+    }
+
+    /// The names of those that vote, as that member says.
+    pub async fn votes(&self, at: usize) -> Vec<String> {
+        let members: Value = self.members[at].unix().get_json("/v1/members").await.unwrap();
+        let voters = members["members"].as_array().unwrap().iter().filter(|member| member["role"] == "voter");
+        voters.map(|member| member["name"].as_str().unwrap().to_owned()).collect()
+    }
+
+    /// Waits until exactly these vote, as that member says.
+    pub async fn until_votes(&self, at: usize, members: &[usize]) {
+        let mut wanted: Vec<&str> = members.iter().map(|index| self.members[*index].name.as_str()).collect();
+        wanted.sort_unstable();
+        until(&format!("{wanted:?} vote"), async || {
+            let mut votes = self.votes(at).await;
+            votes.sort_unstable();
+            (votes == wanted).then_some(())
+        })
+        .await;
     }
 
     /// Addresses of this group that no member uses: an API's and a mesh's.

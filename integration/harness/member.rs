@@ -81,6 +81,15 @@ impl Member {
         copy
     }
 
+    /// Gives it other addresses, in its configuration too.
+    pub fn moved(&mut self, api: SocketAddr, mesh: SocketAddr) {
+        let (before_api, before_mesh) = (self.api.to_string(), format!("/tcp/{}", self.mesh.port()));
+        self.edit(|text| {
+            text.replace(&before_api, &api.to_string()).replace(&before_mesh, &format!("/tcp/{}", mesh.port()))
+        });
+        (self.api, self.mesh) = (api, mesh);
+    }
+
     /// Its log.
     pub fn wal(&self) -> PathBuf {
         self.data_dir.join("wal")
@@ -109,12 +118,20 @@ impl Member {
         self.start_by(program::command());
     }
 
+    /// Starts its process, which joins the group by that code, or goes on with joining.
+    pub fn join(&mut self, code: &str) {
+        assert!(self.process.is_none(), "{} runs already", self.name);
+        let mut command = program::command();
+        command.args(["join", code, "--exit-with-parent", "--config"]).arg(&self.config);
+        command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(self.log_file());
+        self.process = Some(command.spawn().expect("the program starts"));
+    }
+
     /// Starts its process by a command that ends in the program's name; arguments of `run` are added.
     pub fn start_by(&mut self, mut command: Command) {
         assert!(self.process.is_none(), "{} runs already", self.name);
-        let log = File::options().create(true).append(true).open(self.log_path()).unwrap();
         command.args(["run", "--exit-with-parent", "--config"]).arg(&self.config);
-        command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(log);
+        command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(self.log_file());
         self.process = Some(command.spawn().expect("the program starts"));
     }
 
@@ -203,6 +220,10 @@ impl Member {
     /// Everything its processes said.
     pub fn log(&self) -> String {
         fs::read_to_string(self.log_path()).unwrap_or_default()
+    }
+
+    fn log_file(&self) -> File {
+        File::options().create(true).append(true).open(self.log_path()).unwrap()
     }
 
     fn log_path(&self) -> PathBuf {

@@ -4,7 +4,7 @@
 //! |---|---|
 //! | `address` | a loopback address of its own for every group, so that no two test runs meet |
 //! | `group`, `member` | processes: made, started, stopped, killed, paused, and gone when the test ends |
-//! | `load` | clients that publish at once and remember every answer; nothing is ever published twice |
+//! | `load`, `loads` | clients that publish at once and remember every answer; nothing is ever published twice |
 //! | `sequence` | what members delivered, compared with each other and with what publishers know |
 //! | `damage` | logs of stopped members, looked into and damaged |
 //! | `raw_peer` | a peer that speaks libp2p, and then says anything |
@@ -15,6 +15,7 @@ pub mod address;
 pub mod damage;
 pub mod group;
 pub mod load;
+pub mod loads;
 pub mod member;
 pub mod program;
 pub mod raw_peer;

@@ -3,6 +3,7 @@
 use std::collections::{HashMap, HashSet};
 
 use serde::Deserialize;
+use serde_json::Value;
 use synod::api::client::Client;
 
 use super::group::Group;
@@ -17,17 +18,26 @@ pub struct Event {
     pub epoch: u64,
     pub id: String,
     pub source: String,
-    pub incarnation: u64,
-    pub lanesequence: u64,
+    /// The topic, or what happened to the group.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// Not of an epoch's end, which stands in no lane.
+    pub incarnation: Option<u64>,
+    pub lanesequence: Option<u64>,
     pub time: String,
-    /// The body, of publishers that send text.
-    pub data: Option<String>,
+    /// The body: text of publishers, a document of the group itself.
+    pub data: Option<Value>,
 }
 
 impl Event {
     /// The body of a message that carries text.
     pub fn body(&self) -> &str {
-        self.data.as_deref().unwrap_or_else(|| panic!("a body that is no text: {self:?}"))
+        self.data.as_ref().and_then(Value::as_str).unwrap_or_else(|| panic!("a body that is no text: {self:?}"))
+    }
+
+    /// Whether it is about the group itself; nobody published it.
+    pub fn is_system(&self) -> bool {
+        self.kind.starts_with("synod.")
     }
 }
 
@@ -54,6 +64,11 @@ pub async fn read(client: &Client, upto: u64) -> Vec<Event> {
 /// Publishes a last message through each of `publish_at`, waits until all of `read_at` have delivered everything up to
 /// there, reads them completely, and compares. Gives back the one sequence.
 pub async fn agree(group: &Group, members: &[usize], published: &mut Published) -> Vec<Event> {
+    agree_without(group, members, &[], published).await
+}
+
+/// The same, where others have left in order before: everything that they accepted is there, too.
+pub async fn agree_without(group: &Group, members: &[usize], left: &[usize], published: &mut Published) -> Vec<Event> {
     let last = publish_last(group, members).await;
     let upto = last.iter().map(|sent| match &sent.fate {
         Fate::Ordered { position, .. } => *position,
@@ -74,7 +89,7 @@ pub async fn agree(group: &Group, members: &[usize], published: &mut Published) 
         same(&group.members[*index].name, sequence, &sequences[0]);
     }
     let sequence = sequences.swap_remove(0);
-    as_promised(&sequence, published, members);
+    as_promised(&sequence, published, &[members, left].concat());
     sequence
 }
 
@@ -92,7 +107,7 @@ pub fn continues(now: &[Event], earlier: &[Event]) {
     same("a member now", &now[..earlier.len()], earlier);
 }
 
-/// One sequence against all that is promised of it. What a member accepted that is not there is ordered when it returns.
+/// One sequence against all that is promised of it. What a member accepted that is not among `members` may be ordered later.
 fn as_promised(sequence: &[Event], published: &Published, members: &[usize]) {
     let sent = published.by_body();
     let mut bodies: HashMap<&str, &Event> = HashMap::new();
@@ -105,16 +120,21 @@ fn as_promised(sequence: &[Event], published: &Published, members: &[usize]) {
         assert!(event.hlc.as_str() > last_hlc, "the clock rises strictly: {last_hlc}, then {event:?}");
         last_hlc = &event.hlc;
         assert!(ids.insert(&event.id), "delivered twice: {event:?}");
+        // Source order: of a member across its starts.
+        if let (Some(incarnation), Some(sequence)) = (event.incarnation, event.lanesequence) {
+            let before = lanes.insert(&event.source, (incarnation, sequence));
+            assert!(before.is_none_or(|before| before < (incarnation, sequence)), "{before:?} before {event:?}");
+        }
+        if event.is_system() {
+            continue;
+        }
         let body = event.body();
         if let Some(earlier) = bodies.insert(body, event) {
             panic!("delivered twice: {earlier:?} and {event:?}");
         }
         let message = sent.get(body).unwrap_or_else(|| panic!("never published: {event:?}"));
         assert!(!matches!(message.fate, Fate::Rejected { .. }), "rejected, and yet delivered: {message:?}, {event:?}");
-        // Source order: of a member across its starts, and of a publisher that used one member.
-        let place = (event.incarnation, event.lanesequence);
-        let before = lanes.insert(&event.source, place);
-        assert!(before.is_none_or(|before| before < place), "source order: {before:?} before {event:?}");
+        // And of a publisher that used one member.
         let (publisher, number) = body.split_once('/').expect("bodies are `publisher/number`");
         let number = number.split(' ').next().and_then(|number| number.parse().ok());
         let number: u64 = number.expect("bodies are `publisher/number`, perhaps with something behind");

@@ -32,8 +32,13 @@ impl Bodies {
         Bodies { room: Semaphore::new(limits::BODIES_BYTES), patience: limits::REQUEST_BODY_MAX }
     }
 
-    /// The whole body, of at most `bytes_max` bytes.
-    pub(super) async fn collect(&self, request: &mut Request, bytes_max: u64) -> Result<Body<'_>, Box<Problem>> {
+    /// The whole body, of at most `bytes_max` bytes; `too_large` refuses a larger one.
+    pub(super) async fn collect(
+        &self,
+        request: &mut Request,
+        bytes_max: u64,
+        too_large: TooLarge,
+    ) -> Result<Body<'_>, Box<Problem>> {
         let headers = &request.headers;
         let declared = headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
         if let Some(bytes) = declared.filter(|bytes| *bytes > bytes_max) {
@@ -43,10 +48,16 @@ impl Bodies {
             }
             return Err(too_large(Some(bytes), bytes_max));
         }
-        self.read(&mut request.body, declared, bytes_max).await
+        self.read(&mut request.body, declared, bytes_max, too_large).await
     }
 
-    async fn read(&self, stream: &mut BodyStream, declared: Option<u64>, most: u64) -> Result<Body<'_>, Box<Problem>> {
+    async fn read(
+        &self,
+        stream: &mut BodyStream,
+        declared: Option<u64>,
+        most: u64,
+        too_large: TooLarge,
+    ) -> Result<Body<'_>, Box<Problem>> {
         let mut bytes = Vec::new();
         let mut room = None;
         let mut patience = self.patience;
@@ -91,7 +102,10 @@ async fn discard(stream: &mut BodyStream) {
     let _ = timeout(limits::BODY_DISCARD_MAX, reading).await;
 }
 
-/// A body over the group's limit. `bytes` is its size if it is known.
+/// The refusal of a body that has more bytes than allowed: its size, if it is known, and the limit.
+pub(super) type TooLarge = fn(Option<u64>, u64) -> Box<Problem>;
+
+/// A message over the group's limit.
 pub(super) fn too_large(bytes: Option<u64>, most: u64) -> Box<Problem> {
     let size = bytes.map_or("more".to_owned(), |bytes| format!("{bytes} bytes"));
     Problem::new(
@@ -101,7 +115,6 @@ pub(super) fn too_large(bytes: Option<u64>, most: u64) -> Box<Problem> {
         "send less, or pass a reference to the data; the limit stands in genesis.toml and is the same for the whole group",
     )
     .with("limit", most)
-    .rejected()
 }
 
 fn late(patience: Duration) -> Box<Problem> {
@@ -148,7 +161,7 @@ mod tests {
     }
 
     async fn refusal(bodies: &Bodies, mut request: Request) -> StatusCode {
-        let refused = bodies.collect(&mut request, 100_000).await.err();
+        let refused = bodies.collect(&mut request, 100_000, too_large).await.err();
         refused.expect("it is refused").into_response().status()
     }
 
@@ -160,8 +173,8 @@ mod tests {
         let taken = bodies.room.acquire_many(limits::BODIES_BYTES as u32).await.unwrap();
         assert_eq!(refusal(&bodies, stalling()).await, StatusCode::SERVICE_UNAVAILABLE);
         // Small ones need none.
-        bodies.collect(&mut request(stream::iter([Bytes::from("small")])), 100_000).await.map(drop).unwrap();
+        bodies.collect(&mut request(stream::iter([Bytes::from("small")])), 100_000, too_large).await.map(drop).unwrap();
         drop(taken);
-        bodies.collect(&mut request(stream::iter([large(), large()])), 100_000).await.map(drop).unwrap();
+        bodies.collect(&mut request(stream::iter([large(), large()])), 100_000, too_large).await.map(drop).unwrap();
     }
 }

@@ -159,7 +159,7 @@ pub struct ProblemDocument {
     pub advice: String,
     /// Whether the same request may succeed later.
     pub retryable: bool,
-    /// `rejected` or `outcome_unknown`, where a message is concerned.
+    /// `rejected` or `outcome_unknown`, where something was to be ordered.
     pub outcome: Option<String>,
     /// Everything else it says.
     #[serde(flatten)]
@@ -222,6 +222,18 @@ impl Client {
     /// Asks for a JSON document and reads it.
     pub async fn get_json<T: DeserializeOwned>(&self, path: &str) -> Result<T, ClientError> {
         self.json(&self.get(path).await?)
+    }
+
+    /// Asks for a change, and reads the JSON document that answers it.
+    pub async fn change<T: DeserializeOwned>(
+        &self,
+        method: Method,
+        path: &str,
+        document: &serde_json::Value,
+    ) -> Result<T, ClientError> {
+        let headers = [(CONTENT_TYPE.as_str(), "application/json")];
+        let answer = self.send(method, path, &headers, Bytes::from(document.to_string())).await?;
+        self.json(&self.successful(answer)?)
     }
 
     /// Asks for endless lines, such as `/v1/messages?after=7`.
@@ -423,9 +435,9 @@ impl fmt::Display for ProblemDocument {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} ({} {})", self.detail, self.status, self.code)?;
         match self.outcome.as_deref() {
-            Some("rejected") => write!(f, "\n  the message: certainly not ordered")?,
-            Some("outcome_unknown") => write!(f, "\n  the message: perhaps ordered")?,
-            Some(other) => write!(f, "\n  the message: {other}")?,
+            Some("rejected") => write!(f, "\n  what became of it: certainly not ordered")?,
+            Some("outcome_unknown") => write!(f, "\n  what became of it: perhaps ordered")?,
+            Some(other) => write!(f, "\n  what became of it: {other}")?,
             None => {}
         }
         write!(f, "\n  what to do: {}", self.advice)
@@ -467,7 +479,7 @@ mod tests {
     }
 
     #[test]
-    fn a_problem_prints_what_became_of_the_message_and_what_to_do() {
+    fn a_problem_prints_what_became_of_the_request_and_what_to_do() {
         let problem: ProblemDocument = serde_json::from_str(
             r#"{"type":"t","title":"t","status":503,"detail":"no quorum","code":"publish_timeout","retryable":true,
                "advice":"repeat it","outcome":"rejected"}"#,
@@ -476,7 +488,7 @@ mod tests {
         let text = problem.to_string();
         assert_eq!(
             text,
-            "no quorum (503 publish_timeout)\n  the message: certainly not ordered\n  what to do: repeat it"
+            "no quorum (503 publish_timeout)\n  what became of it: certainly not ordered\n  what to do: repeat it"
         );
     }
 

@@ -7,10 +7,13 @@
 //! | `listen` | the Unix socket's file |
 //! | `routes` | the route table; who may come in |
 //! | `request`, `body`, `media`, `json` | what a request says, within bounds |
-//! | `publish`, `tickets` | one message, from the request to its outcome |
+//! | `publish` | one message, from the request to its outcome |
+//! | `membership` | invites, leaving, removing, how many vote: likewise |
+//! | `order`, `tickets`, `outcome` | inputs for the driver, and what becomes of them |
 //! | `read`, `page`, `tail` | the order, as pages and as endless lines |
-//! | `source`, `event` | batches as CloudEvents, encoded once for everybody |
+//! | `source`, `event`, `system_event` | the order as CloudEvents, encoded once for everybody |
 //! | `status` | what this member says about itself |
+//! | `members`, `epochs` | who is a member; every epoch with its proof |
 //! | `problem` | every refusal |
 //! | `client` | the other side, for the command line and for tests |
 //!
@@ -20,10 +23,15 @@
 mod accept;
 mod body;
 pub mod client;
+mod epochs;
 mod event;
 mod json;
 pub mod listen;
 mod media;
+mod members;
+mod membership;
+mod order;
+mod outcome;
 mod page;
 mod problem;
 mod publish;
@@ -33,6 +41,7 @@ mod routes;
 mod socket;
 mod source;
 mod status;
+mod system_event;
 mod tail;
 mod tickets;
 
@@ -53,7 +62,8 @@ use warp::reply::Response;
 use crate::delivery::DeliveryReader;
 use crate::driver::LogFigures;
 use crate::driver::inbox::InboxSender;
-use crate::types::{Instant, MemberId, Position, Snapshot, limits};
+use crate::types::join_code::SECRET_BYTES;
+use crate::types::{Genesis, Instant, Now, Position, Snapshot, limits};
 
 pub use tickets::Tickets;
 
@@ -108,10 +118,8 @@ impl ApiSettings {
 
 /// What the API needs of the member.
 pub struct Host {
-    /// This member.
-    pub member: MemberId,
-    /// Every member of the group, in leader order.
-    pub members: Vec<MemberEntry>,
+    /// The group's first word, which proves its cluster id.
+    pub genesis: Genesis,
     /// The driver's queue.
     pub inbox: InboxSender,
     /// Where the driver's outcomes arrive.
@@ -124,8 +132,10 @@ pub struct Host {
     pub observed: watch::Receiver<Option<Observation>>,
     /// Whether the start is finished: the log is read, the driver runs.
     pub started: watch::Receiver<bool>,
-    /// The driver's clock.
-    pub now: Box<dyn Fn() -> Instant + Send + Sync>,
+    /// The driver's clocks.
+    pub now: Box<dyn Fn() -> Now + Send + Sync>,
+    /// Secrets of join codes.
+    pub random: Box<dyn Fn() -> std::io::Result<[u8; SECRET_BYTES]> + Send + Sync>,
     /// The mesh's figures about its links, for the status.
     pub links: Box<dyn Fn() -> serde_json::Value + Send + Sync>,
 }
@@ -139,17 +149,6 @@ pub struct Observation {
     pub log: LogFigures,
     /// By the driver's clock.
     pub at: Instant,
-}
-
-/// A member as the genesis names it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct MemberEntry {
-    /// Its key.
-    pub id: MemberId,
-    /// Its name for people.
-    pub name: String,
-    /// Where its mesh listens.
-    pub addresses: Vec<String>,
 }
 
 /// Why the API is not served. Nothing was.

@@ -9,13 +9,14 @@ use warp::reply::Response;
 
 use crate::types::{Position, limits};
 
+use super::event::Wanted;
 use super::problem::Problem;
 use super::{Api, read, stopped};
 
 /// What one page is asked for.
 pub(super) struct PageRequest {
     pub(super) after: Position,
-    pub(super) topics: Vec<String>,
+    pub(super) wanted: Wanted,
     pub(super) limit: usize,
     pub(super) wait: Duration,
 }
@@ -61,7 +62,7 @@ impl Page<'_> {
     /// Scans until the page is full or there is nothing more.
     async fn fill(&mut self, api: &Api) -> Result<(), Box<Problem>> {
         while self.events < self.request.limit && self.bytes_scanned < limits::PAGE_SCAN_BYTES {
-            let read = api.source.after(self.scanned, self.wanted()).await;
+            let read = api.source.after(self.scanned, self.readable()).await;
             let pieces = read.map_err(|error| read::unreadable(&error))?;
             self.at_head = pieces.is_empty();
             if self.at_head {
@@ -69,7 +70,7 @@ impl Page<'_> {
             }
             for piece in pieces {
                 self.bytes_scanned += piece.text().len();
-                for (position, line) in piece.lines_after(self.scanned, &self.request.topics) {
+                for (position, line) in piece.lines_after(self.scanned, &self.request.wanted) {
                     self.push(&piece.text()[line]);
                     if self.events == self.request.limit {
                         self.scanned = position;
@@ -82,9 +83,9 @@ impl Page<'_> {
         Ok(())
     }
 
-    /// Messages to read in one go: what is missing, unless most of them may be of other topics.
-    fn wanted(&self) -> u64 {
-        if self.request.topics.is_empty() { (self.request.limit - self.events) as u64 } else { u64::MAX }
+    /// Events to read in one go: what is missing, unless most of them may be of other topics.
+    fn readable(&self) -> u64 {
+        if self.request.wanted.topics.is_empty() { (self.request.limit - self.events) as u64 } else { u64::MAX }
     }
 
     fn push(&mut self, line: &[u8]) {

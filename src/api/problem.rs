@@ -1,4 +1,4 @@
-//! Every refusal: an RFC 9457 document with a stable code, what became of the message, and what to do.
+//! Every refusal: an RFC 9457 document with a stable code, what became of the request, and what to do.
 
 use serde_json::{Map, Value, json};
 use warp::http::header::{CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER};
@@ -60,7 +60,7 @@ impl Problem {
         self.header(RETRY_AFTER, HeaderValue::from_static("1"))
     }
 
-    /// The message is certainly not ordered, now or ever.
+    /// What was asked for is certainly not ordered, now or ever.
     pub(super) fn rejected(self: Box<Self>) -> Box<Problem> {
         self.with("outcome", "rejected")
     }
@@ -70,7 +70,7 @@ impl Problem {
         if self.members.contains_key("outcome") { self } else { self.rejected() }
     }
 
-    /// The message is perhaps ordered.
+    /// It is perhaps ordered.
     pub(super) fn outcome_unknown(self: Box<Self>) -> Box<Problem> {
         self.with("outcome", "outcome_unknown")
     }

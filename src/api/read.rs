@@ -8,6 +8,7 @@ use warp::reply::Response;
 
 use crate::types::{Position, limits, text};
 
+use super::event::Wanted;
 use super::media::{self, Format};
 use super::page::{self, PageRequest};
 use super::problem::Problem;
@@ -17,7 +18,7 @@ use super::tail::{self, TailRequest};
 use super::{Api, request::bad_header, status};
 
 /// Parameters this version does not have.
-const NOT_BUILT_PARAMETERS: [&str; 3] = ["cursor", "mode", "system"];
+const NOT_BUILT_PARAMETERS: [&str; 2] = ["cursor", "mode"];
 
 /// Answers with a page or a tail.
 pub(super) async fn read(api: &Api, request: Request, parameters: Parameters) -> Result<Response, Box<Problem>> {
@@ -26,7 +27,7 @@ pub(super) async fn read(api: &Api, request: Request, parameters: Parameters) ->
     }
     until_started(api).await?;
     let after = after(api, &parameters, &request.headers)?;
-    let topics = topics(&parameters)?;
+    let wanted = Wanted { topics: topics(&parameters)?, system: flag(&parameters, "system")? };
     match media::negotiate(&request.headers) {
         Some(Format::Page) => {
             refuse_elsewhere(&parameters, "follow", "application/x-ndjson")?;
@@ -36,13 +37,13 @@ pub(super) async fn read(api: &Api, request: Request, parameters: Parameters) ->
                 return Err(bad_parameter("limit", reason, "ask for fewer, and follow `next`"));
             }
             let wait = wait(&parameters)?;
-            page::page(api, PageRequest { after, topics, limit: limit as usize, wait }).await
+            page::page(api, PageRequest { after, wanted, limit: limit as usize, wait }).await
         }
         Some(Format::Lines) => {
             refuse_elsewhere(&parameters, "wait", "application/json")?;
             let limit = limit(&parameters)?;
-            let follow = follow(&parameters)?;
-            Ok(tail::tail(api, TailRequest { after, topics, limit, follow }))
+            let follow = flag(&parameters, "follow")?;
+            Ok(tail::tail(api, TailRequest { after, wanted, limit, follow }))
         }
         Some(Format::Events) => Err(Problem::not_built("the answer `text/event-stream`")),
         None => Err(Problem::new(
@@ -122,11 +123,12 @@ fn wait(parameters: &Parameters) -> Result<Duration, Box<Problem>> {
     Ok(wait)
 }
 
-fn follow(parameters: &Parameters) -> Result<bool, Box<Problem>> {
-    match parameters.one("follow")? {
+/// A parameter that is true unless it says otherwise.
+fn flag(parameters: &Parameters, name: &str) -> Result<bool, Box<Problem>> {
+    match parameters.one(name)? {
         None | Some("true") => Ok(true),
         Some("false") => Ok(false),
-        Some(other) => Err(bad_parameter("follow", format!("there is no `{other}`"), "give `true` or `false`")),
+        Some(other) => Err(bad_parameter(name, format!("there is no `{other}`"), "give `true` or `false`")),
     }
 }
 

@@ -10,7 +10,7 @@ use warp::reply::{Reply, Response};
 
 use super::problem::Problem;
 use super::request::{Parameters, Request};
-use super::{Api, publish, read, status};
+use super::{Api, epochs, members, membership, publish, read, status};
 
 /// One route.
 pub(super) struct Route {
@@ -31,6 +31,11 @@ pub(super) enum Action {
     Read,
     Status,
     Members,
+    Epochs,
+    Invite,
+    Leave,
+    Remove,
+    Voters,
     Alive,
     Ready,
     Started,
@@ -61,6 +66,11 @@ pub(super) static ROUTES: [Route; 20] = [
     route(Method::GET, MESSAGES, READ_PARAMETERS, &[], Action::Read),
     route(Method::GET, "/v1/status", &[], &[], Action::Status),
     route(Method::GET, "/v1/members", &[], &[], Action::Members),
+    route(Method::GET, "/v1/epochs", &[], &[], Action::Epochs),
+    route(Method::POST, "/v1/invites", &[], &[], Action::Invite),
+    route(Method::POST, "/v1/leave", &[], &[], Action::Leave),
+    route(Method::DELETE, "/v1/members/{id}", &[], &[], Action::Remove),
+    route(Method::PUT, "/v1/voters", &[], &[], Action::Voters),
     route(Method::GET, "/livez", &[], &[], Action::Alive),
     route(Method::GET, "/readyz", &[], &[], Action::Ready),
     route(Method::GET, "/startupz", &[], &[], Action::Started),
@@ -68,11 +78,6 @@ pub(super) static ROUTES: [Route; 20] = [
     not_built(Method::PUT, "/v1/cursors/{name}"),
     not_built(Method::DELETE, "/v1/cursors/{name}"),
     not_built(Method::GET, "/v1/stream"),
-    not_built(Method::GET, "/v1/epochs"),
-    not_built(Method::POST, "/v1/invites"),
-    not_built(Method::POST, "/v1/leave"),
-    not_built(Method::DELETE, "/v1/members/{id}"),
-    not_built(Method::PUT, "/v1/voters"),
     not_built(Method::POST, "/v1/drain"),
     not_built(Method::GET, "/metrics"),
     not_built(Method::GET, "/openapi.json"),
@@ -105,10 +110,10 @@ fn pieces<B: Buf>(body: impl Stream<Item = Result<B, warp::Error>>) -> impl Stre
 }
 
 async fn answer(api: &Api, request: Request, guarded: bool) -> Result<Response, Box<Problem>> {
-    let publishes = request.method == Method::POST && request.path == MESSAGES;
+    let changes = request.method != Method::GET;
     let answer = act(api, request, guarded).await;
-    // What says nothing of the message was refused before the driver had it.
-    if publishes { answer.map_err(Problem::rejected_unless_said) } else { answer }
+    // What says nothing of an outcome was refused before the driver had it.
+    if changes { answer.map_err(Problem::rejected_unless_said) } else { answer }
 }
 
 async fn act(api: &Api, request: Request, guarded: bool) -> Result<Response, Box<Problem>> {
@@ -128,7 +133,12 @@ async fn act(api: &Api, request: Request, guarded: bool) -> Result<Response, Box
         Action::Publish => publish::publish(api, request, parameters).await,
         Action::Read => read::read(api, request, parameters).await,
         Action::Status => status::status(api),
-        Action::Members => status::members(api),
+        Action::Members => members::members(api),
+        Action::Epochs => epochs::epochs(api),
+        Action::Invite => membership::invite(api, request).await,
+        Action::Leave => membership::leave(api, request).await,
+        Action::Remove => membership::remove(api, request).await,
+        Action::Voters => membership::voters(api, request).await,
         Action::Alive => Ok(status::alive()),
         Action::Ready => status::ready(api),
         Action::Started => status::started(api),

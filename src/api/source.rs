@@ -1,10 +1,9 @@
-//! Where readers get their events: encoded once per batch while it is recent, shared by all of them.
+//! Where readers get their events: encoded once per batch, or epoch's end, while it is recent, shared by all of them.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, OnceLock};
 
-use crate::delivery::{DeliveryReader, PlacedBatch, ReadError, ReadLimits, Recent};
-use crate::types::batch::NotABatch;
+use crate::delivery::{DeliveryReader, NotAsDelivered, Placed, ReadError, ReadLimits, Recent};
 use crate::types::{Position, limits};
 
 use super::event::Encoded;
@@ -21,9 +20,9 @@ pub(super) enum SourceError {
     /// The log failed.
     #[error(transparent)]
     Log(#[from] ReadError),
-    /// A delivered batch does not decode.
-    #[error("the batch at position {0} does not decode: {1}")]
-    Batch(Position, NotABatch),
+    /// What was delivered does not decode.
+    #[error("what stands at position {0} does not decode: {1}")]
+    Undecodable(Position, NotAsDelivered),
     /// The thread that read panicked.
     #[error("the reading thread failed")]
     Thread,
@@ -39,23 +38,22 @@ impl Source {
         self.delivery.delivered()
     }
 
-    /// The next batches after `after`, no further one once there are `messages`; none if it is the head or beyond it.
+    /// The next batches and epochs' ends after `after`, no further one once there are `events`; none if it is the head or beyond it.
     /// From memory at once, otherwise a piece of the log, read and encoded on a thread that may block.
-    pub(super) async fn after(&self, after: Position, messages: u64) -> Result<Vec<Arc<Encoded>>, SourceError> {
-        match self.delivery.recent_after(after, ReadLimits { bytes: limits::READ_RING_BYTES, messages }) {
+    pub(super) async fn after(&self, after: Position, events: u64) -> Result<Vec<Arc<Encoded>>, SourceError> {
+        match self.delivery.recent_after(after, ReadLimits { bytes: limits::READ_RING_BYTES, events }) {
             Recent::AtHead => Ok(Vec::new()),
-            Recent::Batches(batches) => {
-                let bytes: usize = batches.iter().map(|batch| batch.bytes().len()).sum();
+            Recent::Next(next) => {
+                let bytes: usize = next.iter().map(|placed| placed.bytes().len()).sum();
                 let recent = self.recent.clone();
-                let encode = move || batches.iter().map(|batch| recent.encoded(batch)).collect();
+                let encode = move || next.iter().map(|placed| recent.encoded(placed)).collect();
                 if bytes <= limits::INLINE_WORK_BYTES { encode() } else { aside(encode).await }
             }
             Recent::Behind => {
                 let delivery = self.delivery.clone();
                 aside(move || {
-                    let batches =
-                        delivery.read_after(after, ReadLimits { bytes: limits::READ_PIECE_BYTES, messages })?;
-                    batches.iter().map(encode).collect()
+                    let next = delivery.read_after(after, ReadLimits { bytes: limits::READ_PIECE_BYTES, events })?;
+                    next.iter().map(encode).collect()
                 })
                 .await
             }
@@ -70,11 +68,11 @@ async fn aside<T: Send + 'static>(
     tokio::task::spawn_blocking(work).await.unwrap_or(Err(SourceError::Thread))
 }
 
-fn encode(batch: &PlacedBatch) -> Result<Arc<Encoded>, SourceError> {
-    Encoded::new(batch).map(Arc::new).map_err(|reason| SourceError::Batch(batch.first(), reason))
+fn encode(placed: &Placed) -> Result<Arc<Encoded>, SourceError> {
+    Encoded::new(placed).map(Arc::new).map_err(|reason| SourceError::Undecodable(placed.first(), reason))
 }
 
-/// The encodings of recent batches, by first position; the oldest go first.
+/// The encodings of what is recent, by first position; the oldest go first.
 #[derive(Default)]
 struct Cache {
     kept: Mutex<Kept>,
@@ -87,24 +85,24 @@ struct Kept {
 }
 
 /// Filled by the first reader who wants it, while the others wait.
-type Cell = OnceLock<Result<Arc<Encoded>, NotABatch>>;
+type Cell = OnceLock<Result<Arc<Encoded>, NotAsDelivered>>;
 
 const UNPOISONED: &str = "nobody panics while holding the encodings";
 
 impl Cache {
-    fn encoded(&self, batch: &PlacedBatch) -> Result<Arc<Encoded>, SourceError> {
-        let first = batch.first();
+    fn encoded(&self, placed: &Placed) -> Result<Arc<Encoded>, SourceError> {
+        let first = placed.first();
         let cell = self.kept.lock().expect(UNPOISONED).cells.entry(first).or_default().0.clone();
         let mut fresh = false;
         let encoded = cell.get_or_init(|| {
             fresh = true;
-            Encoded::new(batch).map(Arc::new)
+            Encoded::new(placed).map(Arc::new)
         });
         if fresh {
             let size = encoded.as_ref().map_or(0, |encoded| encoded.size());
             self.kept.lock().expect(UNPOISONED).weigh(first, &cell, size);
         }
-        encoded.clone().map_err(|reason| SourceError::Batch(first, reason))
+        encoded.clone().map_err(|reason| SourceError::Undecodable(first, reason))
     }
 }
 
@@ -131,8 +129,8 @@ mod tests {
     use super::*;
     use crate::delivery::{self, DeliveryWriter, RecordReader};
     use crate::types::{
-        Batch, BatchHeader, BatchId, BatchNumber, Delivered, Digest, Epoch, Hlc, Incarnation, Location, MemberId,
-        Message, MessageKind, MessageNumber, Slot,
+        Batch, BatchHeader, BatchId, BatchNumber, ClusterLimits, Configuration, Delivered, DeliveredKind, Digest,
+        Epoch, FaultModelKind, Hlc, Incarnation, Location, MemberId, Message, MessageKind, MessageNumber, Slot,
     };
 
     struct NoLog;
@@ -140,6 +138,18 @@ mod tests {
     impl RecordReader for NoLog {
         fn read(&self, _: Location) -> Result<Bytes, String> {
             Err("there is no log here".to_owned())
+        }
+    }
+
+    fn genesis() -> Configuration {
+        Configuration {
+            cluster: Digest([1; 32]),
+            epoch: Epoch(0),
+            model: FaultModelKind::Crash,
+            rules_version: 0,
+            voters: vec![MemberId([1; 32])],
+            limits: ClusterLimits::default(),
+            voters_target: 1,
         }
     }
 
@@ -164,13 +174,14 @@ mod tests {
         let batch = Batch::seal(header.clone(), vec![message]);
         let location = Location { segment: 1, offset: 0, length: batch.bytes.len() as u32 };
         let bytes = Some(batch.bytes);
-        let (slot, epoch) = (Slot(first.0), Epoch(0));
-        writer.append(vec![Delivered { first, count: 1, slot, epoch, hlc: Hlc(first.0), header, location, bytes }]);
+        let kind = DeliveredKind::Batch(header);
+        let (slot, epoch, hlc) = (Slot(first.0), Epoch(0), Hlc(first.0));
+        writer.append(vec![Delivered { first, count: 1, slot, epoch, hlc, kind, location, bytes }]);
     }
 
     #[tokio::test]
     async fn a_recent_batch_is_encoded_once() {
-        let (mut writer, reader) = delivery::stream(Arc::new(NoLog), |_| ());
+        let (mut writer, reader) = delivery::stream(genesis(), Arc::new(NoLog), |_| ());
         deliver(&mut writer, 10);
         let source = Source::new(reader);
         let first = source.after(Position(0), 1).await.unwrap();
@@ -180,7 +191,7 @@ mod tests {
 
     #[tokio::test]
     async fn encodings_kept_stay_within_their_bound() {
-        let (mut writer, reader) = delivery::stream(Arc::new(NoLog), |_| ());
+        let (mut writer, reader) = delivery::stream(genesis(), Arc::new(NoLog), |_| ());
         let source = Source::new(reader);
         for position in 0..40 {
             deliver(&mut writer, 500_000);
@@ -194,7 +205,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_log_that_fails_is_an_error() {
-        let (mut writer, reader) = delivery::stream_with_ring(Arc::new(NoLog), |_| (), 0);
+        let (mut writer, reader) = delivery::stream_with_ring(genesis(), Arc::new(NoLog), |_| (), 0);
         deliver(&mut writer, 10);
         assert!(matches!(Source::new(reader).after(Position(0), 1).await, Err(SourceError::Log(_))));
     }

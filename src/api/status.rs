@@ -8,10 +8,10 @@ use warp::http::StatusCode;
 use warp::reply::Response;
 
 use crate::driver::LogFigures;
-use crate::types::{MemberId, PeerSnapshot, Position, Readiness, Role, Snapshot};
+use crate::types::{MemberId, Position, Readiness, Snapshot};
 
 use super::problem::Problem;
-use super::{Api, MemberEntry, Observation, reply};
+use super::{Api, Observation, reply};
 
 /// `GET /livez`: the process answers.
 pub(super) fn alive() -> Response {
@@ -39,8 +39,31 @@ pub(super) fn ready(api: &Api) -> Result<Response, Box<Problem>> {
     Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, "not_ready", reasons.join("; "), "wait, and see /v1/status")
         .retryable()
         .with("reasons", reasons)
+        .with("role", json!(snapshot.role))
+        .with("quorum", quorum(snapshot))
+        .with("catching_up", catching_up(snapshot))
+        .with("leaving", snapshot.leaving)
+        .with("waits_for", snapshot.waits_for.clone())
         .with("lag", lag(snapshot))
         .with("slot_lag", slot_lag(snapshot)))
+}
+
+/// How many voters decide, how many this member is in touch with, itself included if it votes, and who is missing.
+pub(super) fn quorum(snapshot: &Snapshot) -> Value {
+    let configuration = &snapshot.membership.configuration;
+    let linked = |id: &MemberId| snapshot.peers.iter().any(|peer| peer.member == *id && peer.linked);
+    let reached = |id: &&MemberId| **id == snapshot.member || linked(id);
+    let (present, missing): (Vec<&MemberId>, Vec<&MemberId>) = configuration.voters.iter().partition(reached);
+    let missing = missing.iter().map(|id| json!({"id": id, "name": name(snapshot, id)})).collect::<Vec<_>>();
+    json!({"needed": configuration.quorum(), "linked": present.len(), "missing": missing})
+}
+
+/// A learner's way: the slot it had at the start, the one it has, and the one it goes for.
+fn catching_up(snapshot: &Snapshot) -> Value {
+    match snapshot.catching_up {
+        Some((from, to)) => json!({"from_slot": from.0, "slot": snapshot.slot_decided.0, "to_slot": to.0}),
+        None => Value::Null,
+    }
 }
 
 /// `GET /v1/status`: this member.
@@ -52,19 +75,13 @@ pub(super) fn status(api: &Api) -> Result<Response, Box<Problem>> {
     document_members.insert("queues".to_owned(), queues(api, snapshot));
     document_members.insert("disk".to_owned(), disk(snapshot, log));
     document_members.insert("readers_stalled".to_owned(), json!(api.stalled.load(Ordering::Relaxed)));
-    document_members.insert("peers".to_owned(), peers(api, snapshot));
+    document_members.insert("peers".to_owned(), peers(snapshot));
     document_members.insert("links".to_owned(), (api.host.links)());
     Ok(reply(StatusCode::OK, &document))
 }
 
-/// `GET /v1/members`: the agreed membership, with what this member knows of each.
-pub(super) fn members(api: &Api) -> Result<Response, Box<Problem>> {
-    let snapshot = observed(api)?.snapshot;
-    let members: Vec<Value> = api.host.members.iter().map(|entry| member(entry, &snapshot)).collect();
-    Ok(reply(StatusCode::OK, &json!({"epoch": snapshot.round.epoch.0, "members": members})))
-}
-
-fn observed(api: &Api) -> Result<Observation, Box<Problem>> {
+/// What the driver observed last.
+pub(super) fn observed(api: &Api) -> Result<Observation, Box<Problem>> {
     api.host.observed.borrow().clone().ok_or_else(starting)
 }
 
@@ -89,7 +106,7 @@ fn reasons(api: &Api, observation: &Observation) -> Vec<String> {
     if snapshot.draining || *api.stop.borrow() {
         reasons.push("this member is draining".to_owned());
     }
-    let silence = (api.host.now)().since(observation.at);
+    let silence = (api.host.now)().instant.since(observation.at);
     if silence >= api.driver_silence_max {
         reasons.push(format!("the driver has not turned for {} s: its disk may hang", silence.as_secs()));
     }
@@ -102,14 +119,15 @@ fn standing(api: &Api, observation: &Observation) -> Value {
     json!({
         "version": env!("CARGO_PKG_VERSION"),
         "cluster": snapshot.cluster,
-        "name": name(api, &snapshot.member),
+        "name": name(snapshot, &snapshot.member),
         "member": snapshot.member,
         "incarnation": snapshot.incarnation.0,
         "role": snapshot.role,
-        "epoch": snapshot.round.epoch.0,
+        "epoch": snapshot.membership.configuration.epoch.0,
+        "established": snapshot.membership.established.0,
         "view": snapshot.round.view.0,
         "leader": snapshot.leader,
-        "leader_name": name(api, &snapshot.leader),
+        "leader_name": name(snapshot, &snapshot.leader),
         "head": head(snapshot).max(delivered).0,
         "decided": snapshot.decided.max(delivered).0,
         "delivered": delivered.0,
@@ -121,6 +139,10 @@ fn standing(api: &Api, observation: &Observation) -> Value {
         "ready": reasons.is_empty(),
         "reasons": reasons,
         "draining": snapshot.draining,
+        "leaving": snapshot.leaving,
+        "waits_for": snapshot.waits_for,
+        "catching_up": catching_up(snapshot),
+        "quorum": quorum(snapshot),
         "clock_offset_ms": snapshot.clock_offset_ms,
         "views_entered": snapshot.views_entered,
         "misbehaviour": snapshot.misbehaviour,
@@ -147,13 +169,13 @@ fn disk(snapshot: &Snapshot, log: &LogFigures) -> Value {
     })
 }
 
-fn peers(api: &Api, snapshot: &Snapshot) -> Value {
+fn peers(snapshot: &Snapshot) -> Value {
     snapshot
         .peers
         .iter()
         .map(|peer| {
             json!({
-                "name": name(api, &peer.member),
+                "name": name(snapshot, &peer.member),
                 "member": peer.member,
                 "linked": peer.linked,
                 "links_back": peer.links.contains(&snapshot.member),
@@ -168,33 +190,9 @@ fn peers(api: &Api, snapshot: &Snapshot) -> Value {
         .collect()
 }
 
-fn member(entry: &MemberEntry, snapshot: &Snapshot) -> Value {
-    let own = entry.id == snapshot.member;
-    let peer = snapshot.peers.iter().find(|peer| peer.member == entry.id);
-    let incarnation = if own { Some(snapshot.incarnation) } else { peer.and_then(|peer| peer.incarnation) };
-    let slot_decided = if own { snapshot.slot_decided } else { peer.map(|peer| peer.slot_decided).unwrap_or_default() };
-    json!({
-        "name": entry.name,
-        "member": entry.id,
-        "self": own,
-        "voter": true,
-        "role": if entry.id == snapshot.leader { Role::Leader } else { Role::Follower },
-        "incarnation": incarnation.map(|incarnation| incarnation.0),
-        "linked": own || peer.is_some_and(|peer| peer.linked),
-        "last_heard_ms": if own { Some(0.0) } else { last_heard(peer) },
-        "slot_decided": slot_decided.0,
-        "slot_lag": snapshot.slot_known.0.saturating_sub(slot_decided.0),
-        "links": peer.map(|peer| peer.links.clone()).unwrap_or_default(),
-        "addresses": entry.addresses,
-    })
-}
-
-fn last_heard(peer: Option<&PeerSnapshot>) -> Option<f64> {
-    peer.and_then(|peer| peer.silent).map(milliseconds)
-}
-
-fn name<'a>(api: &'a Api, member: &MemberId) -> Option<&'a str> {
-    api.host.members.iter().find(|entry| entry.id == *member).map(|entry| entry.name.as_str())
+fn name<'a>(snapshot: &'a Snapshot, member: &MemberId) -> Option<&'a str> {
+    let members = &snapshot.membership.members;
+    members.iter().find(|other| other.id == *member).map(|member| member.name.as_str())
 }
 
 /// The highest position this member knows of.

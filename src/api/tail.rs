@@ -16,14 +16,14 @@ use warp::reply::{Reply, Response};
 
 use crate::types::Position;
 
-use super::event::Encoded;
+use super::event::{Encoded, Wanted};
 use super::source::{Source, SourceError};
 use super::{Api, read, stopped};
 
 /// What a tail is asked for.
 pub(super) struct TailRequest {
     pub(super) after: Position,
-    pub(super) topics: Vec<String>,
+    pub(super) wanted: Wanted,
     /// Ends after this many events.
     pub(super) limit: Option<u64>,
     /// Whether to go on at the head.
@@ -38,7 +38,7 @@ pub(super) fn tail(api: &Api, request: TailRequest) -> Response {
         stop: api.stop.clone(),
         end: (!request.follow).then(|| api.source.head()),
         after: request.after,
-        topics: request.topics,
+        wanted: request.wanted,
         left: request.limit,
     };
     let chunks = stream::unfold(tail, |mut tail| async move {
@@ -58,7 +58,7 @@ struct Tail {
     /// Where it ends, if it does not follow.
     end: Option<Position>,
     after: Position,
-    topics: Vec<String>,
+    wanted: Wanted,
     left: Option<u64>,
 }
 
@@ -81,7 +81,7 @@ impl Tail {
                     if !chunk.is_empty() {
                         return Some(Ok(chunk));
                     }
-                    // Nothing of its topics here: let others run before scanning on.
+                    // Nothing that it wants here: let others run before scanning on.
                     tokio::task::yield_now().await;
                 }
             }
@@ -98,17 +98,17 @@ impl Tail {
         }
     }
 
-    /// The lines of these batches that this reader wants, and moves on behind them.
+    /// The lines of these that this reader wants, and moves on behind them.
     fn take(&mut self, pieces: &[Arc<Encoded>]) -> Bytes {
         if let [piece] = pieces
             && self.left.is_none()
-            && self.topics.is_empty()
+            && self.wanted.takes_all_of(piece)
         {
             return self.take_shared(piece);
         }
         let mut chunk = BytesMut::new();
         for piece in pieces {
-            for (position, line) in piece.lines_after(self.after, &self.topics) {
+            for (position, line) in piece.lines_after(self.after, &self.wanted) {
                 chunk.extend_from_slice(&piece.text()[line]);
                 if let Some(left) = &mut self.left {
                     *left -= 1;
@@ -125,7 +125,8 @@ impl Tail {
 
     /// All lines of one batch after the position: shared, not copied.
     fn take_shared(&mut self, piece: &Encoded) -> Bytes {
-        let start = piece.lines_after(self.after, &[]).next().map_or(piece.text().len(), |(_, line)| line.start);
+        let start =
+            piece.lines_after(self.after, &self.wanted).next().map_or(piece.text().len(), |(_, line)| line.start);
         self.after = piece.last();
         piece.text().slice(start..)
     }

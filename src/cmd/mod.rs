@@ -4,12 +4,16 @@ pub mod bench;
 pub mod config;
 pub mod demo;
 pub mod dev;
+pub mod epochs;
 pub mod exit;
 pub mod group;
 pub mod init;
+pub mod invite;
+pub mod leave;
 pub mod members;
 pub mod output;
 pub mod publish;
+pub mod remove;
 pub mod run;
 pub mod settings_arguments;
 pub mod sidecar;
@@ -18,6 +22,7 @@ pub mod status;
 pub mod tail;
 pub mod verify;
 pub mod version;
+pub mod voters;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -49,7 +54,8 @@ enum Command {
     Init(init::InitArguments),
     /// Run a whole group on this machine, for trying and for tests
     Dev(dev::DevArguments),
-    /// Tell a story with a real group: publish from all, kill the leader, restart it, compare what all delivered
+    /// Tell a story with a real group: publish from all, kill the leader, restart it, compare what all delivered; then let
+    /// a fourth member join and the first leave, and compare again
     Demo,
     /// Measure this machine: delivery, silence after a kill, recovery, memory, simulation
     Bench(bench::BenchArguments),
@@ -59,12 +65,22 @@ enum Command {
     Tail(tail::TailArguments),
     /// Show a member: role, head, links
     Status(sidecar::SidecarArguments),
-    /// Show the members of the group
+    /// Show the members of the group, and who reaches whom
     Members(sidecar::SidecarArguments),
+    /// Show every epoch with its voters and its proof, which is checked
+    Epochs(sidecar::SidecarArguments),
+    /// Make a join code, for one member
+    Invite(invite::InviteArguments),
+    /// Let this member leave the group, for good; waits until it may go
+    Leave(leave::LeaveArguments),
+    /// Remove another member for good; what it accepted and is not ordered yet may be lost
+    Remove(remove::RemoveArguments),
+    /// Show who votes, or choose how many shall
+    Voters(voters::VotersArguments),
     /// Check, print or explain the configuration
     #[command(subcommand)]
     Config(config::ConfigCommand),
-    /// Read a log offline: what it holds and whether it is whole
+    /// Check offline: a data directory, or what `epochs --output json` printed
     Verify(verify::VerifyArguments),
     /// Simulate groups with faults drawn from seeds, and judge every step
     Sim(sim::SimArguments),
@@ -77,21 +93,6 @@ enum Command {
 /// Commands that are planned. They say so, and take any argument, so that nobody mistakes them for a success.
 #[derive(Debug, clap::Subcommand)]
 enum NotThereYet {
-    /// Not there yet: make a join code
-    #[command(hide = true)]
-    Invite(AnyArguments),
-    /// Not there yet: leave the group
-    #[command(hide = true)]
-    Leave(AnyArguments),
-    /// Not there yet: remove another member
-    #[command(hide = true)]
-    Remove(AnyArguments),
-    /// Not there yet: choose how many members vote
-    #[command(hide = true)]
-    Voters(AnyArguments),
-    /// Not there yet: list the epochs
-    #[command(hide = true)]
-    Epochs(AnyArguments),
     /// Not there yet: cursors
     #[command(hide = true)]
     Cursor(AnyArguments),
@@ -118,11 +119,6 @@ struct AnyArguments {
 impl NotThereYet {
     fn name(&self) -> &'static str {
         match self {
-            NotThereYet::Invite(_) => "invite",
-            NotThereYet::Leave(_) => "leave",
-            NotThereYet::Remove(_) => "remove",
-            NotThereYet::Voters(_) => "voters",
-            NotThereYet::Epochs(_) => "epochs",
             NotThereYet::Cursor(_) => "cursor",
             NotThereYet::Replay(_) => "replay",
             NotThereYet::Snapshot(_) => "snapshot",
@@ -134,11 +130,6 @@ impl NotThereYet {
     /// How things are without it.
     fn meanwhile(&self) -> &'static str {
         match self {
-            NotThereYet::Invite(_)
-            | NotThereYet::Leave(_)
-            | NotThereYet::Remove(_)
-            | NotThereYet::Voters(_)
-            | NotThereYet::Epochs(_) => "the membership is fixed at genesis, by `synod init`",
             NotThereYet::Cursor(_) => "store the position with your state, and read on after it",
             NotThereYet::Replay(_) => "read the order with `synod tail --after 0`",
             NotThereYet::Snapshot(_) | NotThereYet::Restore(_) => {
@@ -177,6 +168,11 @@ fn run(command: Command, output: Output) -> Result<(), Failure> {
         Command::Tail(arguments) => tail::run(&arguments, output),
         Command::Status(arguments) => status::run(&arguments, output),
         Command::Members(arguments) => members::run(&arguments, output),
+        Command::Epochs(arguments) => epochs::run(&arguments, output),
+        Command::Invite(arguments) => invite::run(&arguments, output),
+        Command::Leave(arguments) => leave::run(&arguments, output),
+        Command::Remove(arguments) => remove::run(&arguments, output),
+        Command::Voters(arguments) => voters::run(&arguments, output),
         Command::Config(command) => config::run(command, output),
         Command::Verify(arguments) => verify::run(&arguments, output),
         Command::Sim(arguments) => sim::run(&arguments, output),
@@ -204,7 +200,7 @@ mod tests {
 
     #[test]
     fn what_is_planned_takes_any_argument() {
-        let parsed = CommandLine::try_parse_from(["synod", "replay", "--code", "x", "y"]).unwrap();
-        assert!(matches!(parsed.command, Command::NotThereYet(command) if command.name() == "replay"));
+        let parsed = CommandLine::try_parse_from(["synod", "restore", "--from", "x", "y"]).unwrap();
+        assert!(matches!(parsed.command, Command::NotThereYet(command) if command.name() == "restore"));
     }
 }

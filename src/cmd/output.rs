@@ -21,6 +21,27 @@ impl Output {
     }
 }
 
+/// What long work says of itself to people, on standard error: a line for each change.
+pub struct Progress {
+    output: Output,
+    last: String,
+}
+
+impl Progress {
+    /// Nothing is said yet; scripts are told nothing.
+    pub fn new(output: Output) -> Progress {
+        Progress { output, last: String::new() }
+    }
+
+    /// Says what is waited for, if that is something new.
+    pub fn tell(&mut self, waits_for: &str) {
+        if self.output == Output::Text && !waits_for.is_empty() && waits_for != self.last {
+            eprintln!("waiting for: {waits_for}");
+            self.last = waits_for.to_owned();
+        }
+    }
+}
+
 /// Prints a line. Whoever reads may have gone (`synod tail | head`): then the process ends quietly.
 pub fn print_line(line: &str) {
     use std::io::Write;
@@ -35,11 +56,15 @@ pub fn table<const COLUMNS: usize>(
     heading: [&str; COLUMNS],
     rows: impl IntoIterator<Item = [String; COLUMNS]>,
 ) -> String {
-    let rows: Vec<[String; COLUMNS]> = std::iter::once(heading.map(str::to_owned)).chain(rows).collect();
-    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
-    let widths: [usize; COLUMNS] = std::array::from_fn(width);
-    let line = |row: &[String; COLUMNS]| {
-        let cells = row.iter().zip(widths).map(|(cell, width)| format!("{cell:<width$}"));
+    columns(std::iter::once(heading.map(str::to_owned)).chain(rows).map(Vec::from).collect())
+}
+
+/// The same, where only the rows tell how many columns there are; the first row is the heading.
+pub fn columns(rows: Vec<Vec<String>>) -> String {
+    let width = |column: usize| rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max();
+    let widths: Vec<usize> = (0..).map_while(width).collect();
+    let line = |row: &Vec<String>| {
+        let cells = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}"));
         cells.collect::<Vec<_>>().join("  ").trim_end().to_owned() + "\n"
     };
     rows.iter().map(line).collect()

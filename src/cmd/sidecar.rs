@@ -4,6 +4,7 @@ use std::future::Future;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use hyper::Method;
 use serde_json::Value;
 use tokio::time::timeout;
 
@@ -50,19 +51,29 @@ impl SidecarArguments {
 
 /// A sidecar says how it stands within this time, or it stands still.
 const ANSWER_MAX: Duration = Duration::from_secs(10);
+/// A change is ordered, or refused, within its `api.publish_timeout`; beyond this the sidecar stands still.
+const CHANGE_MAX: Duration = Duration::from_secs(120);
 
 /// Asks the sidecar for a document about itself.
 pub fn ask(arguments: &SidecarArguments, path: &str) -> Result<Value, Failure> {
     let client = arguments.client()?;
-    block_on(async {
-        let answer = timeout(ANSWER_MAX, client.get_json(path)).await;
-        answer.map_err(|_| silent(&client))?.map_err(failure)
-    })
+    block_on(document(&client, path))
 }
 
-fn silent(client: &Client) -> Failure {
-    let (target, seconds) = (client.target(), ANSWER_MAX.as_secs());
-    Failure::new(Exit::Unreachable, format!("{target} does not answer within {seconds} s: its process may be paused"))
+/// A document that a sidecar gives about itself.
+pub async fn document(client: &Client, path: &str) -> Result<Value, Failure> {
+    let answer = timeout(ANSWER_MAX, client.get_json(path)).await;
+    answer.map_err(|_| Failure::new(Exit::Unreachable, silent(client, ANSWER_MAX)))?.map_err(failure)
+}
+
+/// Asks for a change of the membership, and waits until it is ordered.
+pub async fn change(client: &Client, method: Method, path: &str, document: &Value) -> Result<Value, Failure> {
+    let answer = timeout(CHANGE_MAX, client.change(method, path, document)).await;
+    answer.map_err(|_| unknown(silent(client, CHANGE_MAX)))?.map_err(change_failure)
+}
+
+fn silent(client: &Client, longest: Duration) -> String {
+    format!("{} does not answer within {} s: its process may be paused", client.target(), longest.as_secs())
 }
 
 /// Runs a command that speaks to sidecars.
@@ -72,6 +83,20 @@ pub fn block_on<T>(command: impl Future<Output = Result<T, Failure>>) -> Result<
         .build()
         .map_err(|error| Failure::failed(format!("no runtime: {error}")))?;
     runtime.block_on(command)
+}
+
+/// How a request for a change ends the command.
+pub fn change_failure(error: ClientError) -> Failure {
+    match &error {
+        ClientError::Refused(problem) if problem.outcome.as_deref() == Some("outcome_unknown") => unknown(error),
+        ClientError::Broken { .. } => unknown(error),
+        _ => failure(error),
+    }
+}
+
+fn unknown(error: impl std::fmt::Display) -> Failure {
+    let advice = "the change is perhaps ordered, now or later; `synod members` and `synod epochs` show whether it is";
+    Failure::new(Exit::OutcomeUnknown, format!("{error}\n{advice}"))
 }
 
 /// How a request that only asks ends the command.

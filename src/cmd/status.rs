@@ -37,8 +37,38 @@ fn text(status: &Value) -> String {
             ),
         ),
     ];
-    let facts: String = facts.iter().map(|(name, value)| format!("{name:<8}{value}\n")).collect();
+    let facts = facts.into_iter().chain(membership(status));
+    let facts: String = facts.map(|(name, value)| format!("{name:<8}{value}\n")).collect();
     format!("{facts}\n{}{}", peers(status), troubles(status))
+}
+
+/// What there is to say of its way in or out, and of the voters.
+fn membership(status: &Value) -> Vec<(&'static str, String)> {
+    let mut facts = Vec::new();
+    facts.extend(catching_up(status).map(|way| ("catches", way)));
+    let missing: Vec<String> =
+        status["quorum"]["missing"].as_array().into_iter().flatten().map(|voter| cell(&voter["name"])).collect();
+    if !missing.is_empty() {
+        let (linked, needed) = (cell(&status["quorum"]["linked"]), cell(&status["quorum"]["needed"]));
+        facts.push(("voters", format!("{linked} in touch, {needed} needed; missing: {}", missing.join(", "))));
+    }
+    if status["leaving"] == true {
+        facts.push(("leaving", "yes, for good".to_owned()));
+    }
+    let waits_for = words(&status["waits_for"], "; ");
+    if !waits_for.is_empty() {
+        facts.push(("waits", format!("for {waits_for}")));
+    }
+    facts
+}
+
+/// How far a member is that catches up, if it does.
+pub fn catching_up(status: &Value) -> Option<String> {
+    let way = status["catching_up"].as_object()?;
+    let slot = |name: &str| way.get(name).and_then(Value::as_u64).unwrap_or_default();
+    let (from, at, to) = (slot("from_slot"), slot("slot"), slot("to_slot"));
+    let percent = 100 * at.saturating_sub(from) / to.saturating_sub(from).max(1);
+    Some(format!("up: {} %, slot {at} of {to}", percent.min(100)))
 }
 
 fn peers(status: &Value) -> String {
@@ -81,7 +111,8 @@ pub fn up(value: &Value) -> String {
     if value.as_bool() == Some(true) { "up".to_owned() } else { "DOWN".to_owned() }
 }
 
-fn words(values: &Value, separator: &str) -> String {
+/// The texts of a list, joined.
+pub fn words(values: &Value, separator: &str) -> String {
     values.as_array().into_iter().flatten().map(cell).collect::<Vec<_>>().join(separator)
 }
 
@@ -90,6 +121,21 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn the_way_of_a_member_is_told() {
+        let told = text(&json!({
+            "catching_up": {"from_slot": 100, "slot": 150, "to_slot": 300},
+            "quorum": {"needed": 2, "linked": 1, "missing": [{"name": "n2"}, {"name": "n3"}]},
+            "leaving": true,
+            "waits_for": ["a ready learner"],
+        }));
+        for line in
+            ["up: 25 %, slot 150 of 300", "1 in touch, 2 needed; missing: n2, n3", "leaving", "for a ready learner"]
+        {
+            assert!(told.contains(line), "{line} is missing in\n{told}");
+        }
+    }
 
     #[test]
     fn what_is_in_the_way_of_a_link_is_told() {

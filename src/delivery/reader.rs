@@ -4,10 +4,10 @@ use std::sync::{Arc, RwLock};
 
 use bytes::Bytes;
 
-use crate::types::batch::NotABatch;
-use crate::types::{Batch, Location, Position};
+use crate::types::record::EntryRecord;
+use crate::types::{Batch, Configuration, Location, Position};
 
-use super::placed::{PlacedBatch, PlacedMessage, Placement};
+use super::placed::{Before, NotAsDelivered, Placed, PlacedEvent, Placement, next};
 use super::{Shared, UNPOISONED};
 
 /// Reads records of the log on behalf of subscribers. The log supplies it.
@@ -19,6 +19,8 @@ pub trait RecordReader: Send + Sync {
 /// A subscriber's sight of the stream. Cheap to clone; it holds no position, its owner does.
 #[derive(Clone)]
 pub struct DeliveryReader {
+    /// The configuration of epoch 0.
+    genesis: Arc<Configuration>,
     shared: Arc<RwLock<Shared>>,
     log: Arc<dyn RecordReader>,
 }
@@ -26,21 +28,21 @@ pub struct DeliveryReader {
 /// What memory has after a position.
 #[derive(Debug)]
 pub enum Recent {
-    /// The next batches. The first may begin at or before the position asked for.
-    Batches(Vec<PlacedBatch>),
+    /// What comes next. The first may begin at or before the position asked for.
+    Next(Vec<Placed>),
     /// Nothing yet: the position is the last one, or beyond it.
     AtHead,
     /// It has left memory: [`DeliveryReader::read_after`] reads it from the log.
     Behind,
 }
 
-/// How much one read may give back. It always gives back one batch if there is one.
+/// How much one read may give back. It always gives back one batch, or epoch's end, if there is one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ReadLimits {
-    /// Bytes of batches, as sealed.
+    /// Bytes, as sealed.
     pub bytes: usize,
-    /// No further batch once there are this many messages.
-    pub messages: u64,
+    /// No further batch once there are this many events.
+    pub events: u64,
 }
 
 /// The log does not give back what was delivered. The reader's position stands.
@@ -60,13 +62,17 @@ pub enum ReadError {
         /// Where.
         location: Location,
         /// In which way.
-        reason: NotABatch,
+        reason: NotAsDelivered,
     },
 }
 
 impl DeliveryReader {
-    pub(super) fn new(shared: Arc<RwLock<Shared>>, log: Arc<dyn RecordReader>) -> DeliveryReader {
-        DeliveryReader { shared, log }
+    pub(super) fn new(
+        genesis: Arc<Configuration>,
+        shared: Arc<RwLock<Shared>>,
+        log: Arc<dyn RecordReader>,
+    ) -> DeliveryReader {
+        DeliveryReader { genesis, shared, log }
     }
 
     /// The last position: everything up to it can be read.
@@ -74,78 +80,135 @@ impl DeliveryReader {
         self.shared.read().expect(UNPOISONED).index.last()
     }
 
-    /// The batches after `position` that are in memory. Never blocks on a disk.
+    /// What is in memory after `position`. Never blocks on a disk.
     pub fn recent_after(&self, position: Position, limits: ReadLimits) -> Recent {
         let shared = self.shared.read().expect(UNPOISONED);
         let first = shared.index.row_after(position);
         if first == shared.index.rows() {
             return Recent::AtHead;
         }
-        let mut batches = Vec::new();
+        let mut found = Vec::new();
         let mut room = Room::new(position, limits);
         for row in first..shared.index.rows() {
-            let placement = shared.index.placement(row);
-            let Some(bytes) = shared.ring.find(row).filter(|bytes| room.takes(&placement, bytes.len())) else { break };
-            batches.push(PlacedBatch::new(placement, bytes));
+            let remembered = shared.find(row).placed(&self.genesis, |row| row.bytes.ok_or(()));
+            let Ok(placed) = remembered else { break };
+            if !room.takes(placed.placement(), placed.bytes().len()) {
+                break;
+            }
+            found.push(placed);
         }
-        if batches.is_empty() { Recent::Behind } else { Recent::Batches(batches) }
+        if found.is_empty() { Recent::Behind } else { Recent::Next(found) }
     }
 
-    /// The batches after `position`, wherever they are. Blocks on the disk for what has left memory.
-    pub fn read_after(&self, position: Position, limits: ReadLimits) -> Result<Vec<PlacedBatch>, ReadError> {
-        self.plan(position, limits).into_iter().map(|(placement, bytes)| self.fetch(placement, bytes)).collect()
+    /// What comes after `position`, wherever it is. Blocks on the disk for what has left memory.
+    pub fn read_after(&self, position: Position, limits: ReadLimits) -> Result<Vec<Placed>, ReadError> {
+        let fetch = |found: Found| found.placed(&self.genesis, |row| self.bytes(row));
+        self.plan(position, limits).into_iter().map(fetch).collect()
     }
 
-    /// The messages after `position`, at most `messages_max`. Blocks on the disk for what has left memory.
-    pub fn messages_after(&self, position: Position, messages_max: usize) -> Result<Vec<PlacedMessage>, ReadError> {
-        let mut messages = Vec::new();
+    /// The events after `position`, at most `events_max`. Blocks on the disk for what has left memory.
+    pub fn events_after(&self, position: Position, events_max: usize) -> Result<Vec<PlacedEvent>, ReadError> {
+        let mut events = Vec::new();
         let mut scanned = position;
-        while messages.len() < messages_max {
-            let Some(batch) = self.read_after(scanned, ReadLimits { bytes: 0, messages: 1 })?.pop() else { break };
-            scanned = batch.last();
-            let location = batch.location();
-            let decoded = batch.messages().map_err(|reason| ReadError::Changed { location, reason })?;
-            let wanted = decoded.into_iter().filter(|message| message.position > position);
-            messages.extend(wanted.take(messages_max - messages.len()));
+        while events.len() < events_max {
+            let Some(placed) = self.read_after(scanned, ReadLimits { bytes: 0, events: 1 })?.pop() else { break };
+            scanned = placed.last();
+            let location = placed.location();
+            let decoded = placed.events().map_err(|reason| ReadError::Changed { location, reason })?;
+            let wanted = decoded.into_iter().filter(|event| event.position > position);
+            events.extend(wanted.take(events_max - events.len()));
         }
-        Ok(messages)
+        Ok(events)
     }
 
-    /// What to read next, with the bytes that memory has.
-    fn plan(&self, position: Position, limits: ReadLimits) -> Vec<(Placement, Option<Bytes>)> {
+    /// What to read next, with what memory has of it.
+    fn plan(&self, position: Position, limits: ReadLimits) -> Vec<Found> {
         let shared = self.shared.read().expect(UNPOISONED);
         let mut room = Room::new(position, limits);
         (shared.index.row_after(position)..shared.index.rows())
-            .map(|row| (shared.index.placement(row), shared.ring.find(row)))
-            .take_while(|(placement, bytes)| {
-                let length = bytes.as_ref().map_or(placement.location.length as usize, Bytes::len);
-                room.takes(placement, length)
-            })
+            .map(|row| shared.find(row))
+            .take_while(|found| room.takes(&found.here.placement, found.here.length()))
             .collect()
     }
 
-    fn fetch(&self, placement: Placement, bytes: Option<Bytes>) -> Result<PlacedBatch, ReadError> {
-        let bytes = match bytes {
-            Some(bytes) => bytes,
-            None => self.read_log(&placement)?,
-        };
-        Ok(PlacedBatch::new(placement, bytes))
+    /// The bytes of a row, from memory or from the log.
+    fn bytes(&self, row: Remembered) -> Result<Bytes, ReadError> {
+        match row.bytes {
+            Some(bytes) => Ok(bytes),
+            None => self.read_log(&row.placement),
+        }
     }
 
-    /// Reads a batch from the log, and makes sure that it is the one.
+    /// Reads a batch, or an entry, from the log, and makes sure that it is the one.
     fn read_log(&self, placement: &Placement) -> Result<Bytes, ReadError> {
         let location = placement.location;
-        let bytes = self.log.read(location).map_err(|reason| ReadError::Log { location, reason })?;
-        let header = Batch::recall(bytes.clone()).map_err(|reason| ReadError::Changed { location, reason })?.header;
-        let same = header.origin == placement.origin
-            && header.incarnation == placement.incarnation
-            && header.first == placement.number
-            && header.count >= placement.count;
-        if !same {
-            let reason = NotABatch::Contradiction("another batch stands there");
-            return Err(ReadError::Changed { location, reason });
-        }
-        Ok(bytes)
+        let payload = self.log.read(location).map_err(|reason| ReadError::Log { location, reason })?;
+        delivered(payload, placement).map_err(|reason| ReadError::Changed { location, reason })
+    }
+}
+
+/// The bytes in a record's payload, if they are what was delivered at this place.
+fn delivered(payload: Bytes, placement: &Placement) -> Result<Bytes, NotAsDelivered> {
+    let Some(lane) = placement.lane else {
+        let record = EntryRecord::read(&payload).map_err(|_| NotAsDelivered::Other("no entry stands there"))?;
+        next(&record.entry, placement.epoch.next())?;
+        return Ok(record.entry);
+    };
+    let header = Batch::recall(payload.clone())?.header;
+    let same = header.origin == lane.origin
+        && header.incarnation == lane.incarnation
+        && header.first == lane.number
+        && header.count == u64::from(lane.count);
+    if same { Ok(payload) } else { Err(NotAsDelivered::Other("another batch stands there")) }
+}
+
+/// A row, with what memory has of it.
+struct Found {
+    here: Remembered,
+    /// The row that ended the epoch before, if this one ends an epoch other than the first.
+    before: Option<Remembered>,
+}
+
+struct Remembered {
+    placement: Placement,
+    bytes: Option<Bytes>,
+}
+
+impl Shared {
+    fn find(&self, row: usize) -> Found {
+        let here = self.remembered(row);
+        let epoch = here.placement.epoch;
+        let ends = here.placement.lane.is_none();
+        let before = if ends { self.index.end_before(epoch).map(|row| self.remembered(row)) } else { None };
+        Found { here, before }
+    }
+
+    fn remembered(&self, row: usize) -> Remembered {
+        Remembered { placement: self.index.placement(row), bytes: self.ring.find(row) }
+    }
+}
+
+impl Found {
+    /// The whole, with the bytes that `bytes` gives for rows.
+    fn placed<E>(
+        self,
+        genesis: &Arc<Configuration>,
+        bytes: impl Fn(Remembered) -> Result<Bytes, E>,
+    ) -> Result<Placed, E> {
+        let before = match (self.here.placement.lane, self.before) {
+            (Some(_), _) => None,
+            (None, None) => Some(Before::Genesis(genesis.clone())),
+            (None, Some(end)) => Some(Before::End(bytes(end)?)),
+        };
+        let placement = self.here.placement;
+        Ok(Placed::new(placement, bytes(self.here)?, before))
+    }
+}
+
+impl Remembered {
+    /// Bytes it takes to read it.
+    fn length(&self) -> usize {
+        self.bytes.as_ref().map_or(self.placement.location.length as usize, Bytes::len)
     }
 }
 
@@ -153,23 +216,23 @@ impl DeliveryReader {
 struct Room {
     after: Position,
     bytes: usize,
-    messages: u64,
+    events: u64,
     first: bool,
 }
 
 impl Room {
     fn new(after: Position, limits: ReadLimits) -> Room {
-        Room { after, bytes: limits.bytes, messages: limits.messages, first: true }
+        Room { after, bytes: limits.bytes, events: limits.events, first: true }
     }
 
-    /// Whether there is room for the next batch, of `length` bytes; the first always has it.
+    /// Whether there is room for the next batch, or epoch's end, of `length` bytes; the first always has it.
     fn takes(&mut self, placement: &Placement, length: usize) -> bool {
-        if !std::mem::take(&mut self.first) && (length > self.bytes || self.messages == 0) {
+        if !std::mem::take(&mut self.first) && (length > self.bytes || self.events == 0) {
             return false;
         }
         let fresh = placement.last().0 - placement.first.0.max(self.after.0 + 1) + 1;
         self.bytes = self.bytes.saturating_sub(length);
-        self.messages = self.messages.saturating_sub(fresh);
+        self.events = self.events.saturating_sub(fresh);
         true
     }
 }

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, RwLock};
 
-use crate::types::{Delivered, Position};
+use crate::types::{Delivered, DeliveredKind, Position};
 
 use super::{Shared, UNPOISONED};
 
@@ -18,25 +18,33 @@ impl DeliveryWriter {
         DeliveryWriter { shared, notify, last: Position(0) }
     }
 
-    /// Appends what was decided, and tells those who wait. Positions follow each other without a gap; batches without a
-    /// position leave no trace.
+    /// Appends what was decided, and tells those who wait. Positions follow each other without a gap; what has none (an
+    /// empty batch, a membership command without effect) leaves no trace.
+    ///
+    /// The bytes of a batch are those its lane sealed, in memory and at its location alike. The bytes of an epoch's end are
+    /// in memory the entry's canonical ones; at its location stands the payload of the record of kind entry, in which slot
+    /// and parent come before them.
     pub fn append(&mut self, delivered: Vec<Delivered>) {
         let before = self.last;
-        for batch in &delivered {
-            assert_eq!(batch.first, self.last.next(), "positions are dense");
-            let most = batch.header().map_or(1, |header| header.count);
-            assert!(batch.count <= most, "a batch gives no more positions than it has messages");
-            self.last = self.last.plus(batch.count);
+        for next in &delivered {
+            assert_eq!(next.first, self.last.next(), "positions are dense");
+            match &next.kind {
+                DeliveredKind::Batch(header) => {
+                    assert!(next.count <= header.count, "a batch gives no more positions than it has messages");
+                }
+                DeliveredKind::EpochEnd => assert_eq!(next.count, 1, "an epoch's end has one position"),
+            }
+            self.last = self.last.plus(next.count);
         }
         if self.last == before {
             return;
         }
         let mut gone = Vec::new();
         let mut shared = self.shared.write().expect(UNPOISONED);
-        for batch in delivered.into_iter().filter(|batch| batch.count > 0) {
+        for next in delivered.into_iter().filter(|next| next.count > 0) {
             let row = shared.index.rows();
-            shared.index.push(&batch);
-            if let Some(bytes) = batch.bytes {
+            shared.index.push(&next);
+            if let Some(bytes) = next.bytes {
                 shared.ring.push(row, bytes, &mut gone);
             }
         }

@@ -11,7 +11,7 @@
 //! | `configuration`, `settings/`, `genesis_file`, `configuration_file`, `token` | what a member is told |
 //! | `identity`, `data_directory`, `random`, `real_time` | what a member has |
 //! | `founding` | makes a group |
-//! | `verification` | reads a log offline |
+//! | `verification`, `epoch_proof` | a log, and the chain of epochs, checked offline |
 
 pub mod catch_up;
 pub mod configuration;
@@ -20,6 +20,7 @@ pub mod contacts_file;
 pub mod data_directory;
 pub mod descriptors;
 pub mod driver_thread;
+pub mod epoch_proof;
 pub mod founding;
 pub mod genesis_file;
 pub mod identity;

@@ -29,7 +29,7 @@ use super::settings::Settings;
 use super::state_log::StateLog;
 use super::{mesh_figures, random, reach, token};
 use crate::api::listen::SocketFile;
-use crate::api::{self, ApiSettings, CannotServe, Host, MemberEntry, Observation, Tickets};
+use crate::api::{self, ApiSettings, CannotServe, Host, Observation, Tickets};
 use crate::delivery;
 use crate::driver::inbox::{InboxSender, inbox};
 use crate::driver::{Input, Start, StartError, Stop};
@@ -257,7 +257,8 @@ impl Parts {
         let notify = move |position| {
             delivered_sender.send_replace(position);
         };
-        let (delivery_writer, delivery_reader) = delivery::stream(Arc::new(reader.clone()), notify);
+        let genesis = member.genesis.configuration();
+        let (delivery_writer, delivery_reader) = delivery::stream(genesis, Arc::new(reader.clone()), notify);
         let (observed_sender, observed) = watch::channel::<Option<Observation>>(None);
         let (hello_sender, hello) = oneshot::channel();
         // Until the log is read, those of the genesis are the members we know.
@@ -281,15 +282,15 @@ impl Parts {
             DriverThread::start(member.start()?, DiskFiles::new(folder), outside, reader, inbox_sender.clone())?;
         let links = mesh.clone();
         let host = Host {
-            member: member.identity.member(),
-            members: member.entries(),
+            genesis: member.genesis.clone(),
             inbox: inbox_sender.clone(),
             tickets: tickets.clone(),
             delivery: delivery_reader,
             delivered,
             observed,
             started: driver.started.clone(),
-            now: Box::new(move || time.instant()),
+            now: Box::new(move || time.now()),
+            random: Box::new(random::bytes),
             links: Box::new(move || mesh_figures::document(links.get())),
         };
         let settings = ApiSettings {
@@ -454,11 +455,6 @@ impl Member {
         if let Err(error) = self.directory.mark_refused(&refusal.to_string()) {
             tracing::error!(%error, "the refusal cannot be written down; never start this data directory again");
         }
-    }
-
-    fn entries(&self) -> Vec<MemberEntry> {
-        let members = self.genesis.members.iter().cloned();
-        members.map(|member| MemberEntry { id: member.id, name: member.name, addresses: member.addresses }).collect()
     }
 
     fn first_roster(&self) -> Roster {

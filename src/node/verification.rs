@@ -2,16 +2,18 @@
 //!
 //! *Whole* means: the decided chain links from genesis to the decided mark with the payload of every slot, and no synced
 //! turn is damaged, or what was lost stands in the log again, and newer words of the voter and a newer mark behind it (as
-//! after a repair from peers). A torn tail is no damage: its sync never returned, and the next start cuts it.
+//! after a repair from peers); and every epoch that ended on that chain is proven by signatures of its voters. A torn tail
+//! is no damage: its sync never returned, and the next start cuts it.
 
 use std::collections::{BTreeMap, HashMap};
 
 use serde_json::{Value, json};
 
+use super::epoch_proof::EpochProof;
 use crate::types::record::{EntryRecord, Started, Voted, Voter};
 use crate::types::{
-    Batch, BatchId, BatchRef, ClusterId, Digest, Entry, Genesis, Incarnation, MemberId, MessageKind, Record, Round,
-    Slot, Tip, chain_digest,
+    Batch, BatchId, BatchRef, ClusterId, Command, Digest, Entry, Epoch, EpochLink, Genesis, Incarnation, MemberId,
+    Record, Round, Slot, Tip, chain_digest,
 };
 use crate::wal::{Files, Location, OpenError, Recovered, Refused, Replay, Rot, inspect};
 
@@ -35,10 +37,18 @@ pub struct Report {
     pub highest_vote: Option<Tip>,
     /// The decided mark; nothing is decided without one.
     pub decided: Option<Tip>,
-    /// Batches and messages with a position on the decided chain.
+    /// Batches on the decided chain.
     pub decided_batches: u64,
-    /// The last position.
-    pub positions: u64,
+    /// Messages of hosts in them: each has a position.
+    pub messages: u64,
+    /// Membership commands among them: those that took effect have a position.
+    pub commands: u64,
+    /// The epochs that are proven, from 0 on; none without a genesis.
+    pub epochs: Option<EpochProof>,
+    /// Names of members, by genesis and by the joins that stand in the log.
+    pub names: BTreeMap<MemberId, String>,
+    /// Whose log it is said to be.
+    pub member: Option<MemberId>,
     /// Batches of the log that the decided chain does not name.
     pub unordered_batches: u64,
     /// Behind the last rot stand newer words of the voter and a newer decided mark: it hides no promise.
@@ -79,7 +89,11 @@ impl Report {
             "highest_vote": self.highest_vote.as_ref().map(tip),
             "decided": self.decided.as_ref().map(tip),
             "decided_batches": self.decided_batches,
-            "positions": self.positions,
+            "messages": self.messages,
+            "commands": self.commands,
+            "epochs": self.epochs.as_ref().map(EpochProof::document),
+            "member": self.member,
+            "member_named": self.member.map(|member| self.names.contains_key(&member)),
             "unordered_batches": self.unordered_batches,
             "torn": torn,
             "rot_is_overtaken": self.rot_is_overtaken,
@@ -96,8 +110,12 @@ pub fn verify<F: Files>(files: F, member: Option<MemberId>) -> Result<Report, Op
     let recovered = inspect(files, &mut scan)?;
     scan.report.rot_is_overtaken = !recovered.rots.is_empty() && scan.voter_after_rot && scan.mark_after_rot;
     scan.report.recovered = recovered;
-    scan.check_member(member);
-    scan.check_chain();
+    scan.report.member = member;
+    if scan.report.genesis.is_none() && scan.report.recovered.records > 0 {
+        scan.tell("there is no genesis record".to_owned());
+    }
+    let ends = scan.check_chain();
+    scan.check_epochs(&ends);
     Ok(scan.report)
 }
 
@@ -106,13 +124,22 @@ struct Link {
     slot: Slot,
     parent: Digest,
     batches: Vec<BatchRef>,
+    ends: Option<Epoch>,
 }
 
 /// A batch record, reduced likewise.
 struct Payload {
     origin: MemberId,
     batch: BatchId,
-    positions: u64,
+    messages: u64,
+    commands: u64,
+}
+
+/// An epoch's end on the decided chain.
+struct DecidedEnd {
+    epoch: Epoch,
+    slot: Slot,
+    digest: Digest,
 }
 
 #[derive(Default)]
@@ -120,6 +147,7 @@ struct Scan {
     report: Report,
     links: HashMap<Digest, Link>,
     payloads: HashMap<Digest, Payload>,
+    epochs: Vec<EpochLink>,
     voter_after_rot: bool,
     mark_after_rot: bool,
 }
@@ -149,7 +177,10 @@ impl Scan {
             Record::Vote(voted) => ("vote", self.take_vote(voted)),
             Record::Decided(tip) => ("decided", self.take_decided(tip)),
             Record::Genesis(bytes) => ("genesis", self.take_genesis(&bytes)),
-            Record::Epoch(_) => ("epoch", Ok(())),
+            Record::Epoch(link) => {
+                self.epochs.push(link);
+                ("epoch", Ok(()))
+            }
         };
         *self.report.records.entry(name).or_default() += 1;
         if let Err(reason) = outcome {
@@ -180,10 +211,13 @@ impl Scan {
 
     fn take_batch(&mut self, bytes: bytes::Bytes) -> Result<(), String> {
         let batch = Batch::admit(bytes).map_err(|error| error.to_string())?;
-        let messages = batch.messages().map_err(|error| error.to_string())?;
-        let positions = messages.iter().filter(|message| message.kind == MessageKind::Application).count() as u64;
-        let payload = Payload { origin: batch.header.origin, batch: batch.header.id(), positions };
+        let commands = u64::from(batch.command.is_some());
+        let messages = batch.header.count - commands;
+        let payload = Payload { origin: batch.header.origin, batch: batch.header.id(), messages, commands };
         self.payloads.insert(batch.digest, payload);
+        if let Some(Command::JoinIntent { member, name, .. }) = batch.command.as_deref() {
+            self.report.names.insert(*member, name.clone());
+        }
         Ok(())
     }
 
@@ -193,7 +227,8 @@ impl Scan {
         };
         let entry = Entry::admit(&record.entry).map_err(|error| error.to_string())?;
         let digest = chain_digest(&cluster, &record.parent, record.slot, &record.entry);
-        let link = Link { slot: record.slot, parent: record.parent, batches: entry.batches().to_vec() };
+        let ends = entry.epoch_end().map(|end| Epoch(end.next.epoch.0.saturating_sub(1)));
+        let link = Link { slot: record.slot, parent: record.parent, batches: entry.batches().to_vec(), ends };
         self.links.insert(digest, link);
         Ok(())
     }
@@ -236,6 +271,7 @@ impl Scan {
         if genesis.encode() != bytes {
             return Err("genesis: not the canonical encoding".to_owned());
         }
+        self.report.names.extend(genesis.members.iter().map(|member| (member.id, member.name.clone())));
         match self.report.genesis.replace(genesis) {
             None => Ok(()),
             same if same == self.report.genesis => Ok(()),
@@ -243,38 +279,24 @@ impl Scan {
         }
     }
 
-    fn check_member(&mut self, member: Option<MemberId>) {
-        match &self.report.genesis {
-            None if self.report.recovered.records > 0 => self.tell("there is no genesis record".to_owned()),
-            Some(genesis) => {
-                if let Some(member) = member
-                    && !genesis.members.iter().any(|named| named.id == member)
-                {
-                    let name = genesis.name.clone();
-                    self.tell(format!(
-                        "the genesis of group `{name}` does not name member {member}, whose key is here"
-                    ));
-                }
-            }
-            None => {}
-        }
-    }
-
-    /// Walks from the decided mark down to genesis: every link, and the payload of every slot.
-    fn check_chain(&mut self) {
-        let Some(cluster) = self.report.cluster() else { return };
+    /// Walks from the decided mark down to genesis: every link, and the payload of every slot. Gives the ends of epochs on the
+    /// way.
+    fn check_chain(&mut self) -> Vec<DecidedEnd> {
+        let mut ends = Vec::new();
+        let Some(cluster) = self.report.cluster() else { return ends };
         let mut at = self.report.decided.map_or(cluster, |tip| tip.digest);
         let mut slot = self.report.decided.map_or(Slot(0), |tip| tip.slot);
         let mut named = 0;
         while slot > Slot(0) {
             let Some(link) = self.links.remove(&at) else {
                 self.tell(format!("slot {slot} is decided and its entry {} is missing", at.short()));
-                return;
+                return ends;
             };
             if link.slot != slot {
                 self.tell(format!("the entry {} stands at slot {}, the chain needs {slot}", at.short(), link.slot));
-                return;
+                return ends;
             }
+            ends.extend(link.ends.map(|epoch| DecidedEnd { epoch, slot, digest: at }));
             for reference in &link.batches {
                 named += 1;
                 self.check_payload(slot, reference);
@@ -286,12 +308,35 @@ impl Scan {
         }
         self.report.decided_batches = named;
         self.report.unordered_batches = (self.payloads.len() as u64).saturating_sub(named);
+        ends
+    }
+
+    /// Every proof in the log chains from the genesis, and every end on the decided chain is the one that is proven.
+    fn check_epochs(&mut self, ends: &[DecidedEnd]) {
+        let Some(genesis) = self.report.genesis.clone() else { return };
+        let proof = EpochProof::check(genesis, std::mem::take(&mut self.epochs));
+        for DecidedEnd { epoch, slot, digest } in ends.iter().rev() {
+            match proof.end_of(*epoch) {
+                Some(signers) if (signers.tip.slot, signers.tip.digest) == (*slot, *digest) => {}
+                Some(signers) => self.tell(format!(
+                    "epoch {epoch} is decided to end at slot {slot} ({}), and its certificate is about {}",
+                    digest.short(),
+                    signers.tip
+                )),
+                None => {
+                    self.tell(format!("missing: epoch {epoch} ends at slot {slot}, and its certificate is not here"))
+                }
+            }
+        }
+        proof.mistakes.iter().for_each(|mistake| self.tell(mistake.clone()));
+        self.report.epochs = Some(proof);
     }
 
     fn check_payload(&mut self, slot: Slot, reference: &BatchRef) {
         match self.payloads.get(&reference.digest) {
             Some(payload) if (payload.origin, payload.batch) == (reference.origin, reference.batch) => {
-                self.report.positions += payload.positions;
+                self.report.messages += payload.messages;
+                self.report.commands += payload.commands;
             }
             Some(_) => self.tell(format!("slot {slot} names batch {} under another number", reference.digest.short())),
             None => self.tell(format!(
@@ -309,11 +354,8 @@ mod tests {
     use bytes::Bytes;
 
     use super::*;
-    use crate::types::record::Started;
-    use crate::types::{
-        BatchHeader, BatchNumber, ClusterLimits, EntryBody, FaultModelKind, GenesisMember, Hlc, Message, MessageNumber,
-        StartNonce,
-    };
+    use crate::node::epoch_proof::tests::{genesis, id, link};
+    use crate::types::{BatchHeader, BatchNumber, EntryBody, Hlc, Message, MessageKind, MessageNumber, StartNonce};
     use crate::wal::{Log, MemoryFiles, Settings};
 
     struct Nothing;
@@ -326,23 +368,9 @@ mod tests {
         fn rot(&mut self, _: &Rot) {}
     }
 
-    const OWN: MemberId = MemberId([1; 32]);
-
-    fn genesis() -> Genesis {
-        Genesis {
-            name: "trial".to_owned(),
-            nonce: [3; 16],
-            model: FaultModelKind::Crash,
-            rules_version: 0,
-            members: vec![GenesisMember { name: "n1".to_owned(), id: OWN, addresses: Vec::new() }],
-            limits: ClusterLimits::default(),
-            voters_target: 1,
-        }
-    }
-
     fn batch(number: u64, parent: Digest) -> Batch {
         let header = BatchHeader {
-            origin: OWN,
+            origin: id(1),
             incarnation: Incarnation(1),
             number: BatchNumber(number),
             first: MessageNumber(number * 2 - 1),
@@ -397,9 +425,10 @@ mod tests {
 
     #[test]
     fn a_whole_log_is_told_with_its_figures() {
-        let report = verify(written(&records()), Some(OWN)).unwrap();
+        let report = verify(written(&records()), Some(id(1))).unwrap();
         assert!(report.is_whole(), "{:?}", report.mistakes);
-        assert_eq!((report.positions, report.decided_batches, report.unordered_batches), (6, 3, 0));
+        assert_eq!((report.messages, report.commands), (6, 0));
+        assert_eq!((report.decided_batches, report.unordered_batches), (3, 0));
         assert_eq!(report.records["vote"], 3);
         assert_eq!(report.decided.unwrap().slot, Slot(3));
         assert_eq!(report.document()["whole"], true);
@@ -409,19 +438,28 @@ mod tests {
     fn a_lost_batch_and_a_lost_entry_are_named() {
         let mut turns = records();
         turns[2].remove(0);
-        let report = verify(written(&turns), Some(OWN)).unwrap();
+        let report = verify(written(&turns), Some(id(1))).unwrap();
         assert!(report.mistakes[0].contains("slot 2 is decided and batch 1/2"), "{:?}", report.mistakes);
         turns[1].remove(1);
-        let report = verify(written(&turns), Some(OWN)).unwrap();
+        let report = verify(written(&turns), Some(id(1))).unwrap();
         assert!(report.mistakes[1].contains("slot 1 is decided and its entry"), "{:?}", report.mistakes);
+    }
+
+    /// Flips a bit of the batch in a turn.
+    fn flip_a_bit_of(files: &MemoryFiles, turn: &[Record]) {
+        let name = files.names().into_iter().find(|name| name.ends_with("1.wal")).unwrap();
+        let bytes = files.contents(&name);
+        let Record::Batch(batch) = &turn[0] else { panic!("a turn begins with its batch") };
+        let place = bytes.windows(batch.len()).position(|window| window == batch).unwrap();
+        files.flip_bit(&name, place as u64);
     }
 
     #[test]
     fn a_flipped_bit_below_the_last_turn_is_rot() {
-        let files = written(&records());
-        let name = files.names().into_iter().find(|name| name.ends_with("1.wal")).unwrap();
-        files.flip_bit(&name, 600);
-        let report = verify(files, Some(OWN)).unwrap();
+        let turns = records();
+        let files = written(&turns);
+        flip_a_bit_of(&files, &turns[1]);
+        let report = verify(files, Some(id(1))).unwrap();
         assert!(!report.is_whole());
         assert_eq!(report.recovered.rots.len(), 1);
     }
@@ -432,19 +470,51 @@ mod tests {
         let lost = turns[2].clone();
         turns.push(lost[..2].to_vec());
         let files = written(&turns);
-        let damaged = files.names().into_iter().find(|name| name.ends_with("1.wal")).unwrap();
-        let bytes = files.contents(&damaged);
-        let Record::Batch(batch) = &lost[0] else { panic!("a turn begins with its batch") };
-        let place = bytes.windows(batch.len()).position(|window| window == batch).unwrap();
-        files.flip_bit(&damaged, place as u64);
-        let report = verify(files, Some(OWN)).unwrap();
+        flip_a_bit_of(&files, &lost);
+        let report = verify(files, Some(id(1))).unwrap();
         assert_eq!(report.recovered.rots.len(), 1);
         assert!(report.is_whole(), "{:?}", report.mistakes);
     }
 
+    /// The records with one more slot, which ends epoch 0, and its proof.
+    fn with_an_end(signers: &[u8]) -> Vec<Vec<Record>> {
+        let mut turns = records();
+        let Some(Record::Decided(tip)) = turns[3].last().cloned() else { panic!("a turn ends with its mark") };
+        let link = link(&genesis().configuration(), (Slot(4), tip.digest), &[1, 2, 4], signers);
+        let entry = EntryRecord { slot: Slot(4), parent: link.parent, entry: link.entry.clone() };
+        let decided = Record::Decided(link.certificate.tip);
+        turns.push(vec![Record::Entry(entry), Record::Epoch(link), decided]);
+        turns
+    }
+
     #[test]
-    fn a_key_that_genesis_does_not_name_is_told() {
-        let report = verify(written(&records()), Some(MemberId([2; 32]))).unwrap();
-        assert!(report.mistakes[0].contains("does not name member"), "{:?}", report.mistakes);
+    fn an_epoch_is_told_with_who_signed_its_end() {
+        let report = verify(written(&with_an_end(&[1, 3])), Some(id(1))).unwrap();
+        assert!(report.is_whole(), "{:?}", report.mistakes);
+        let epochs = report.document()["epochs"].clone();
+        assert_eq!(epochs[1]["certificate"]["signed_by"].as_array().unwrap().len(), 2, "{epochs}");
+    }
+
+    #[test]
+    fn an_end_without_its_proof_or_with_a_forged_one_is_named() {
+        let mut turns = with_an_end(&[1, 3]);
+        turns[4].remove(1);
+        let report = verify(written(&turns), Some(id(1))).unwrap();
+        assert!(report.mistakes[0].contains("missing: epoch 0 ends at slot 4"), "{:?}", report.mistakes);
+        let report = verify(written(&with_an_end(&[1])), Some(id(1))).unwrap();
+        assert!(report.mistakes[1].contains("forged: the end of epoch 0 has 1 signatures"), "{:?}", report.mistakes);
+        let mut elsewhere = with_an_end(&[1, 3]);
+        let other = link(&genesis().configuration(), (Slot(9), Digest::ZERO), &[1, 2, 5], &[1, 2]);
+        elsewhere[4][1] = Record::Epoch(other);
+        let report = verify(written(&elsewhere), Some(id(1))).unwrap();
+        assert!(report.mistakes[0].contains("its certificate is about"), "{:?}", report.mistakes);
+    }
+
+    #[test]
+    fn a_key_that_nobody_names_is_told() {
+        let report = verify(written(&records()), Some(id(2))).unwrap();
+        assert_eq!(report.document()["member_named"], true);
+        let report = verify(written(&records()), Some(id(9))).unwrap();
+        assert_eq!(report.document()["member_named"], false, "it may have joined later than this log knows");
     }
 }

@@ -106,12 +106,13 @@ impl<M: FaultModel> Replica<M> {
             links: self.epochs.after(from),
             established: self.epochs.established,
             standing,
-            contacts: membership
-                .members
-                .iter()
-                .map(|(id, member)| contact(*id, &member.name, &member.addresses))
-                .collect(),
+            contacts: if standing == Standing::Stranger { Vec::new() } else { self.contacts() },
         }
+    }
+
+    fn contacts(&self) -> Vec<Contact> {
+        let members = self.chain.state.membership.members.iter();
+        members.map(|(id, member)| contact(*id, &member.name, &member.addresses)).collect()
     }
 
     fn handle_join(&mut self, from: MemberId, secret: [u8; SECRET_BYTES], name: String, addresses: Vec<String>) {
@@ -179,8 +180,13 @@ impl<M: FaultModel> Replica<M> {
             let ordered = self.admission(&key, &joining.secret);
             let late = || DoorRefusal::NoQuorum("nothing was ordered in time".to_owned());
             let expired = matches!(ordered, Some(DoorMessage::Refused(DoorRefusal::ExpiredInvite)));
+            let of_key = |command: &Command| matches!(command, Command::JoinIntent { member, .. } if *member == key);
             let answer = match ordered {
                 Some(answer) if !expired => answer, // once ordered it is in, however long that took
+                _ if !self.is_on_its_way(of_key) => {
+                    let reason = "another member took that name meanwhile, or the group is full; choose another name";
+                    DoorMessage::Refused(DoorRefusal::BadRequest(reason.to_owned()))
+                }
                 _ if now >= joining.until => DoorMessage::Refused(late()),
                 _ => continue,
             };
@@ -212,7 +218,8 @@ impl<M: FaultModel> Replica<M> {
         } else if told.from < newest && newest == before && !full {
             // It cannot know us: it is behind.
             let mut told = self.told(&from, Some(told.from));
-            told.standing = Standing::Stranger;
+            told.standing = Standing::Stranger; // what it is to the group it reads in the order
+            told.contacts = self.contacts();
             self.counters.told_at_doors += 1;
             self.say(from, DoorMessage::Tell(told));
         }

@@ -145,7 +145,9 @@ impl<M: FaultModel> Replica<M> {
                 self.serve_decided(from, after, through);
             }
         } else if waits {
-            let due = self.now.instant + FEED_INTERVAL;
+            // The more follow, the more gathers for each: their disks and ours are shared with the votes.
+            let followers = self.feeds.followers.len() as u32 + 1;
+            let due = self.now.instant + FEED_INTERVAL * followers;
             self.feeds.followers.insert(from, Follower { after, through, due });
         }
     }

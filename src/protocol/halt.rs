@@ -38,7 +38,8 @@ pub enum Halt {
     /// Rule Rot: what this member promised can no longer be told from its log.
     #[error(
         "the log is damaged above what is known to be decided ({reason}); this member no longer knows what it promised and \
-         must come back as a new member, which a fixed membership does not offer yet; its data directory stays as it is"
+         must come back as a new one (`synod invite` on another member, `synod join` with a new data directory); this data \
+         directory stays as it is"
     )]
     RotAboveDecided {
         /// What is missing.

@@ -453,3 +453,184 @@ impl Membership {
         waits
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::types::{FaultModelKind, GenesisMember};
+
+    fn id(number: u8) -> MemberId {
+        MemberId([number; 32])
+    }
+
+    fn group(size: u8) -> (Membership, Heads) {
+        let member = |number| GenesisMember { name: format!("n{number}"), id: id(number), addresses: Vec::new() };
+        let genesis = Genesis {
+            name: "test".to_owned(),
+            nonce: [0; 16],
+            model: FaultModelKind::Crash,
+            rules_version: 0,
+            members: (1..=size).map(member).collect(),
+            limits: ClusterLimits::default(),
+            voters_target: u32::from(size),
+        };
+        (Membership::new(&genesis), (1..=size).map(|number| (id(number), head(1))).collect())
+    }
+
+    fn head(incarnation: u64) -> LaneHead {
+        let mut head = LaneHead::START;
+        head.batch.incarnation = Incarnation(incarnation);
+        head
+    }
+
+    /// Applies a command of member `by`; lane heads follow.
+    fn order(state: &mut (Membership, Heads), by: u8, command: Command) -> Result<(), &'static str> {
+        let (membership, heads) = state;
+        let change = membership.apply(&command, &id(by), Incarnation(1), Position(1), heads)?;
+        match change {
+            LaneChange::None => {}
+            LaneChange::Opened(member) => drop(heads.insert(member, head(1))),
+            LaneChange::Closed(member) => drop(heads.remove(&member)),
+        }
+        Ok(())
+    }
+
+    fn join(state: &mut (Membership, Heads), number: u8) {
+        let secret = Digest([number; 32]);
+        order(state, 1, Command::Invite { secret, expires: WallTime(9) }).unwrap();
+        let name = format!("n{number}");
+        order(state, 1, Command::JoinIntent { member: id(number), name, addresses: Vec::new(), invite: secret })
+            .unwrap();
+    }
+
+    fn ready(state: &mut (Membership, Heads), number: u8) {
+        order(state, number, Command::Ready { slot: crate::types::Slot(1), digest: Digest::ZERO }).unwrap();
+    }
+
+    fn due(state: &(Membership, Heads)) -> Option<Vec<u8>> {
+        let due = state.0.due(&state.1, &Sabotage::NONE, |_| true)?;
+        let next = state.0.next(due.clone(), &id(1));
+        assert_eq!(state.0.check_end(&next, &state.1, &Sabotage::NONE), Ok(()), "what is due is valid");
+        Some(due.iter().map(|voter| voter.0[0]).collect())
+    }
+
+    fn check(state: &(Membership, Heads), voters: &[u8]) -> Result<(), &'static str> {
+        let next = state.0.next(voters.iter().map(|number| id(*number)).collect(), &id(1));
+        state.0.check_end(&next, &state.1, &Sabotage::NONE)
+    }
+
+    fn configure(state: &mut (Membership, Heads), target: u32) -> Result<(), &'static str> {
+        order(state, 1, Command::Configure { voters_target: Some(target), limits: None })
+    }
+
+    #[test]
+    fn an_invite_is_used_once_and_a_key_never_again() {
+        let mut state = group(3);
+        join(&mut state, 4);
+        let again = |member: u8, secret: u8, name: &str| Command::JoinIntent {
+            member: id(member),
+            name: name.to_owned(),
+            addresses: Vec::new(),
+            invite: Digest([secret; 32]),
+        };
+        assert!(order(&mut state, 2, again(5, 4, "n5")).is_err(), "used");
+        assert!(order(&mut state, 2, again(5, 9, "n5")).is_err(), "unknown");
+        assert!(order(&mut state, 2, again(4, 4, "n4")).is_err(), "a member");
+        order(&mut state, 1, Command::Invite { secret: Digest([5; 32]), expires: WallTime(9) }).unwrap();
+        assert!(order(&mut state, 2, again(5, 5, "n4")).is_err(), "the name is taken");
+        order(&mut state, 4, Command::LeaveIntent).unwrap();
+        assert_eq!(state.0.standing(&id(4)), Standing::Left);
+        assert!(order(&mut state, 2, again(4, 5, "n4")).is_err(), "an id is never used again");
+        assert_eq!(order(&mut state, 2, again(5, 5, "n4")), Ok(()), "a name may be");
+    }
+
+    #[test]
+    fn three_become_five_only_with_two_that_are_ready() {
+        let mut state = group(3);
+        configure(&mut state, 5).unwrap();
+        assert!(configure(&mut state, 5).is_err(), "it is so already");
+        assert!(configure(&mut state, 4).is_err());
+        join(&mut state, 4);
+        ready(&mut state, 4);
+        assert_eq!(due(&state), None, "a fourth waits for a fifth");
+        join(&mut state, 5);
+        assert_eq!(due(&state), None, "it is not ready");
+        assert!(check(&state, &[1, 2, 3, 4, 5]).is_err());
+        ready(&mut state, 5);
+        assert_eq!(due(&state), Some(vec![1, 2, 3, 4, 5]));
+        state.1.insert(id(5), head(2));
+        assert_eq!(due(&state), None, "its word was of an earlier incarnation");
+    }
+
+    #[test]
+    fn three_never_become_two() {
+        let mut state = group(3);
+        assert!(order(&mut state, 3, Command::LeaveIntent).is_err(), "nobody could take its vote");
+        order(&mut state, 1, Command::RemoveIntent { member: id(3) }).unwrap();
+        assert_eq!((due(&state), state.0.votes(&id(3)), state.0.is_open(&id(3))), (None, true, false));
+        join(&mut state, 4);
+        ready(&mut state, 4);
+        assert_eq!(due(&state), Some(vec![1, 2, 4]));
+        assert!(order(&mut state, 2, Command::LeaveIntent).is_err(), "the one that is ready goes for the removed one");
+        assert!(check(&state, &[1, 4, 3]).is_err(), "2 has no reason to go");
+        assert!(check(&state, &[1, 2]).is_err() && check(&state, &[1]).is_err() && check(&state, &[1, 2, 2]).is_err());
+        let next = state.0.next(vec![id(1), id(2), id(4)], &id(2));
+        assert_eq!(next.voters, [id(2), id(1), id(4)], "the proposer comes first");
+        state.0.end_epoch(&next, &Sabotage::NONE);
+        assert_eq!(state.0.standing(&id(3)), Standing::Removed);
+        assert!(!state.0.is_unsettled());
+    }
+
+    #[test]
+    fn a_quorum_of_others_makes_a_voter_suspected() {
+        let mut state = group(3);
+        join(&mut state, 4);
+        ready(&mut state, 4);
+        order(&mut state, 1, Command::Suspect { member: id(3) }).unwrap();
+        assert!(order(&mut state, 1, Command::Suspect { member: id(3) }).is_err());
+        assert!(order(&mut state, 4, Command::Suspect { member: id(3) }).is_err(), "a learner's suspicion");
+        assert!(order(&mut state, 3, Command::Suspect { member: id(3) }).is_err(), "of itself");
+        assert_eq!(due(&state), None);
+        order(&mut state, 2, Command::Suspect { member: id(3) }).unwrap();
+        assert_eq!(due(&state), Some(vec![1, 2, 4]));
+        order(&mut state, 2, Command::Unsuspect { member: id(3) }).unwrap();
+        assert_eq!(due(&state), None);
+        order(&mut state, 2, Command::Suspect { member: id(3) }).unwrap();
+        let next = state.0.next(vec![id(1), id(2), id(4)], &id(1));
+        state.0.end_epoch(&next, &Sabotage::NONE);
+        assert_eq!(
+            (state.0.standing(&id(3)), state.0.is_open(&id(3))),
+            (Standing::Learner, true),
+            "E4: it stays a member"
+        );
+        assert_eq!(state.0.suspected_by(&id(3)).count(), 0, "suspicions end with the epoch");
+    }
+
+    #[test]
+    fn a_lowered_target_takes_votes_from_the_end_of_the_list() {
+        let mut state = group(5);
+        configure(&mut state, 3).unwrap();
+        assert_eq!(due(&state), Some(vec![1, 2, 3]));
+        assert!(check(&state, &[1, 2, 5]).is_err());
+        order(&mut state, 1, Command::RemoveIntent { member: id(2) }).unwrap();
+        assert_eq!(due(&state), Some(vec![1, 3, 4]));
+        assert!(check(&state, &[1, 3, 5]).is_err());
+    }
+
+    #[test]
+    fn several_go_and_come_at_once() {
+        let mut state = group(3);
+        join(&mut state, 4);
+        join(&mut state, 5);
+        ready(&mut state, 5);
+        ready(&mut state, 4);
+        order(&mut state, 2, Command::LeaveIntent).unwrap();
+        order(&mut state, 1, Command::RemoveIntent { member: id(1) }).unwrap();
+        assert_eq!(due(&state), Some(vec![3, 5, 4]), "in the order of their words");
+        let one = state.0.due(&state.1, &Sabotage::NONE, |learner| *learner == id(4)).unwrap();
+        assert_eq!(one, [id(1), id(3), id(4)], "with one learner the first that said so goes");
+        assert_eq!(check(&state, &[3, 4, 5]), Ok(()), "others may be counted on by others");
+        let changes = Configuration { rules_version: 9, ..state.0.next(vec![id(3), id(5), id(4)], &id(3)) };
+        assert!(state.0.check_end(&changes, &state.1, &Sabotage::NONE).is_err());
+    }
+}

@@ -8,19 +8,27 @@
 //!
 //! # The rules
 //!
-//! Code cites them by these names. What is not built yet (epochs, dedup, checkpoints, the Byzantine model) has no rule
-//! here yet; the names skipped below belong to it.
+//! Code cites them by these names. What is not built yet (dedup, checkpoints, the Byzantine model) has no rule here yet;
+//! the names skipped below belong to it.
 //!
 //! **Setting.** A [`Configuration`](crate::types::Configuration) names cluster, epoch, fault model, rules version, voters
-//! in leader order, and limits; its digest is in every [`Envelope`](crate::types::peer::Envelope). In the crash model
+//! in leader order, how many are to vote, and limits; its digest is in every [`Envelope`](crate::types::peer::Envelope). In the crash model
 //! f = (n−1)/2 and q = n/2+1, with one vote phase. The [`FaultModel`] is a type with five members and nothing else. The
 //! leader of view v is `voters[v mod n]`; (epoch, view), a [`Round`](crate::types::Round), is compared as a pair.
 //! n = 1 works: its own complaint would be a quorum, and L1 bars a view after each start.
 //!
 //! **Chain** (`chain.rs`). Slot s holds an entry; h_s = H(h_{s−1}, cluster, s, H(entry)). The view is not in h, so
 //! proposing again keeps the digest; a vote binds epoch, configuration, view, phase, slot and h. Up to four slots are in
-//! flight. There are no holes and no no-ops; a claim is one tip; a decided slot decides its ancestors. Genesis is slot 0
-//! and h_0 the cluster id. View 0 needs no claims: its leader proposes on genesis once its record is durable.
+//! flight. There are no holes and no no-ops; a claim is one tip; a decided slot decides its ancestors. An entry is a list
+//! of batches or an `EpochEnd`, which the leader makes. Every other change of the membership is a
+//! [`Command`](crate::types::Command) in the lane of the member that orders it: durable, ordered once, offered again after
+//! a restart. One that no longer applies has no effect and no position; one that has, and an `EpochEnd`, has exactly one.
+//! Commands pass the bound on own unordered batches. Genesis is slot 0 and h_0 the cluster id; epoch 0 starts on it as
+//! every epoch starts on its `EpochEnd`. View 0 of an epoch needs no claims: its leader proposes on that base once its
+//! record is durable.
+//!
+//! Derived state (position, clock, lane heads, membership) has a decided part and an overlay of the undecided chain. A
+//! pending batch is given up only for a decided closing of its lane.
 //!
 //! - **R9** Validity is a function of the chain up to the entry, its payload and the configuration, and of nothing else: no
 //!   clock, suspicion, load or local setting makes a voter refuse or delay.
@@ -57,7 +65,8 @@
 //! - **R4** One vote per view and slot.
 //! - **R6** After a claim for view v, no vote below v.
 //! - **R7** Durable before sent.
-//! - **R10** Votes are counted plainly, whatever view the counter is in: per slot, equal votes only.
+//! - **R10** Votes are counted plainly, whatever view the counter is in: with the voters of their epoch, per slot, equal
+//!   votes only.
 //! - **Delivery** and the answer `ordered` are only for what is decided *and* durable on this member's own disk.
 //!
 //! **Views** (`views.rs`, `status.rs`).
@@ -90,6 +99,44 @@
 //!   named by a vote of a view is a proposal of that view. Decided slots fetched from a peer count once they link to
 //!   one's own decided chain: they replace an undecided chain that differs, count as no vote and change no claim.
 //!
+//! **Epochs** (`membership.rs` derives who belongs and who votes; `turnover.rs` goes from one epoch to the next; `epochs.rs`
+//! keeps the proofs; `duties.rs` orders what this member has to; `door.rs` speaks to those who do not know the epoch;
+//! `feeds.rs` feeds those who do not vote).
+//!
+//! - **E1** Votes, complaints, claims and NewView belong to one epoch and are inadmissible in any other. Entering an epoch
+//!   sets the claim to none, which means base = its `EpochEnd`. The configuration changes when `EpochEnd` is decided, never
+//!   when it is stored or voted on. What voters of the next epoch say is kept, within a bound, until it begins here.
+//! - **R8** A proposal with an `EpochEnd` of this epoch among its ancestors is invalid, and a leader whose base ends in one
+//!   proposes nothing.
+//! - **E2** A new epoch starts as a view does: its base is the `EpochEnd`, and voters that hold the whole chain vote on it
+//!   in (e+1, 0) at once. The epoch is *established* when anything is decided in it. Until a member knows that, it keeps
+//!   and serves everything, and a voter that was let go stays, and is linked, until it knows.
+//! - **E3** Votes on an `EpochEnd` are signed. q of them, equal in round, slot, h and digest of the next configuration, are
+//!   the certificate: logged before anything of the new epoch, sent with the slot, kept for ever. *An `EpochEnd` is decided
+//!   here only by its certificate*, not by a decided mark alone: else a voter that told the mark and lost its disk could
+//!   leave a hole in the chain that no quorum could fill again. The chain of certificates begins at the cluster id and may
+//!   be known further than the decided chain. Whoever is behind is told it over the link or at the *door*, which is open to
+//!   every key that names the cluster id and gives and takes nothing but this chain and, with an invite, a `JoinIntent`.
+//!   Who was removed learns it there, and stops. Two proven ends of one epoch stop the process.
+//! - **E4** A voter that has not heard a voter for `replace_after` orders `Suspect`, and `Unsuspect` when it does; q
+//!   standing suspicions by other voters make a replacement due. It takes the vote, not the membership: the lane stays open.
+//!   Only leave and remove close a lane. `LeaveIntent` is the last message of its lane. It is sealed when an epoch without
+//!   that voter could follow; *ordered where none could, it has no effect*, and publishing goes on. A learner is gone with
+//!   it, a voter with the `EpochEnd` that lets it go. `RemoveIntent` closes the lane where it stands.
+//! - **E5** `EpochEnd{next}` is valid iff, in the prefix: every joining voter is a member with a `Ready` of the incarnation
+//!   of its lane head; every voter that goes has a `LeaveIntent`, a `RemoveIntent`, q standing suspicions, or stands at the
+//!   end of the list beyond a lowered `voters_target`; the size is odd, and smaller than now only if it is `voters_target`;
+//!   nothing else changes but what a decided `Configure` says. A learner orders `Ready` once per incarnation, when it holds
+//!   the log up to `READY_SLOTS` of the head; one that got a vote and lost it says it anew. Suspicions end with the epoch.
+//! - **E6** An `EpochEnd` is due when the prefix makes one valid that lets a voter go or takes a learner in. The leader
+//!   takes as many as it can, in the order of their commands, and proposes it while it hears q of next and every joining
+//!   voter, these within `READY_SLOTS` of its own decided slot. Until then whoever goes keeps its vote.
+//! - **Invites**: the order has the digest of the secret and the expiry; the admitting member alone judges the expiry, by
+//!   its clock. `JoinIntent` consumes the invite, first in order wins; repeating it is a no-op; an id is never used again,
+//!   and no two members have one name. `Move` says that a member listens elsewhere now.
+//! - **Learners** ask one feeder for (next slot, digest), and it answers when there is something; another digest stops that
+//!   feed, not the order. They push their batches to all voters. Their figures count nowhere.
+//!
 //! **Clock.** entry.hlc = max(parent's last + 1, the leader's clock); message i of the slot has entry.hlc + i; *last* counts
 //! all messages of the slot. Nobody compares an hlc with a local clock, except the readiness check and a leader that
 //! resigns because its clock is ahead of the voters' median.
@@ -114,6 +161,8 @@
 //! | claim, NewView, first proposal of a view | the record of that view (L1) |
 //! | the first vote after NewView | the whole base chain, then the flip |
 //! | delivery to the host, `ordered` | decided by q durable votes, and durable here |
+//! | anything of a new epoch | its certificate, the mark that it has begun, the record of view 0 |
+//! | `Ready` | the log up to its slot |
 
 mod ballots;
 mod chain;

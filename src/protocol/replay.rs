@@ -148,7 +148,10 @@ impl<M: FaultModel> Replica<M> {
         }
         self.lane.suspect = restored.own_lane_rot && self.sabotage.upholds(Rule::H1);
         self.views.durable_claim = self.views.claim;
-        self.views.votes = self.views.votes.split_off(&self.chain.decided.slot.next());
+        let decided = self.chain.decided;
+        self.views
+            .votes
+            .retain(|slot, vote| *slot > decided.slot || (*slot == decided.slot && vote.round > decided.round));
         self.marked = self.chain.decided;
         self.heads_at_start = self.chain.state.heads.clone();
         self.duties.heard_from = now.instant;

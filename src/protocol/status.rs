@@ -82,13 +82,13 @@ impl<M: FaultModel> Replica<M> {
     /// only while somebody waits for it.
     fn due_to_be_told(&mut self) -> Vec<MemberId> {
         let now = self.now.instant;
-        let (votes, me) = (self.votes(), self.me);
+        let votes = self.votes();
         let aspires = !votes && (self.is_aspiring() || !self.lane.unordered.is_empty());
         let mut due = Vec::new();
         for (id, peer) in self.peers.iter_mut().filter(|(_, peer)| peer.linked) {
             let waits = aspires || (votes && self.lanes.highest(id).is_some());
             let interval = if waits { STATUS_BUSY } else { STATUS_IDLE };
-            if (votes && peer.votes) || *id == me || peer.told.is_none_or(|told| now >= told + interval) {
+            if (votes && peer.votes) || peer.told.is_none_or(|told| now >= told + interval) {
                 peer.told = Some(now);
                 due.push(*id);
             }

@@ -177,7 +177,7 @@ impl<M: FaultModel> Replica<M> {
     /// L1: view 0 of the epoch is entered by a durable record, unless a start found a later one.
     pub(crate) fn enter_epoch(&mut self) {
         let round = Round { epoch: self.configuration.epoch, view: View(0) };
-        if self.views.recorded.is_none() {
+        if self.views.recorded.is_none() && self.views.entering.is_none() {
             self.enter(round);
         }
         for tip in self.views.votes.values().copied().collect::<Vec<_>>() {

@@ -252,6 +252,9 @@ impl<M: FaultModel> Replica<M> {
             self.repairing = None;
             self.counters.repairs += 1;
             tracing::info!(%slot, "the damaged part of the log is repaired");
+            if self.votes() {
+                self.enter_epoch();
+            }
             self.take_part();
         }
     }
@@ -422,6 +425,19 @@ impl<M: FaultModel> Replica<M> {
             self.count(self.me, tip, seal);
         } else {
             self.send_vote(tip);
+        }
+        if !self.sabotage.upholds(Rule::Undecided) {
+            self.act_on_vote(tip);
+        }
+    }
+
+    /// Rule E1's other half switched off: the configuration changes when its epoch's beginning is voted on.
+    fn act_on_vote(&mut self, tip: Tip) {
+        let candidate = self.chain.candidate(tip.slot, &tip.digest);
+        let end = candidate.and_then(|candidate| candidate.entry.epoch_end().cloned());
+        if let Some(end) = end.filter(|end| end.next.epoch > self.configuration.epoch) {
+            self.act_in(end.next);
+            self.enter_epoch();
         }
     }
 

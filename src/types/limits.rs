@@ -169,6 +169,12 @@ pub const BODIES_BYTES: usize = 64 << 20;
 pub const BODY_DISCARD_BYTES: usize = 8 << 20;
 /// And for how long.
 pub const BODY_DISCARD_MAX: Duration = Duration::from_secs(1);
+/// Body of a request that changes the membership.
+pub const OPERATION_BODY_BYTES: u64 = 4 << 10;
+/// How long a join code holds, if nobody says otherwise.
+pub const INVITE_TTL: Duration = Duration::from_secs(3600);
+/// No join code holds longer.
+pub const INVITE_TTL_MAX: Duration = Duration::from_secs(7 * 24 * 3600);
 /// The driver answers every publish at its deadline; when it cannot (its disk hangs), the host hears this much later.
 pub const PUBLISH_ANSWER_MARGIN: Duration = Duration::from_secs(1);
 /// A driver that has not turned for this long stands still: its disk may hang.
@@ -203,6 +209,8 @@ pub const DOOR_KNOCKS_OF_KEY: u32 = 4;
 pub const DOOR_KNOCKS_OF_STRANGERS: u32 = 32;
 /// From a knock to its answer; a join waits for its place in the order.
 pub const DOOR_TIMEOUT: Duration = Duration::from_secs(30);
+/// Longest document of epochs that is checked offline.
+pub const PROOF_BYTES_MAX: u64 = 64 << 20;
 /// Messages of the next epoch that are kept until it is entered here.
 pub const NEXT_EPOCH_MESSAGES: usize = 256;
 /// Membership commands that wait to be sealed by one member.

@@ -1,8 +1,8 @@
-//! A member whose driver is a thread that orders what it is sent, in batches, as a real one does.
+//! A member: the API over real sockets, with what it needs behind it.
 
-use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -13,35 +13,32 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::time::timeout;
 
+use super::driver::{Control, Driver, MemoryLog, Mood};
 use crate::api::client::{Client, Target};
-use crate::api::{ApiSettings, Host, MemberEntry, Observation, Tickets, listen, serve};
-use crate::delivery::{self, DeliveryWriter, RecordReader};
-use crate::driver::inbox::{self, Inbox};
-use crate::driver::{Input, LogFigures};
+use crate::api::{ApiSettings, Host, Observation, Tickets, listen, serve};
+use crate::delivery;
+use crate::driver::LogFigures;
+use crate::driver::inbox;
 use crate::types::{
-    Ack, Batch, BatchHeader, BatchId, BatchNumber, Delivered, Digest, Epoch, Hlc, Incarnation, Instant, Location,
-    MemberId, MessageNumber, Outcome, PeerSnapshot, Position, Publish, Readiness, Rejection, Role, Round, Slot,
-    Snapshot, StartNonce, Ticket, View,
+    Ack, ClusterLimits, Configuration, Digest, Epoch, EpochSnapshot, FaultModelKind, Genesis, GenesisMember,
+    Incarnation, Instant, MemberId, MemberSnapshot, MembershipSnapshot, Now, PeerSnapshot, Position, Readiness, Role,
+    Round, Slot, Snapshot, StartNonce, View, WallTime,
 };
 
 pub(super) const OWN: MemberId = MemberId([0xa7; 32]);
 pub(super) const OTHER: MemberId = MemberId([0xb8; 32]);
+/// A member that does not vote.
+pub(super) const LEARNER: MemberId = MemberId([0xc9; 32]);
+/// What the wall clock of every member says, always.
+pub(super) const WALL: WallTime = WallTime(1_795_163_467_000_000_000);
+/// What the system's randomness gives, always.
+pub(super) const SECRET: [u8; 16] = [0x5e; 16];
 /// When members are started, by their clock: an hour after its beginning.
 pub(super) const NOW: Instant = Instant(3_600_000_000_000);
 pub(super) const MESSAGE_BYTES_MAX: u64 = 100_000;
 
 /// Longer than anything takes on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(60);
-
-/// What the driver does with publishes.
-#[derive(Clone, Debug)]
-pub(super) enum Mood {
-    Order,
-    /// Keeps them until the mood changes.
-    Hold,
-    Reject(Rejection),
-    Unknown,
-}
 
 /// How a member is started.
 pub(super) struct Plan {
@@ -50,6 +47,7 @@ pub(super) struct Plan {
     pub(super) publish_timeout: Duration,
     pub(super) reader_stall_max: Duration,
     pub(super) token: Option<String>,
+    pub(super) genesis: Genesis,
 }
 
 impl Default for Plan {
@@ -60,6 +58,7 @@ impl Default for Plan {
             publish_timeout: Duration::from_secs(10),
             reader_stall_max: Duration::from_secs(30),
             token: None,
+            genesis: genesis(),
         }
     }
 }
@@ -75,8 +74,7 @@ pub(super) struct Member {
     /// Counts who waits for positions.
     pub(super) position: Arc<watch::Sender<Position>>,
     pub(super) serving: tokio::task::JoinHandle<()>,
-    mood: Arc<Mutex<Mood>>,
-    ended: Arc<AtomicBool>,
+    control: Arc<Control>,
     driver: Option<JoinHandle<()>>,
     _folder: TempDir,
 }
@@ -103,19 +101,19 @@ impl Member {
                 position.send_replace(last);
             }
         };
-        let (writer, delivery) = delivery::stream_with_ring(log.clone(), notify, plan.ring_bytes);
+        let (writer, delivery) =
+            delivery::stream_with_ring(plan.genesis.configuration(), log.clone(), notify, plan.ring_bytes);
         let (inbox_sender, inbox) = inbox::inbox();
         let tickets = Arc::new(Tickets::new());
-        let mood = Arc::new(Mutex::new(Mood::Order));
-        let ended = Arc::new(AtomicBool::new(false));
-        let driver = Driver { inbox, writer, log, tickets: tickets.clone(), batches: 0, held: Vec::new() };
-        let driver = std::thread::spawn({
-            let (mood, ended) = (mood.clone(), ended.clone());
-            move || driver.run(&mood, &ended)
+        let control = Arc::new(Control {
+            mood: Mutex::new(Mood::Order),
+            epochs: Mutex::default(),
+            ended: AtomicBool::new(false),
         });
+        let driver = Driver::new(control.clone(), inbox, writer, log, tickets.clone());
+        let driver = std::thread::spawn(move || driver.run());
         let host = Host {
-            member: OWN,
-            members: vec![entry(OWN, "one"), entry(OTHER, "two")],
+            genesis: plan.genesis,
             inbox: inbox_sender,
             tickets: tickets.clone(),
             delivery,
@@ -124,8 +122,9 @@ impl Member {
             started: started_seen,
             now: Box::new({
                 let start = std::time::Instant::now();
-                move || NOW + start.elapsed()
+                move || Now { instant: NOW + start.elapsed(), wall: WALL }
             }),
+            random: Box::new(|| Ok(SECRET)),
             links: Box::new(|| serde_json::json!([{"member": OTHER, "round_trip_ms": 0.1}])),
         };
         let mut settings = ApiSettings::new(MESSAGE_BYTES_MAX);
@@ -144,8 +143,7 @@ impl Member {
             tickets,
             position,
             serving,
-            mood,
-            ended,
+            control,
             driver: Some(driver),
             _folder: folder,
         }
@@ -160,7 +158,7 @@ impl Member {
     }
 
     pub(super) fn mood(&self, mood: Mood) {
-        *self.mood.lock().unwrap() = mood;
+        *self.control.mood.lock().unwrap() = mood;
     }
 
     /// Publishes texts, one after the other.
@@ -169,6 +167,19 @@ impl Member {
         for text in texts {
             client.publish("t", Some("text/plain"), Ack::Ordered, Bytes::from(text)).await.unwrap();
         }
+    }
+
+    /// Has the driver observe something else than [`snapshot`] and [`membership`] say.
+    pub(super) fn observe(&self, change: impl FnOnce(&mut Snapshot, &mut MembershipSnapshot)) {
+        let (mut snapshot, mut membership) = (snapshot(), membership());
+        change(&mut snapshot, &mut membership);
+        snapshot.membership = Arc::new(membership);
+        self.observed.send_replace(Some(observation(snapshot)));
+    }
+
+    /// Ends the epoch before `next`.
+    pub(super) fn end_epoch(&self, next: Configuration) {
+        self.control.epochs.lock().unwrap().push(next);
     }
 
     /// Waits until a number of the status has this value; each look is a request.
@@ -192,14 +203,57 @@ pub(super) async fn until(fact: &str, mut look: impl AsyncFnMut() -> bool) {
 impl Drop for Member {
     fn drop(&mut self) {
         self.stop.send_replace(true);
-        self.ended.store(true, Ordering::Relaxed);
+        self.control.ended.store(true, Ordering::Relaxed);
         let ended = self.driver.take().expect("dropped once").join();
         assert!(ended.is_ok() || std::thread::panicking(), "the driver panicked");
     }
 }
 
-fn entry(id: MemberId, name: &str) -> MemberEntry {
-    MemberEntry { id, name: name.to_owned(), addresses: vec!["/ip4/127.0.0.1/tcp/1".to_owned()] }
+/// The genesis of a group of two.
+pub(super) fn genesis() -> Genesis {
+    let member = |id, name: &str| GenesisMember { name: name.to_owned(), id, addresses: vec![ADDRESS.to_owned()] };
+    Genesis {
+        name: "trial".to_owned(),
+        nonce: [7; 16],
+        model: FaultModelKind::Crash,
+        rules_version: 0,
+        members: vec![member(OWN, "one"), member(OTHER, "two")],
+        limits: ClusterLimits::default(),
+        voters_target: 3,
+    }
+}
+
+const ADDRESS: &str = "/ip4/127.0.0.1/tcp/1";
+
+/// The membership of [`genesis`], and a learner.
+pub(super) fn membership() -> MembershipSnapshot {
+    let configuration = genesis().configuration();
+    let member = |id: MemberId, name: &str| MemberSnapshot {
+        id,
+        name: name.to_owned(),
+        addresses: vec![ADDRESS.to_owned()],
+        votes: configuration.voters.contains(&id),
+        incarnation: Incarnation(1),
+        since: Epoch(0),
+        joined: Position(0),
+        ready: false,
+        leaving: None,
+        suspected_by: Vec::new(),
+    };
+    MembershipSnapshot {
+        established: Epoch(0),
+        voters_target: 3,
+        members: vec![member(OWN, "one"), member(OTHER, "two"), member(LEARNER, "three")],
+        former: Vec::new(),
+        epochs: vec![EpochSnapshot {
+            configuration: configuration.clone(),
+            began: Position(0),
+            slot: Slot(0),
+            proof: None,
+        }],
+        invites: 0,
+        configuration,
+    }
 }
 
 /// What a driver says that turns all the time.
@@ -238,102 +292,9 @@ pub(super) fn snapshot() -> Snapshot {
             slot_decided: Slot(9),
             links: vec![OWN],
         }],
-    }
-}
-
-/// A log in memory.
-#[derive(Default)]
-struct MemoryLog {
-    records: Mutex<HashMap<Location, Bytes>>,
-}
-
-impl RecordReader for MemoryLog {
-    fn read(&self, location: Location) -> Result<Bytes, String> {
-        self.records.lock().unwrap().get(&location).cloned().ok_or_else(|| "no such record".to_owned())
-    }
-}
-
-struct Driver {
-    inbox: Inbox,
-    writer: DeliveryWriter,
-    log: Arc<MemoryLog>,
-    tickets: Arc<Tickets>,
-    batches: u64,
-    held: Vec<Publish>,
-}
-
-impl Driver {
-    fn run(mut self, mood: &Mutex<Mood>, ended: &AtomicBool) {
-        while !ended.load(Ordering::Relaxed) {
-            let inputs = self.inbox.take(64, Duration::from_millis(2));
-            self.held.extend(inputs.into_iter().map(|input| match input {
-                Input::Publish(publish) => publish,
-                other => panic!("the API publishes, it does not {other:?}"),
-            }));
-            let mood = mood.lock().unwrap().clone();
-            if !self.held.is_empty() {
-                self.act(mood);
-            }
-        }
-        self.tickets.close();
-    }
-
-    fn act(&mut self, mood: Mood) {
-        let outcome = match mood {
-            Mood::Hold => return,
-            Mood::Order => return self.order(),
-            Mood::Reject(rejection) => Outcome::Rejected(rejection),
-            Mood::Unknown => Outcome::OutcomeUnknown { id: self.header(1).message_id(0) },
-        };
-        self.tickets.complete(self.held.drain(..).map(|publish| (publish.ticket, outcome.clone())).collect());
-    }
-
-    /// Seals what is there into one batch, and delivers it.
-    fn order(&mut self) {
-        let publishes = std::mem::take(&mut self.held);
-        self.batches += 1;
-        let header = self.header(publishes.len() as u64);
-        let first = self.writer.delivered().next();
-        let hlc = Hlc(1 << 60).plus(first.0);
-        let outcomes: Vec<(Ticket, Outcome)> = publishes
-            .iter()
-            .zip(0..)
-            .map(|(publish, index)| {
-                let id = header.message_id(index);
-                let outcome = match publish.ack {
-                    Ack::Accepted => Outcome::Accepted { id },
-                    Ack::Ordered => {
-                        Outcome::Ordered { id, position: first.plus(index), epoch: Epoch(0), hlc: hlc.plus(index) }
-                    }
-                };
-                (publish.ticket, outcome)
-            })
-            .collect();
-        let batch = Batch::seal(header.clone(), publishes.into_iter().map(|publish| publish.message).collect());
-        let location = Location { segment: self.batches, offset: 64, length: batch.bytes.len() as u32 };
-        self.log.records.lock().unwrap().insert(location, batch.bytes.clone());
-        self.writer.append(vec![Delivered {
-            first,
-            count: header.count,
-            slot: Slot(self.batches),
-            epoch: Epoch(0),
-            hlc,
-            header,
-            location,
-            bytes: Some(batch.bytes),
-        }]);
-        self.tickets.complete(outcomes);
-    }
-
-    fn header(&self, count: u64) -> BatchHeader {
-        BatchHeader {
-            origin: OWN,
-            incarnation: Incarnation(2),
-            number: BatchNumber(self.batches),
-            first: MessageNumber(self.writer.delivered().0 + 1),
-            count,
-            parent: Digest::ZERO,
-            resumes: (self.batches == 1).then(BatchId::default),
-        }
+        membership: Arc::new(membership()),
+        waits_for: Vec::new(),
+        leaving: false,
+        catching_up: None,
     }
 }

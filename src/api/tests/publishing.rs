@@ -6,7 +6,8 @@ use bytes::Bytes;
 use hyper::{Method, StatusCode};
 use serde_json::{Value, json};
 
-use super::member::{MESSAGE_BYTES_MAX, Member, Mood, Plan, until};
+use super::driver::Mood;
+use super::member::{MESSAGE_BYTES_MAX, Member, Plan, until};
 use crate::api::client::{Answer, Client, ClientError, Receipt};
 use crate::types::{Ack, Rejection};
 

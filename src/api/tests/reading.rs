@@ -130,7 +130,7 @@ async fn every_mistake_is_refused_by_name() {
         ("since=1", "", 400, "unknown_parameter", "since"),
         ("cursor=billing", "", 501, "not_implemented", "cursor"),
         ("mode=at-most-once", "", 501, "not_implemented", "mode"),
-        ("system=false", lines, 501, "not_implemented", "system"),
+        ("system=no", lines, 400, "bad_parameter", "system"),
         ("", "text/event-stream", 501, "not_implemented", "text/event-stream"),
         ("", "image/png", 406, "not_acceptable", "Accept"),
     ];

@@ -1,8 +1,11 @@
 //! `synod demo`: a story told by a real group. Three sidecars, publishes from all of them, the leader killed, the rest
-//! going on, the dead one back; and then all three read completely and compared.
+//! going on, the dead one back; and then all three read completely and compared. In the second act a fourth joins, the first
+//! leaves, and they are compared again.
 
 pub mod comparison;
+mod second_act;
 
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
@@ -36,7 +39,7 @@ pub fn run(output: Output) -> Result<(), Failure> {
     let mut demo = Demo { members, clients, output, began: Instant::now() };
     demo.say(&format!("three sidecars in {}", scratch.path().display()));
     let outcome = sidecar::block_on(async {
-        let told = demo.tell().await;
+        let told = demo.tell(scratch.path()).await;
         let killed = group::stop(&mut demo.members).await;
         told.and_then(|result| if killed.is_empty() { Ok(result) } else { Err(Failure::failed(killed.join("; "))) })
     });
@@ -52,7 +55,7 @@ pub fn run(output: Output) -> Result<(), Failure> {
             return Err(Failure::failed(format!("{what}\nlogs and data are kept in {place}")));
         }
     };
-    output.print(&result.document, || result.text.clone());
+    output.print(&result.document, || result.text);
     Ok(())
 }
 
@@ -83,7 +86,21 @@ impl Demo {
         }
     }
 
-    async fn tell(&mut self) -> Result<Findings, Failure> {
+    /// Both acts; the second is not told if the first is not true.
+    async fn tell(&mut self, directory: &Path) -> Result<Findings, Failure> {
+        let (mut first, sent) = self.first_act().await?;
+        if !first.mistakes.is_empty() {
+            return Ok(first);
+        }
+        if self.output == Output::Text {
+            print_line(&format!("{}\n", first.text));
+        }
+        let second = self.second_act(directory, sent).await?;
+        first.document["second_act"] = second.document;
+        Ok(Findings { document: first.document, text: second.text, mistakes: second.mistakes })
+    }
+
+    async fn first_act(&mut self) -> Result<(Findings, Vec<Vec<Sent>>), Failure> {
         for member in &mut self.members {
             member.start()?;
         }
@@ -109,7 +126,7 @@ impl Demo {
         for client in &self.clients {
             streams.push(read(client).await?);
         }
-        Ok(self.compare(&kill, &sent, &streams))
+        Ok((self.compare(&kill, &sent, &streams), sent))
     }
 
     fn publisher(&self, index: usize, suffix: &str) -> Publisher {
@@ -222,10 +239,18 @@ async fn read(client: &Client) -> Result<Vec<Read>, Failure> {
     let mut lines = client.lines("/v1/messages?after=0&follow=false").await.map_err(sidecar::failure)?;
     let mut stream = Vec::new();
     while let Some(line) = lines.next().await.map_err(sidecar::failure)? {
-        let event: Value = serde_json::from_slice(&line).map_err(Failure::failed)?;
-        let text = |name: &str| event[name].as_str().unwrap_or_default().to_owned();
-        let position = Position(event["position"].as_u64().unwrap_or_default());
-        stream.push(Read { position, id: text("id"), body: text("data") });
+        stream.push(event(&serde_json::from_slice(&line).map_err(Failure::failed)?));
     }
     Ok(stream)
 }
+
+/// One event of a stream. What Synod says itself has a document as its body.
+fn event(event: &Value) -> Read {
+    let text = |name: &str| event[name].as_str().unwrap_or_default().to_owned();
+    let body = event["data"].as_str().map_or_else(|| event["data"].to_string(), str::to_owned);
+    let position = Position(event["position"].as_u64().unwrap_or_default());
+    Read { position, id: text("id"), body, system: text("type").starts_with(SYSTEM) }
+}
+
+/// How the types of events begin that Synod itself puts into the order.
+const SYSTEM: &str = "synod.";

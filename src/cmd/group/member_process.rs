@@ -10,7 +10,7 @@ use tokio::process::{Child, Command};
 
 use crate::cmd::exit::Failure;
 use crate::node::data_directory::DataDirectory;
-use crate::node::founding::Place;
+use crate::node::identity::Identity;
 use crate::node::settings::layers::Layers;
 use crate::node::settings::table::VARIABLE_PREFIX;
 use crate::node::settings::{Mistakes, Settings};
@@ -21,38 +21,50 @@ const STOP_MAX: Duration = Duration::from_secs(20);
 
 /// A member of a group on this machine, running or not.
 pub struct MemberProcess {
-    place: Place,
+    name: String,
+    config: PathBuf,
     settings: Settings,
+    code: Option<String>,
     child: Option<Child>,
     ended: Option<ExitStatus>,
 }
 
 impl MemberProcess {
-    /// The member at that place, not started. Only its file counts: variables and flags of this process are not its own.
-    pub fn of(place: Place) -> Result<MemberProcess, Failure> {
-        let content = std::fs::read_to_string(&place.config)
-            .map_err(|error| Failure::usage(format!("{} cannot be read: {error}", place.config.display())))?;
-        let layers = Layers::gather(Some((&place.config, &content)), [], []);
-        let folder = place.config.parent().unwrap_or(Path::new(""));
-        let settings = Settings::from_layers(&layers, folder).map_err(|Mistakes(mistakes)| {
-            Failure::usage(format!("{}: {}", place.config.display(), mistakes.join("; ")))
-        })?;
-        Ok(MemberProcess { place, settings, child: None, ended: None })
+    /// The member of that name and configuration, not started. Only the file counts: variables and flags of this process
+    /// are not its own.
+    pub fn of(name: &str, config: PathBuf) -> Result<MemberProcess, Failure> {
+        let content = std::fs::read_to_string(&config)
+            .map_err(|error| Failure::usage(format!("{} cannot be read: {error}", config.display())))?;
+        let layers = Layers::gather(Some((&config, &content)), [], []);
+        let folder = config.parent().unwrap_or(Path::new(""));
+        let settings = Settings::from_layers(&layers, folder)
+            .map_err(|Mistakes(mistakes)| Failure::usage(format!("{}: {}", config.display(), mistakes.join("; "))))?;
+        Ok(MemberProcess { name: name.to_owned(), config, settings, code: None, child: None, ended: None })
     }
 
-    /// Its name in genesis.
+    /// The same, which joins its group by that code when it is first started.
+    pub fn joining(self, code: &str) -> MemberProcess {
+        MemberProcess { code: Some(code.to_owned()), ..self }
+    }
+
+    /// Its name in the group.
     pub fn name(&self) -> &str {
-        &self.place.name
+        &self.name
     }
 
-    /// Its id.
-    pub fn member(&self) -> MemberId {
-        self.place.member
+    /// Its id; none before it has a key, which a member that joins draws at its first start.
+    pub fn member(&self) -> Option<MemberId> {
+        Identity::load(&self.settings.data_dir).ok().map(|identity| identity.member())
     }
 
     /// Its configuration file.
     pub fn config(&self) -> &Path {
-        &self.place.config
+        &self.config
+    }
+
+    /// Its folder, with everything of it.
+    pub fn folder(&self) -> &Path {
+        self.config.parent().expect("a file is in a folder")
     }
 
     /// Its settings.
@@ -62,7 +74,7 @@ impl MemberProcess {
 
     /// Where its log of events goes.
     pub fn log_path(&self) -> PathBuf {
-        self.place.config.with_file_name("synod.log")
+        self.config.with_file_name("synod.log")
     }
 
     /// Starts it. Its events go to the end of [`MemberProcess::log_path`].
@@ -79,7 +91,8 @@ impl MemberProcess {
         }
         let child = command
             .args(["run", "--exit-with-parent", "--config"])
-            .arg(&self.place.config)
+            .arg(&self.config)
+            .args(self.code.iter().flat_map(|code| ["--join", code]))
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
             .stderr(log)
@@ -113,10 +126,7 @@ impl MemberProcess {
     /// Kills it with SIGKILL and waits for its end.
     pub async fn kill(&mut self) -> Result<(), Failure> {
         if let Some(child) = &mut self.child {
-            child
-                .kill()
-                .await
-                .map_err(|error| Failure::failed(format!("{} cannot be killed: {error}", self.place.name)))?;
+            child.kill().await.map_err(|error| Failure::failed(format!("{} cannot be killed: {error}", self.name)))?;
         }
         self.look();
         Ok(())

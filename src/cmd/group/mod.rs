@@ -2,6 +2,7 @@
 
 pub mod load;
 pub mod member_process;
+pub mod newcomer;
 pub mod poll;
 pub mod ports;
 pub mod roster;
@@ -23,17 +24,28 @@ const SEGMENT_BYTES: &str = "16MiB";
 pub fn found(directory: &Path, name: &str, members: Vec<Ports>) -> Result<Vec<MemberProcess>, Failure> {
     let settings = vec![("wal.segment_bytes", SEGMENT_BYTES.to_owned())];
     let plan = Plan { directory: directory.to_owned(), name: name.to_owned(), members, settings };
-    founding::found(&plan).map_err(super::init::failure)?.into_iter().map(MemberProcess::of).collect()
+    let places = founding::found(&plan).map_err(super::init::failure)?;
+    places.into_iter().map(|place| MemberProcess::of(&place.name, place.config)).collect()
 }
 
-/// Prepares the members of a group that was founded in this directory, or says that there is none.
+/// Prepares the members of the group in this directory, or says that there is none. Its members are those of its roster, if
+/// it has one, else those of its genesis.
 pub fn resume(directory: &Path) -> Result<Option<Vec<MemberProcess>>, Failure> {
-    let path = founding::genesis_path(directory);
-    if !path.exists() {
+    if !founding::genesis_path(directory).exists() {
         return Ok(None);
     }
-    let genesis = genesis_file::read(&path).map_err(Failure::usage)?;
-    founding::places(directory, &genesis).into_iter().map(MemberProcess::of).collect::<Result<_, _>>().map(Some)
+    let names = match roster::names(directory)? {
+        Some(names) => names,
+        None => genesis_names(directory)?,
+    };
+    let member = |name: &String| MemberProcess::of(name, founding::config_path(directory, name));
+    names.iter().map(member).collect::<Result<_, _>>().map(Some)
+}
+
+/// The members that the group in this directory was founded with.
+pub fn genesis_names(directory: &Path) -> Result<Vec<String>, Failure> {
+    let genesis = genesis_file::read(&founding::genesis_path(directory)).map_err(Failure::usage)?;
+    Ok(genesis.members.into_iter().map(|member| member.name).collect())
 }
 
 /// Asks all to stop, and waits until they have. One that does not stop in time is killed and told.

@@ -7,6 +7,7 @@ use tokio::time::timeout;
 
 use super::member_process::MemberProcess;
 use crate::api::client::{Client, Target};
+use crate::cmd::status::catching_up;
 
 /// A member that does not answer within this is not waited for.
 const PATIENCE: Duration = Duration::from_millis(400);
@@ -40,7 +41,7 @@ pub async fn standing(member: &mut MemberProcess, client: &Client) -> Standing {
     let silent = |state: String| Standing { state, role: "-".to_owned(), delivered: 0 };
     match answer {
         Ok(Ok(status)) => Standing {
-            state: if status["ready"] == true { "ready" } else { "not ready" }.to_owned(),
+            state: state(&status),
             role: status["role"].as_str().unwrap_or("-").to_owned(),
             delivered: status["delivered"].as_u64().unwrap_or_default(),
         },
@@ -50,5 +51,14 @@ pub async fn standing(member: &mut MemberProcess, client: &Client) -> Standing {
             None => "not running".to_owned(),
         }),
         Err(_) => silent("does not answer".to_owned()),
+    }
+}
+
+fn state(status: &Value) -> String {
+    match catching_up(status) {
+        _ if status["ready"] == true => "ready".to_owned(),
+        Some(way) => format!("catching {way}"),
+        None if status["leaving"] == true => "leaving".to_owned(),
+        None => "not ready".to_owned(),
     }
 }

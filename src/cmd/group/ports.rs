@@ -1,7 +1,7 @@
 //! Ports of a group on this machine.
 
 use std::io;
-use std::net::{Ipv4Addr, TcpListener};
+use std::net::{IpAddr, Ipv4Addr, TcpListener};
 
 use libp2p::Multiaddr;
 
@@ -22,16 +22,18 @@ pub fn free(members: usize) -> Result<Vec<Ports>, Failure> {
         .map_err(|error| Failure::failed(format!("no free port on 127.0.0.1: {error}")))
 }
 
+/// Whether a member could listen on both just now.
+pub fn are_free(ip: IpAddr, ports: Ports) -> bool {
+    [ports.api, ports.mesh].iter().all(|port| TcpListener::bind((ip, *port)).is_ok())
+}
+
 /// Fails if any port of these members is in use, and names them all.
 pub fn check_free(members: &[MemberProcess]) -> Result<(), Failure> {
     let mut taken = Vec::new();
     for member in members {
         let settings = member.settings();
-        let genesis = genesis_file::read(&settings.genesis).map_err(Failure::usage)?;
-        let named = genesis.members.iter().find(|named| named.id == member.member());
-        let addresses = named.into_iter().flat_map(|named| &named.addresses).filter_map(|text| text.parse().ok());
-        let mesh: Vec<Multiaddr> =
-            if settings.mesh_listen.is_empty() { addresses.collect() } else { settings.mesh_listen.clone() };
+        let mesh =
+            if settings.mesh_listen.is_empty() { genesis_addresses(member)? } else { settings.mesh_listen.clone() };
         let api = Some((settings.api.listen, "host API"));
         let mesh = mesh.iter().filter_map(listen_address).map(|address| (address, "mesh"));
         for (address, purpose) in api.into_iter().chain(mesh) {
@@ -47,6 +49,13 @@ pub fn check_free(members: &[MemberProcess]) -> Result<(), Failure> {
         "these addresses cannot be used; stop what uses them, or choose another --base-port for a new group:\n  {}",
         taken.join("\n  ")
     )))
+}
+
+/// Where genesis says that the mesh of this member listens.
+fn genesis_addresses(member: &MemberProcess) -> Result<Vec<Multiaddr>, Failure> {
+    let genesis = genesis_file::read(&member.settings().genesis).map_err(Failure::usage)?;
+    let named = genesis.members.into_iter().find(|named| Some(named.id) == member.member());
+    Ok(named.into_iter().flat_map(|named| named.addresses).filter_map(|text| text.parse().ok()).collect())
 }
 
 #[cfg(test)]

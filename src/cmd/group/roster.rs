@@ -7,6 +7,7 @@ use std::{fs, io};
 use serde_json::{Value, json};
 
 use super::member_process::MemberProcess;
+use crate::cmd::exit::Failure;
 
 /// The file in the group's directory.
 pub fn path(directory: &Path) -> PathBuf {
@@ -29,6 +30,24 @@ pub fn document(members: &mut [MemberProcess]) -> Value {
             })
         })
         .collect()
+}
+
+/// The members that stand in it, in its order; none if there is no roster.
+pub fn names(directory: &Path) -> Result<Option<Vec<String>>, Failure> {
+    let path = path(directory);
+    let content = match fs::read(&path) {
+        Ok(content) => content,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(Failure::usage(format!("{} cannot be read: {error}", path.display()))),
+    };
+    let members: Vec<Named> = serde_json::from_slice(&content)
+        .map_err(|error| Failure::usage(format!("{} is no roster of a group: {error}", path.display())))?;
+    Ok(Some(members.into_iter().map(|member| member.name).collect()))
+}
+
+#[derive(serde::Deserialize)]
+struct Named {
+    name: String,
 }
 
 /// Writes it so that a reader sees the old or the new whole.

@@ -17,7 +17,7 @@ impl Scratch {
     pub fn make(purpose: &str) -> Result<Scratch, Failure> {
         let make = || {
             let number = u64::from_be_bytes(random::bytes()?);
-            let path = std::env::temp_dir().join(format!("synod-{purpose}-{number:016x}"));
+            let path = std::env::temp_dir().join(format!("{}{number:016x}", prefix(purpose)));
             fs::create_dir(&path)?;
             path.canonicalize()
         };
@@ -25,6 +25,13 @@ impl Scratch {
             Failure::failed(format!("no directory can be made in {}: {error}", std::env::temp_dir().display()))
         })?;
         Ok(Scratch { path, keep: false })
+    }
+
+    /// Every directory made for that purpose that is still there, by whomever.
+    pub fn all(purpose: &str) -> Vec<PathBuf> {
+        let Ok(entries) = fs::read_dir(std::env::temp_dir()) else { return Vec::new() };
+        let named = |entry: &fs::DirEntry| entry.file_name().to_string_lossy().starts_with(&prefix(purpose));
+        entries.flatten().filter(named).map(|entry| entry.path()).collect()
     }
 
     /// Where it is.
@@ -36,6 +43,10 @@ impl Scratch {
     pub fn keep(&mut self) {
         self.keep = true;
     }
+}
+
+fn prefix(purpose: &str) -> String {
+    format!("synod-{purpose}-")
 }
 
 impl Drop for Scratch {

@@ -29,13 +29,23 @@ pub async fn until(what: &str, mut is_so: impl FnMut() -> bool) -> Result<(), Fa
 pub async fn ready(members: &mut [MemberProcess], clients: &[Client]) -> Result<(), Failure> {
     let deadline = Instant::now() + PATIENCE;
     for (member, client) in members.iter_mut().zip(clients) {
-        while !poll::standing(member, client).await.is_ready() {
-            if let Some(status) = member.exit_status() {
-                let log = member.log_path();
-                return Err(Failure::failed(format!("{} ended ({status}); see {}", member.name(), log.display())));
-            }
-            sleep_before(deadline, &format!("{} is ready", member.name())).await?;
+        ready_before(member, client, deadline).await?;
+    }
+    Ok(())
+}
+
+/// Waits until a member is ready, for a time of the caller's choice.
+pub async fn ready_within(member: &mut MemberProcess, client: &Client, patience: Duration) -> Result<(), Failure> {
+    ready_before(member, client, Instant::now() + patience).await
+}
+
+async fn ready_before(member: &mut MemberProcess, client: &Client, deadline: Instant) -> Result<(), Failure> {
+    while !poll::standing(member, client).await.is_ready() {
+        if let Some(status) = member.exit_status() {
+            let log = member.log_path();
+            return Err(Failure::failed(format!("{} ended ({status}); see {}", member.name(), log.display())));
         }
+        sleep_before(deadline, &format!("{} is ready", member.name())).await?;
     }
     Ok(())
 }
@@ -66,13 +76,14 @@ pub async fn same_head(members: &mut [MemberProcess], clients: &[Client]) -> Res
 /// Which member leads, as the first that answers says.
 pub async fn leader(members: &[MemberProcess], clients: &[Client]) -> Result<usize, Failure> {
     let status: Value = clients[0].get_json("/v1/status").await.map_err(sidecar::failure)?;
-    let named = members.iter().position(|member| status["leader"] == member.member().to_string());
+    let named =
+        members.iter().position(|member| member.member().is_some_and(|member| status["leader"] == member.to_string()));
     named.ok_or_else(|| Failure::failed(format!("nobody leads: {}", status["leader"])))
 }
 
 async fn sleep_before(deadline: Instant, what: &str) -> Result<(), Failure> {
     if Instant::now() >= deadline {
-        return Err(Failure::failed(format!("waited {} s in vain until {what}", PATIENCE.as_secs())));
+        return Err(Failure::failed(format!("waited in vain until {what}")));
     }
     sleep(LOOK_INTERVAL).await;
     Ok(())

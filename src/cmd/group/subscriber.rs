@@ -46,6 +46,12 @@ impl Subscriber {
         self.arrivals.lock().expect(UNPOISONED).len()
     }
 
+    /// How many came between two moments.
+    pub fn count_between(&self, from: Instant, until: Instant) -> usize {
+        let arrivals = self.arrivals.lock().expect(UNPOISONED);
+        arrivals.iter().filter(|(at, _)| (from..until).contains(at)).count()
+    }
+
     /// The longest time without a delivery that began or ended between two moments.
     pub fn longest_silence(&self, from: Instant, until: Instant) -> Duration {
         let arrivals = self.arrivals.lock().expect(UNPOISONED);

@@ -1,6 +1,10 @@
 //! `synod bench`: the figures of this machine, for comparing versions and settings. No test depends on them.
 
+mod membership;
+mod process;
+
 use std::collections::HashMap;
+use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
@@ -11,13 +15,14 @@ use super::group::load::{Outcome, Plan, Publisher, Sent};
 use super::group::member_process::MemberProcess;
 use super::group::scratch::Scratch;
 use super::group::subscriber::{Delivery, Subscriber};
-use super::group::{self, poll, ports, settle};
+use super::group::{self, newcomer, poll, ports, settle};
 use super::output::{Output, print_line, table};
 use super::sidecar;
 use crate::api::client::Client;
 use crate::sim::campaign::campaign;
 use crate::types::Sabotage;
 use crate::types::text::size;
+use process::resident_bytes;
 
 /// What to measure.
 #[derive(Debug, clap::Args)]
@@ -31,6 +36,9 @@ pub struct BenchArguments {
     /// Size of the log whose reading is timed
     #[arg(long, default_value = "1GiB", value_parser = size)]
     log: u64,
+    /// Messages before a learner joins
+    #[arg(long, default_value_t = 1_000_000)]
+    messages: u64,
     /// Seeds to simulate
     #[arg(long, default_value_t = 100)]
     seeds: u64,
@@ -48,9 +56,30 @@ enum Figure {
     Recovery,
     /// Simulated seeds a minute
     Seeds,
+    /// From the join to the readiness of a learner, behind a long history, at 2,000 publishes a second
+    Join,
+    /// Stall of the order around a change of the voters, at 2,000 publishes a second
+    Epoch,
+    /// Throughput lost by the death of a follower
+    Follower,
+    /// Memory and time at a start that 100 past epochs cost
+    Epochs,
+    /// Processor time of the leader per message, without and with 20 learners
+    Learners,
 }
 
-const ALL: [Figure; 5] = [Figure::Memory, Figure::Delivery, Figure::Silence, Figure::Recovery, Figure::Seeds];
+const ALL: [Figure; 10] = [
+    Figure::Memory,
+    Figure::Delivery,
+    Figure::Silence,
+    Figure::Recovery,
+    Figure::Seeds,
+    Figure::Join,
+    Figure::Epoch,
+    Figure::Follower,
+    Figure::Epochs,
+    Figure::Learners,
+];
 const DELIVERY_RATE: f64 = 2000.0;
 const SILENCE_RATE: f64 = 500.0;
 const BODY_BYTES: usize = 128;
@@ -72,6 +101,7 @@ struct Row {
 /// Runs the command.
 pub fn run(arguments: &BenchArguments, output: Output) -> Result<(), Failure> {
     let figures = if arguments.only.is_empty() { ALL.to_vec() } else { arguments.only.clone() };
+    let time = Duration::from_secs(arguments.seconds);
     let mut rows = Vec::new();
     for figure in figures {
         if output == Output::Text {
@@ -79,10 +109,15 @@ pub fn run(arguments: &BenchArguments, output: Output) -> Result<(), Failure> {
         }
         rows.extend(match figure {
             Figure::Memory => sidecar::block_on(memory())?,
-            Figure::Delivery => sidecar::block_on(delivery(Duration::from_secs(arguments.seconds)))?,
-            Figure::Silence => sidecar::block_on(silence(Duration::from_secs(arguments.seconds)))?,
+            Figure::Delivery => sidecar::block_on(delivery(time))?,
+            Figure::Silence => sidecar::block_on(silence(time))?,
             Figure::Recovery => sidecar::block_on(recovery(arguments.log))?,
             Figure::Seeds => seeds(arguments.seeds),
+            Figure::Join => sidecar::block_on(membership::join(arguments.messages, output))?,
+            Figure::Epoch => sidecar::block_on(membership::epoch())?,
+            Figure::Follower => sidecar::block_on(membership::follower(time))?,
+            Figure::Epochs => sidecar::block_on(membership::epochs())?,
+            Figure::Learners => sidecar::block_on(membership::learners(time))?,
         });
     }
     let document: Value = rows
@@ -102,7 +137,7 @@ pub fn run(arguments: &BenchArguments, output: Output) -> Result<(), Failure> {
 struct Bench {
     members: Vec<MemberProcess>,
     clients: Vec<Client>,
-    _scratch: Scratch,
+    scratch: Scratch,
 }
 
 impl Bench {
@@ -114,17 +149,50 @@ impl Bench {
             member.start()?;
         }
         settle::ready(&mut members, &clients).await?;
-        Ok(Bench { members, clients, _scratch: scratch })
+        Ok(Bench { members, clients, scratch })
     }
 
+    /// A further member, invited and started; by its index.
+    async fn add(&mut self) -> Result<usize, Failure> {
+        let index = self.members.len();
+        let code = newcomer::invite(&self.clients[0]).await?;
+        let ports = ports::free(1)?.remove(0);
+        let name = format!("n{}", index + 1);
+        let mut member =
+            newcomer::prepare(self.scratch.path(), &name, Ipv4Addr::LOCALHOST.into(), ports)?.joining(&code);
+        member.start()?;
+        self.clients.push(poll::client(&member));
+        self.members.push(member);
+        Ok(index)
+    }
+
+    /// Starts a member that was stopped, and takes the time until its log is read.
+    async fn start_again(&mut self, index: usize) -> Result<Duration, Failure> {
+        let began = Instant::now();
+        self.members[index].start()?;
+        while self.clients[index].get("/startupz").await.is_err() {
+            if let Some(status) = self.members[index].exit_status() {
+                return Err(Failure::failed(format!("the member ended ({status})")));
+            }
+            sleep(LOOK_INTERVAL).await;
+        }
+        Ok(began.elapsed())
+    }
+
+    /// Publishers at all members, which share a rate.
     fn publishers(&self, rate: f64, body_bytes: usize) -> Vec<Publisher> {
+        self.publishers_at(self.members.len(), rate, body_bytes)
+    }
+
+    /// Publishers at the first so many members.
+    fn publishers_at(&self, members: usize, rate: f64, body_bytes: usize) -> Vec<Publisher> {
         let spacing = Duration::from_secs_f64(1.0 / rate);
-        let count = self.members.len() as u32;
+        let count = members as u32;
         let start = |(index, (member, client)): (u32, (&MemberProcess, &Client))| {
             let (interval, offset) = (spacing * count, spacing * index);
             Publisher::start(client.clone(), Plan { name: member.name().to_owned(), interval, offset, body_bytes })
         };
-        (0..).zip(self.members.iter().zip(&self.clients)).map(start).collect()
+        (0..count).zip(self.members.iter().zip(&self.clients)).map(start).collect()
     }
 
     async fn subscribers(&self) -> Result<Vec<Subscriber>, Failure> {
@@ -148,13 +216,6 @@ async fn memory() -> Result<Vec<Row>, Failure> {
     bench.stop().await?;
     let resident = resident.ok_or_else(|| Failure::failed("/proc tells no resident memory"))?;
     Ok(vec![Row { name: "resident, idle", value: resident as f64 / f64::from(1 << 20), unit: "MiB", aim: "≤ 60" }])
-}
-
-/// Resident memory of a process, in bytes.
-fn resident_bytes(pid: u32) -> Option<u64> {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
-    Some(line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()? << 10)
 }
 
 async fn delivery(time: Duration) -> Result<Vec<Row>, Failure> {
@@ -232,15 +293,7 @@ async fn recovery(log_bytes: u64) -> Result<Vec<Row>, Failure> {
     }
     let sent = publisher.finish().await;
     bench.members[0].kill().await?;
-    let began = Instant::now();
-    bench.members[0].start()?;
-    while bench.clients[0].get("/startupz").await.is_err() {
-        if let Some(status) = bench.members[0].exit_status() {
-            return Err(Failure::failed(format!("the member ended ({status})")));
-        }
-        sleep(LOOK_INTERVAL).await;
-    }
-    let took = began.elapsed();
+    let took = bench.start_again(0).await?;
     bench.stop().await?;
     let gibibytes = (sent.len() * RECOVERY_BODY_BYTES) as f64 / f64::from(1 << 30);
     Ok(vec![Row {

@@ -1,0 +1,140 @@
+//! `GET /v1/members`: who is a member by the order, with what this member knows of each just now.
+
+use serde_json::{Map, Value, json};
+use warp::http::StatusCode;
+use warp::reply::Response;
+
+use crate::types::{MemberId, MemberSnapshot, PeerSnapshot, Snapshot, limits};
+
+use super::problem::Problem;
+use super::{Api, reply, status};
+
+/// Digits that tell one key from another, at least.
+const PREFIX_DIGITS_MIN: usize = 8;
+
+/// The agreed membership, liveness, and who has a link to whom:
+///
+/// ```text
+/// epoch, established   the present epoch, the newest one known to be established
+/// leader, quorum       who orders just now; how many voters decide
+/// voters_target        how many are to vote from the next epoch on
+/// invites              join codes that nobody has used
+/// waits_for            what a leave or a due change of the voters waits for
+/// members              each: id, name, self, role (voter, learner), leader, incarnation, since_epoch, joined (position),
+///                      ready (may vote), leaving (left, removed, null), suspected_by, addresses, linked,
+///                      last_seen (seconds, null), slot_decided, slot_lag
+/// former               each: id, standing (left, removed)
+/// reachability         by member that reports: those that it has a link to
+/// ```
+pub(super) fn members(api: &Api) -> Result<Response, Box<Problem>> {
+    let snapshot = status::observed(api)?.snapshot;
+    let membership = &snapshot.membership;
+    let former = membership.former.iter().map(|(id, standing)| json!({"id": id, "standing": standing}));
+    let document = json!({
+        "epoch": membership.configuration.epoch.0,
+        "established": membership.established.0,
+        "leader": snapshot.leader,
+        "quorum": membership.configuration.quorum(),
+        "voters_target": membership.voters_target,
+        "invites": membership.invites,
+        "waits_for": snapshot.waits_for,
+        "members": membership.members.iter().map(|member| row(member, &snapshot)).collect::<Vec<_>>(),
+        "former": former.collect::<Vec<_>>(),
+        "reachability": reachability(&snapshot),
+    });
+    Ok(reply(StatusCode::OK, &document))
+}
+
+fn row(member: &MemberSnapshot, snapshot: &Snapshot) -> Value {
+    let own = member.id == snapshot.member;
+    let peer = snapshot.peers.iter().find(|peer| peer.member == member.id);
+    // The order learns of an incarnation with its first batch; the mesh may know a later one.
+    let heard = if own { Some(snapshot.incarnation) } else { peer.and_then(|peer| peer.incarnation) };
+    let slot_decided = if own { snapshot.slot_decided } else { peer.map(|peer| peer.slot_decided).unwrap_or_default() };
+    json!({
+        "id": member.id,
+        "name": member.name,
+        "self": own,
+        "role": if member.votes { "voter" } else { "learner" },
+        "leader": member.id == snapshot.leader,
+        "incarnation": heard.max(Some(member.incarnation)).map(|incarnation| incarnation.0),
+        "since_epoch": member.since.0,
+        "joined": member.joined.0,
+        "ready": member.ready,
+        "leaving": member.leaving,
+        "suspected_by": member.suspected_by,
+        "addresses": member.addresses,
+        "linked": own || peer.is_some_and(|peer| peer.linked),
+        "last_seen": if own { Some(0.0) } else { last_seen(peer) },
+        "slot_decided": slot_decided.0,
+        "slot_lag": snapshot.slot_known.0.saturating_sub(slot_decided.0),
+    })
+}
+
+/// Seconds since its last word, to a millisecond; none if it was never heard.
+fn last_seen(peer: Option<&PeerSnapshot>) -> Option<f64> {
+    let silent = peer?.silent?;
+    Some(silent.as_millis() as f64 / 1000.0)
+}
+
+/// The report of each member that there is a link to, and one's own: a report that came over a link that is gone says
+/// nothing about now.
+fn reachability(snapshot: &Snapshot) -> Value {
+    let linked = || snapshot.peers.iter().filter(|peer| peer.linked);
+    let own: Vec<MemberId> = linked().map(|peer| peer.member).collect();
+    let mut matrix = Map::from_iter([(snapshot.member.to_string(), json!(own))]);
+    let reporting = linked().filter(|peer| peer.round.is_some());
+    matrix.extend(reporting.map(|peer| (peer.member.to_string(), json!(peer.links))));
+    Value::Object(matrix)
+}
+
+/// The member with this id, this name, or the one whose id begins like that.
+pub(super) fn find<'a>(snapshot: &'a Snapshot, text: &str) -> Result<&'a MemberSnapshot, Box<Problem>> {
+    let members = &snapshot.membership.members;
+    if let Some(member) = members.iter().find(|member| member.id.to_string() == text) {
+        return Ok(member);
+    }
+    let begins = |id: &MemberId| text.len() >= PREFIX_DIGITS_MIN && id.to_string().starts_with(&text.to_lowercase());
+    let fitting: Vec<&MemberSnapshot> =
+        members.iter().filter(|member| member.name == text || begins(&member.id)).collect();
+    match fitting.as_slice() {
+        [member] => Ok(member),
+        [] => Err(not_found(snapshot, text, begins)),
+        several => {
+            let detail = format!("`{text}` names {} members", several.len());
+            let candidates: Vec<MemberId> = several.iter().map(|member| member.id).collect();
+            Err(Problem::mistake("ambiguous_member", detail, "write the whole id")
+                .with("candidates", json!(candidates)))
+        }
+    }
+}
+
+fn not_found(snapshot: &Snapshot, text: &str, begins: impl Fn(&MemberId) -> bool) -> Box<Problem> {
+    let mut former = snapshot.membership.former.iter();
+    if let Some((id, standing)) = former.find(|(id, _)| begins(id)) {
+        let detail = format!("{id} is no member any more");
+        let advice = "nothing is left to do: an identity never comes back";
+        return Problem::new(StatusCode::GONE, "former_member", detail, advice).with("standing", json!(standing));
+    }
+    let detail = format!("the group has no member `{text}`");
+    let advice = "write a name, an id, or how an id begins (8 digits or more); /v1/members lists them";
+    Problem::new(StatusCode::NOT_FOUND, "unknown_member", detail, advice)
+}
+
+/// Where a newcomer may knock: the first address of each member, this one and those it has a link to before the others, as
+/// many as one member may have.
+pub(super) fn doors(snapshot: &Snapshot) -> Vec<String> {
+    let linked = |id: &MemberId| snapshot.peers.iter().any(|peer| peer.member == *id && peer.linked);
+    let mut members: Vec<&MemberSnapshot> =
+        snapshot.membership.members.iter().filter(|member| member.leaving.is_none()).collect();
+    members.sort_by_key(|member| (member.id != snapshot.member, !linked(&member.id), !member.votes));
+    let mut addresses = Vec::new();
+    for address in
+        (0..limits::ADDRESSES_MAX).flat_map(|nth| members.iter().filter_map(move |one| one.addresses.get(nth)))
+    {
+        if addresses.len() < limits::ADDRESSES_MAX && !addresses.contains(address) {
+            addresses.push(address.clone());
+        }
+    }
+    addresses
+}
