@@ -18,8 +18,8 @@ use crate::node::configuration::Configuration;
 use crate::node::settings::layers::Layers;
 use crate::types::peer::Hello;
 use crate::types::{
-    ClusterLimits, Digest, Epoch, FaultModelKind, GenesisMember, Incarnation, LaneHead, Roster, Round, Slot, StartNonce,
-    Tip, WallTime,
+    ClusterLimits, Digest, Epoch, FaultModelKind, GenesisMember, Incarnation, LaneHead, Roster, Round, Slot,
+    StartNonce, Tip, WallTime,
 };
 
 /// Drawn from the millions of 127.0.0.0/8, with a port that the system gives to no connection: ports never collide.
