@@ -91,6 +91,10 @@ pub(super) async fn leave(api: &Api, mut request: Request) -> Result<Response, B
         biased;
         outcome = handed.awaiting.outcome() => match outcome {
             Ok(Parted::Left) => Ok(reply(StatusCode::OK, &leaving(api, true)?)),
+            // Somebody wished it before, and waits for it: nothing is wrong.
+            Ok(Parted::Rejected(Rejection::Membership { code: "already_leaving", .. })) => {
+                Ok(reply(StatusCode::ACCEPTED, &leaving(api, false)?))
+            }
             Ok(Parted::Rejected(rejection)) => Err(rejected(&rejection)),
             Err(reason) => Err(no_outcome(reason)),
         },

@@ -126,6 +126,7 @@ fn membership(code: &'static str, reason: &str) -> Box<Problem> {
             problem(StatusCode::SERVICE_UNAVAILABLE, "start the members that are missing; /readyz names them")
                 .retryable()
         }
+        "busy" => problem(StatusCode::SERVICE_UNAVAILABLE, "try again in a moment").retryable(),
         "last_voter" => problem(StatusCode::CONFLICT, "let another member join first, with `synod invite`"),
         _ => problem(StatusCode::CONFLICT, "see /v1/members for how the group stands"),
     }

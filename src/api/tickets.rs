@@ -106,8 +106,8 @@ impl<T> Drop for Awaiting<T> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::outcome::{Parted, Published};
     use super::*;
+    use crate::api::outcome::{Parted, Published};
     use crate::types::Rejection;
 
     #[tokio::test]

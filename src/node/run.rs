@@ -187,10 +187,16 @@ pub async fn run<S: Future<Output = ()>>(
             stop().await;
         }
     };
-    if matches!(outcome?, Wish::Stop) && member.settings.leave_on_exit && parts.leave(&member, hurry()).await? {
+    let mut left = matches!(outcome?, Wish::Left);
+    if !left && member.settings.leave_on_exit && parts.leave(&member, hurry()).await? {
         member.keep_departure(LEFT);
+        left = true;
     }
-    parts.drain(&member, hurry()).await?;
+    match parts.drain(&member, hurry()).await {
+        // The others tell it what it knows already.
+        Err(error) if left && departed(&error).is_some() => {}
+        drained => drained?,
+    }
     tracing::info!("stopped");
     Ok(())
 }
@@ -346,6 +352,7 @@ impl Parts {
                 }
             };
             tokio::select! {
+                biased;
                 () = &mut stop => return Ok(Wish::Stop),
                 Ok(_) = left.wait_for(|left| *left) => return Ok(Wish::Left),
                 ended = self.driver.ended() => {

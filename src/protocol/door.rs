@@ -198,6 +198,7 @@ impl<M: FaultModel> Replica<M> {
     /// Somebody tells the chain of epochs. It proves itself; for the rest the teller must be a member.
     fn handle_told(&mut self, from: MemberId, told: Told) -> Result<(), Halt> {
         let full = told.links.len() == limits::DOOR_LINKS;
+        let theirs = told.from.0.saturating_add(told.links.len() as u64);
         let before = self.epochs.newest().epoch;
         self.learn_epochs(from, told.from, told.links)?;
         let newest = self.epochs.newest().epoch;
@@ -215,7 +216,7 @@ impl<M: FaultModel> Replica<M> {
         }
         if newest > before && full {
             self.say(from, DoorMessage::Ask { have: Some(newest) });
-        } else if told.from < newest && newest == before && !full {
+        } else if theirs < newest.0 && newest == before && !full {
             // It cannot know us: it is behind.
             let mut told = self.told(&from, Some(told.from));
             told.standing = Standing::Stranger; // what it is to the group it reads in the order
@@ -304,7 +305,8 @@ impl<M: FaultModel> Replica<M> {
             }
         };
         for (id, member) in &membership.members {
-            add(*id, &member.name, &member.addresses, votes || membership.votes(id) || newest.voters.contains(id));
+            let addresses = self.whereabouts(id, &member.addresses);
+            add(*id, &member.name, &addresses, votes || membership.votes(id) || newest.voters.contains(id));
         }
         if newest.epoch > epoch {
             newest.voters.iter().for_each(|voter| self.add_hinted(voter, &mut add));
@@ -316,6 +318,14 @@ impl<M: FaultModel> Replica<M> {
         let former = membership.former.iter().filter(|(id, _)| !known.contains_key(id));
         let former = former.map(|(id, standing)| (*id, *standing)).collect();
         Roster { members: known.into_values().collect(), former }
+    }
+
+    /// Where a member is dialled: where the order has it and, until this member has caught up with the order, where the door
+    /// said that it is.
+    fn whereabouts(&self, id: &MemberId, ordered: &[String]) -> Vec<String> {
+        let hint = self.doorway.hints.get(id).filter(|_| !self.caught_up);
+        let hinted = hint.into_iter().flat_map(|hint| &hint.addresses).filter(|address| !ordered.contains(address));
+        ordered.iter().chain(hinted).cloned().collect()
     }
 
     fn add_hinted(&self, id: &MemberId, add: &mut impl FnMut(MemberId, &str, &[String], bool)) {

@@ -172,15 +172,18 @@ impl<M: FaultModel> Replica<M> {
     pub(crate) fn attend_duties(&mut self) -> Result<(), Halt> {
         self.follow_own_standing()?;
         let idle = self.repairing.is_some() || self.lane.looks_for_hole || self.disk_full.is_some();
-        if idle || self.gone().is_some() || !self.caught_up {
+        if idle || self.gone().is_some() {
             self.go_on_leaving();
             return Ok(());
         }
         if self.now.instant >= self.duties.next_look {
             self.duties.next_look = self.now.instant + LOOK_INTERVAL;
-            self.say_ready();
+            // Who has moved may be found by nobody until it says so: that waits for no quorum.
             self.say_where();
-            self.judge_silence();
+            if self.caught_up {
+                self.say_ready();
+                self.judge_silence();
+            }
         }
         self.go_on_leaving();
         Ok(())

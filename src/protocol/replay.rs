@@ -53,6 +53,10 @@ impl<M: FaultModel> Replica<M> {
                     restored.own_lane_rot = false;
                 }
                 restored.unmarked.push(batch.reference());
+                // The decision that lets its origin in may stand behind it in the log.
+                if !self.chain.state.membership.former.contains_key(&batch.header.origin) {
+                    self.lanes.open(batch.header.origin);
+                }
                 self.lanes.admit(batch, Logged::Durable(location), true);
             }
             Record::Entry(EntryRecord { slot, parent, entry: bytes }) => {

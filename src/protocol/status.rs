@@ -475,7 +475,10 @@ impl<M: FaultModel> Replica<M> {
     pub(crate) fn note_caught_up(&mut self) {
         let told = self.peers.values().filter(|peer| peer.votes && peer.status.is_some()).count();
         let told = told + usize::from(self.votes());
-        self.caught_up |= told >= self.quorum && self.chain.delivered() >= self.known_slot();
+        if !self.caught_up && told >= self.quorum && self.chain.delivered() >= self.known_slot() {
+            self.caught_up = true;
+            self.doorway.changed = true; // from now on the order says where members are
+        }
     }
 
     /// Whether the present round's base is known: it has a leader at work.

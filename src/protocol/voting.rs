@@ -279,6 +279,9 @@ impl<M: FaultModel> Replica<M> {
             return Ok(());
         }
         let present = self.views.round;
+        if self.chain.decided.round.epoch > present.epoch {
+            return Ok(()); // this epoch has ended elsewhere: whoever is behind has nothing to vote for in it
+        }
         for round in self.rounds_to_vote_in(present) {
             while let Some(tip) = self.next_vote(round)? {
                 self.vote_for(tip);

@@ -130,7 +130,7 @@ pub fn describe(message: &PeerMessage) -> String {
             format!("{name} {origin}/{}/{} of {}", id.incarnation, id.number, batch.header.count)
         }
         PeerMessage::Proposal { round, entry } => {
-            format!("{name} {}@{round} on {} with {}", entry.slot, entry.parent.short(), batches(&entry.entry.0))
+            format!("{name} {}@{round} on {} with {}", entry.slot, entry.parent.short(), contents(&entry.entry.0))
         }
         PeerMessage::Vote(vote) => format!("{name} {}", vote.tip),
         PeerMessage::Claim { round, claim: tip } => format!("{name} for {round}: {}", claim(tip)),
@@ -161,7 +161,11 @@ fn lane((member, head): &(MemberId, LaneHead)) -> String {
     format!("{}:{}/{}", &member.short()[..4], head.batch.incarnation, head.batch.number)
 }
 
-fn batches(entry: &crate::types::Entry) -> String {
+fn contents(entry: &crate::types::Entry) -> String {
+    if let Some(end) = entry.epoch_end() {
+        let voters: Vec<String> = end.next.voters.iter().map(|voter| voter.short()[..4].to_owned()).collect();
+        return format!("the end of the epoch, then {}", voters.join(" "));
+    }
     let names: Vec<String> = entry
         .batches()
         .iter()

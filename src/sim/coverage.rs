@@ -123,6 +123,82 @@ rows! {
     drains = "members drained and restarted",
     /// Messages that went through their bytes.
     messages_coded = "messages encoded and admitted again",
+    /// Epochs that ended.
+    epochs_ended = "epochs ended",
+    /// Epochs, but the first, in which something was decided.
+    epochs_established = "epochs established",
+    /// Voters that the next epoch had no more, and somebody else had their vote.
+    voters_replaced = "voters replaced",
+    /// Epochs with more voters than the one before.
+    epochs_larger = "epochs with more voters",
+    /// Epochs with fewer voters than the one before.
+    epochs_smaller = "epochs with fewer voters",
+    /// Ends of epochs that changed more than one seat.
+    several_in_one = "ends of epochs that changed several seats",
+    /// Commands that took effect.
+    invited = "invites",
+    /// Commands that took effect.
+    joined = "joins",
+    /// Commands that took effect.
+    left = "leaves",
+    /// Commands that took effect.
+    removed = "removals",
+    /// Commands that took effect.
+    configured = "targets of voters changed",
+    /// Commands that took effect.
+    suspected = "suspicions",
+    /// Commands that took effect.
+    unsuspected = "suspicions withdrawn",
+    /// Commands that took effect.
+    ready = "learners ready",
+    /// Commands that took effect.
+    moved = "moves to another address",
+    /// LeaveIntents that let nobody go.
+    leaves_without_effect = "leaves decided without an effect",
+    /// JoinIntents that let nobody in: repeated, or beaten by another.
+    joins_without_effect = "joins decided without an effect",
+    /// Answers of that kind.
+    answered_without_effect = "commands answered: without effect",
+    /// Answers of that kind.
+    refused_gone = "publishes refused by a member that leaves",
+    /// Answers of that kind.
+    refused_membership = "commands refused",
+    /// Messages of members that had voted and were replaced.
+    ordered_of_replaced = "messages ordered of members without their old vote",
+    /// Processes that ended because they had left.
+    let_go = "members that left and exited",
+    /// Processes that ended because they learnt that they are no members.
+    departures_learnt = "members that learnt their removal and stopped",
+    /// Members that were down while three epochs and more ended.
+    sleepers = "members that slept through three epochs and more",
+    /// Members whose disk is gone.
+    disks_lost = "disks lost",
+    /// Joiners that crashed between their knock and its answer.
+    joiners_crashed = "joiners that crashed at the door",
+    /// Joiners that came back under another address.
+    joiners_moved = "joiners that moved",
+    /// Operators who acted at the same moment.
+    two_operators = "two operators at once",
+    /// Refusals at the door.
+    unknown_invites = "joins refused: unknown invite",
+    /// Refusals at the door.
+    used_invites = "joins refused: used invite",
+    /// Refusals at the door.
+    expired_invites = "joins refused: expired invite",
+    /// Refusals at the door.
+    former_members = "joins refused: former member",
+    /// Refusals at the door.
+    no_quorums = "joins refused: no quorum",
+    /// Keys that no link was given to.
+    strangers_refused = "links refused: not a member",
+    /// Keys that no link was given to.
+    departed_refused = "links refused: departed",
+    /// Chains of epochs said at doors.
+    chains_by_door = "chains of epochs told at doors",
+    /// Chains of epochs sent over links.
+    chains_by_link = "chains of epochs told over links",
+    /// False chains of epochs said at doors.
+    chains_forged = "forged chains of epochs told at doors",
 }
 
 impl Coverage {

@@ -104,7 +104,7 @@ mod tests {
 
     /// A group of one that ordered a few messages, one after the other.
     fn stage() -> Stage {
-        let group = Group::new(1, ClusterLimits::default());
+        let group = Group::new(1, 1, ClusterLimits::default());
         let settings = Settings {
             genesis: group.genesis.clone(),
             timing: Timing::default(),

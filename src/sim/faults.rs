@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use super::node::Life;
 use super::plan::Fault;
 use super::shell::Death;
 use super::world::{Event, Relief, World};
@@ -19,7 +18,7 @@ impl World {
     /// Begins a fault.
     pub(super) fn inflict(&mut self, fault: Fault) {
         let member = self.victim();
-        let count = self.size();
+        let alone = self.members().len() == 1;
         self.stage.chart.word(self.now, format!("{fault:?}"));
         match fault {
             Fault::Crash => self.kill(member),
@@ -32,7 +31,7 @@ impl World {
             Fault::CrashInStart => self.kill_in_start(member),
             Fault::CrashLeader => self.kill_leader(),
             Fault::RestartAll => self.restart_all(),
-            Fault::BreakLink | Fault::BrokenPair | Fault::OneWay | Fault::Partition if count == 1 => {}
+            Fault::BreakLink | Fault::BrokenPair | Fault::OneWay | Fault::Partition if alone => {}
             Fault::BreakLink => {
                 let peer = self.other(member);
                 let longest = self.milliseconds(1, 400);
@@ -50,7 +49,7 @@ impl World {
             Fault::FullDisk => self.fill_disk(member),
             Fault::Drain => self.drain(member),
             Fault::BadLinks => self.worsen_links(),
-            Fault::Churn if count == 1 => {}
+            Fault::Churn if alone => {}
             Fault::Churn => {
                 let rounds = self.random.between(2, 8);
                 self.churn(member, rounds);
@@ -101,26 +100,35 @@ impl World {
             node.shell.lock().temper.failing = false;
             node.paused = None;
             self.wake_at(member, self.now);
-            if !self.stage.nodes[member].runs() && self.stage.nodes[member].may_start() {
+            if !self.stage.nodes[member].runs() && self.is_member(member) {
                 let delay = self.milliseconds(1, 500);
                 self.restart_after(member, delay);
+            }
+        }
+        for member in self.members() {
+            if !self.knows_anybody(member) {
+                self.rescue(member);
             }
         }
     }
 
     /// Somebody, rather often the leader of the highest round that any disk has.
     fn victim(&mut self) -> usize {
-        if self.random.chance(350) { self.leader() } else { self.random.index(self.size()) }
+        let members = self.members();
+        if self.random.chance(350) { self.leader() } else { members[self.random.index(members.len())] }
     }
 
     fn leader(&self) -> usize {
-        let rounds = (0..self.size()).filter_map(|member| self.stage.agreement.voter(member));
-        let view = rounds.map(|voter| voter.round.view.0).max().unwrap_or(0);
-        (view % self.size() as u64) as usize
+        let configuration = &self.stage.agreement.epochs.newest().configuration;
+        let rounds = (0..self.size()).filter_map(|member| Some(self.stage.agreement.voter(member)?.round));
+        let view = rounds.filter(|round| round.epoch == configuration.epoch).map(|round| round.view).max();
+        let leader = configuration.leader(view.unwrap_or_default());
+        self.stage.group.index(&leader).expect("voters are machines")
     }
 
     fn other(&mut self, member: usize) -> usize {
-        (member + 1 + self.random.index(self.size() - 1)) % self.size()
+        let others: Vec<usize> = self.members().into_iter().filter(|other| *other != member).collect();
+        others[self.random.index(others.len())]
     }
 
     fn milliseconds(&mut self, low: u64, high: u64) -> Duration {
@@ -160,7 +168,8 @@ impl World {
     }
 
     fn restart_all(&mut self) {
-        let all = self.size() > 1 && self.stage.nodes.iter().all(|node| node.runs());
+        let members = self.members();
+        let all = members.len() > 1 && members.iter().all(|member| self.stage.nodes[*member].runs());
         self.stage.coverage.restarts_of_all += u64::from(all);
         for member in 0..self.size() {
             if self.stage.nodes[member].runs() {
@@ -252,7 +261,7 @@ impl World {
         let length = self.milliseconds(50, longest);
         self.stage.nodes[member].paused = Some(self.now + length);
         self.after(length, Event::Relief(Relief::Resume(member)));
-        if self.size() > 1 && self.random.chance(300) {
+        if self.members().len() > 1 && self.random.chance(300) {
             let peer = self.other(member);
             self.break_link(member, peer, Duration::from_millis(50));
         }
@@ -299,7 +308,7 @@ impl World {
     }
 
     fn drain(&mut self, member: usize) {
-        if self.stage.nodes[member].runs() && !self.draining[member] {
+        if self.stage.nodes[member].runs() && !self.draining[member] && !self.machines[member].leaving {
             self.draining[member] = true;
             self.stage.nodes[member].push(Input::Drain);
             self.wake_at(member, self.now);
@@ -341,7 +350,7 @@ impl World {
         }
         let victim = if self.random.chance(700) { self.leader() } else { member };
         for peer in 0..self.size() {
-            if peer != victim && self.random.chance(700) {
+            if peer != victim && self.network.session(peer, victim).is_some() && self.random.chance(700) {
                 let longest = self.milliseconds(1, 60);
                 self.break_link(victim, peer, longest);
             }
@@ -363,13 +372,9 @@ impl World {
         self.after(delay, Event::Relief(Relief::Rot(member)));
     }
 
-    /// Turns a bit in a member's log while the member is down. Of all members at most f are ever damaged: more could
-    /// lose what the group decided.
+    /// Turns a bit in a member's log while the member is down.
     fn rot(&mut self, member: usize, above: bool) {
-        let spared = self.size() - self.stage.group.quorum();
-        let others = (0..self.size()).filter(|other| *other != member && self.rotten[*other].is_some()).count();
-        let alive = !matches!(self.stage.nodes[member].life, Life::Ended(_));
-        if others >= spared || !alive || self.starting[member] {
+        if !self.is_member(member) || !self.may_lose(member) || self.starting[member] {
             return;
         }
         let Some(location) = self.rotting(member, above) else { return };

@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use super::clock::Moment;
 use super::network::{Packet, Passage};
-use super::node::Life;
 use super::world::{Event, World};
 use crate::driver::{Input, Serve};
 use crate::types::peer::{Envelope, Refusal};
@@ -54,23 +53,40 @@ impl World {
         }
     }
 
+    /// A pair tries to link: one of them dials, where it believes the other to be, and the other lets it in or does not.
     pub(super) fn dial(&mut self, one: usize, other: usize) {
         let pair = self.pair(one, other);
         self.dialling[pair] = false;
-        if self.network.session(one, other).is_some() {
-            return;
+        let both = self.stage.nodes[one].runs() && self.stage.nodes[other].runs();
+        if !both || self.network.session(one, other).is_some() {
+            return; // a start dials again
         }
+        let mut pairs = [(one, other), (other, one)].into_iter();
+        let Some((caller, called)) = pairs.find(|(caller, called)| self.stage.dials(*caller, *called)) else {
+            return; // and so does a roster that changes
+        };
         let ready = |member: usize| {
             let node = &self.stage.nodes[member];
-            node.runs() && node.paused.is_none() && node.busy <= self.now && node.shell.lock().hello.is_some()
+            node.paused.is_none() && node.busy <= self.now && node.shell.lock().hello.is_some()
         };
         let able = ready(one) && ready(other) && self.barred[pair] == 0;
         if !able || !self.network.passable(one, other) {
-            let wanted = [one, other].iter().all(|member| !matches!(self.stage.nodes[*member].life, Life::Ended(_)));
-            if wanted {
-                let delay = self.random.duration(Duration::from_millis(20), Duration::from_millis(150));
-                self.want_link(one, other, delay);
+            let delay = self.random.duration(Duration::from_millis(20), Duration::from_millis(150));
+            self.want_link(one, other, delay);
+            return;
+        }
+        if let Some(reason) = self.stage.refuses(called, caller) {
+            self.met.insert(pair, self.now);
+            let refuser = self.stage.group.id(called);
+            let row = &mut self.stage.coverage;
+            match reason {
+                Refusal::Departed { .. } => row.departed_refused += 1,
+                _ => row.strangers_refused += 1,
             }
+            self.stage.chart.note(self.now, called, format!("lets {} not in: {reason}", caller + 1));
+            self.push(caller, Input::Refused { peer: refuser, reason });
+            let delay = self.random.duration(Duration::from_millis(400), Duration::from_millis(1_500));
+            self.want_link(one, other, delay);
             return;
         }
         for (member, peer) in [(one, other), (other, one)] {
@@ -83,6 +99,22 @@ impl World {
         let session = self.network.open(one, other, moments[0].max(moments[1]));
         self.at(moments[0], Event::LinkUp(one, other, session));
         self.at(moments[1], Event::LinkUp(other, one, session));
+    }
+
+    /// A member's roster changed: links to whom it names no more are closed, others are dialled.
+    pub(super) fn follow_roster(&mut self, member: usize) {
+        if !std::mem::take(&mut self.stage.nodes[member].shell.lock().roster_changed) {
+            return;
+        }
+        for peer in (0..self.size()).filter(|peer| *peer != member) {
+            let linked = self.network.session(member, peer).is_some();
+            match self.stage.refuses(member, peer) {
+                Some(reason) if linked => self.refuse(member, peer, reason),
+                Some(_) => {}
+                None if !linked => self.want_link(member, peer, Duration::from_millis(2)),
+                None => {}
+            }
+        }
     }
 
     pub(super) fn link_up(&mut self, member: usize, peer: usize, session: u64) {

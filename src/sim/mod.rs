@@ -12,8 +12,9 @@
 //! | `shell` `disk` `node` | one member: its outside, its files, its process |
 //! | `network` | sessions, latency, loss, doubling, silence |
 //! | `check/` | what must hold |
-//! | `stage` | members and checkers together |
-//! | `plan` `faults` `damage` `links` `processes` `world` | the random world |
+//! | `stage` `judge` | members and checkers together |
+//! | `plan` `faults` `damage` `links` `processes` `progress` `world` | the random world |
+//! | `machines` `operators` `door` `forgery` | who comes and goes in it, and how |
 //! | `chart` `coverage` | what a failure prints; what really happened |
 //! | `campaign` `sabotage` `command` | many seeds; rules switched off; the command |
 //! | `scenario/` | the world played by a script with recorded output |
@@ -26,13 +27,19 @@ pub mod command;
 pub mod coverage;
 mod damage;
 mod disk;
+mod door;
 mod faults;
+mod forgery;
 pub mod group;
+mod judge;
 mod links;
+mod machines;
 pub mod network;
 pub mod node;
+mod operators;
 pub mod plan;
 mod processes;
+mod progress;
 pub mod random;
 mod sabotage;
 pub mod scenario;

@@ -6,12 +6,13 @@ use ed25519_dalek::SigningKey;
 
 use super::clock::{Clock, Moment};
 use super::disk::Disk;
+use super::group::Group;
 use super::random::Random;
 use super::shell::{Death, Effect, Shell, ShellHandle, Temper};
 use crate::driver::{Driver, Input, Start, StartError, Stop, Turn};
 use crate::protocol::Halt;
 use crate::types::settings::Timing;
-use crate::types::{Genesis, Location, MemberId, Sabotage, StartNonce};
+use crate::types::{Contact, Genesis, Location, MemberId, Sabotage, StartNonce};
 use crate::wal::{self, Files, MemoryFiles, ReadFiles, Survival};
 
 /// What a member is doing.
@@ -36,6 +37,8 @@ pub enum Ending {
         again: bool,
         /// It was told to drain, and has.
         drained: bool,
+        /// It has left the group.
+        left: bool,
     },
     /// It died inside the turn.
     Died,
@@ -46,7 +49,7 @@ pub enum Ending {
 impl Ending {
     /// The process ends by itself: nothing killed it.
     pub fn is_exit(&self) -> bool {
-        matches!(self, Ending::Goes { drained: true, .. } | Ending::Stopped(_))
+        matches!(self, Ending::Goes { drained: true, .. } | Ending::Goes { left: true, .. } | Ending::Stopped(_))
     }
 }
 
@@ -68,6 +71,11 @@ impl Stopped {
     /// It no longer knows what it promised.
     pub fn is_rot(&self) -> bool {
         matches!(self.halt(), Some(Halt::RotAboveDecided { .. }))
+    }
+
+    /// It learnt that it is no member any more.
+    pub fn is_departure(&self) -> bool {
+        matches!(self.halt(), Some(Halt::Departed { .. }))
     }
 
     /// It saw two orders.
@@ -94,6 +102,7 @@ impl fmt::Display for Stopped {
 
 /// One member.
 pub struct Node {
+    index: usize,
     /// Its id.
     pub id: MemberId,
     /// Its key.
@@ -108,6 +117,10 @@ pub struct Node {
     pub starts: u64,
     /// Its turn lasts until then.
     pub busy: Moment,
+    /// How often it has come back under another address.
+    pub moves: u64,
+    /// What it was told of other members when it joined.
+    pub contacts: Vec<Contact>,
     /// Its process stands still until then.
     pub paused: Option<Moment>,
     /// Number of the wake that counts; earlier ones are void.
@@ -131,9 +144,11 @@ pub struct Settings {
 }
 
 impl Node {
-    /// A member that was never started.
-    pub fn new(key: SigningKey, clock: Clock, temper: Temper, random: Random) -> Node {
+    /// A member that was never started: machine number `index`.
+    pub fn new(index: usize, clock: Clock, temper: Temper, random: Random) -> Node {
+        let key = Group::key(index);
         Node {
+            index,
             id: MemberId(key.verifying_key().to_bytes()),
             key,
             shell: ShellHandle::new(Shell::new(clock, temper, random)),
@@ -141,6 +156,8 @@ impl Node {
             life: Life::Down,
             starts: 0,
             busy: Moment(0),
+            moves: 0,
+            contacts: Vec::new(),
             paused: None,
             wake: 0,
             wakes: None,
@@ -163,6 +180,11 @@ impl Node {
         self.driver.as_ref()
     }
 
+    /// Where it is found since its last start.
+    pub fn address(&self) -> String {
+        Group::address(self.index, self.moves)
+    }
+
     /// Drawn at its last start.
     pub fn nonce(&self) -> StartNonce {
         StartNonce(self.starts << 8 | u64::from(self.id.0[0]))
@@ -180,9 +202,9 @@ impl Node {
         let start = Start {
             genesis: settings.genesis.clone(),
             key: self.key.clone(),
-            addresses: Vec::new(),
-            contacts: Vec::new(),
             nonce: self.nonce(),
+            contacts: self.contacts.clone(),
+            addresses: vec![self.address()],
             timing: settings.timing,
             sabotage: settings.sabotage.clone(),
             log: wal::Settings {
@@ -200,7 +222,7 @@ impl Node {
             Ok(driver) => {
                 self.driver = Some(driver);
                 self.life = Life::Runs;
-                Ending::Goes { next: None, again: true, drained: false }
+                Ending::Goes { next: None, again: true, drained: false, left: false }
             }
             Err(error) => Ending::Stopped(Stopped::Starting(error)),
         }
@@ -215,11 +237,11 @@ impl Node {
         self.busy = shell.moment;
         match turned {
             _ if shell.dead => Ending::Died,
-            Ok(Turn { next, again, drained, .. }) => {
+            Ok(Turn { next, again, drained, left }) => {
                 let next = Some(shell.clock.moment(next));
                 let again = again || !shell.inbox.is_empty();
                 shell.dead = false;
-                Ending::Goes { next, again, drained }
+                Ending::Goes { next, again, drained, left }
             }
             Err(stop) => Ending::Stopped(Stopped::Running(stop)),
         }

@@ -56,11 +56,48 @@ pub enum Fault {
     Churn,
 }
 
+/// Something that operators do, or that befalls a machine. What it leads to is the group's affair.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Deed {
+    /// A machine gets a join code and joins.
+    Join,
+    /// A member is told to leave.
+    Leave,
+    /// A member is removed.
+    Remove,
+    /// The number of voters is to be another one.
+    Voters,
+    /// A member comes back under another address; or a joiner does.
+    Move,
+    /// A member is down for long.
+    Sleep,
+    /// A member's disk is gone, and its key with it.
+    LoseDisk,
+    /// Two operators act at the same moment.
+    TwoAtOnce,
+    /// A machine has a join code that another one used.
+    UsedCode,
+    /// A machine has a join code that nobody gave out.
+    FalseCode,
+    /// A machine has a join code that has expired.
+    LateCode,
+    /// A machine whose key was a member's has a join code.
+    FormerKey,
+    /// Somebody tells a false chain of epochs at a member's door.
+    FalseChain,
+}
+
 /// Everything drawn before the simulation begins.
 #[derive(Clone, Debug)]
 pub struct Plan {
-    /// Number of members.
-    pub members: usize,
+    /// Number of members in the beginning, all voters.
+    pub founders: usize,
+    /// Number of machines, those that may join included.
+    pub machines: usize,
+    /// Usual time between two deeds of operators.
+    pub deed_gap: Duration,
+    /// Kinds of deeds with their weights.
+    pub deeds: Vec<(u64, Deed)>,
     /// When faults stop.
     pub faults_until: Duration,
     /// Usual time between two faults.
@@ -152,15 +189,44 @@ const VIEWS: &[(u64, Fault)] = &[
     (4, Fault::Partition),
 ];
 
+const ANYTHING: &[(u64, Deed)] = &[
+    (10, Deed::Join),
+    (4, Deed::Leave),
+    (2, Deed::Remove),
+    (3, Deed::Voters),
+    (3, Deed::Move),
+    (2, Deed::Sleep),
+    (2, Deed::LoseDisk),
+    (2, Deed::TwoAtOnce),
+    (1, Deed::UsedCode),
+    (1, Deed::FalseCode),
+    (1, Deed::LateCode),
+    (1, Deed::FormerKey),
+    (2, Deed::FalseChain),
+];
+
+/// Everybody comes and goes.
+const TURNOVER: &[(u64, Deed)] =
+    &[(12, Deed::Join), (8, Deed::Leave), (3, Deed::Remove), (3, Deed::Voters), (4, Deed::Sleep)];
+
+/// Voters fall silent and are replaced.
+const HEALING: &[(u64, Deed)] =
+    &[(10, Deed::Join), (6, Deed::Sleep), (5, Deed::LoseDisk), (3, Deed::Move), (2, Deed::Remove), (2, Deed::Voters)];
+
 impl Plan {
     /// What this seed draws.
     pub fn draw(random: &mut Random) -> Plan {
-        let members = random.weighted(&[(5, 1), (55, 3), (40, 5)]);
+        let founders = random.weighted(&[(5, 1), (65, 3), (30, 5)]);
+        let joiners = random.weighted(&[(3, 1), (4, 2), (3, 3), (2, 4), (1, 6)]);
+        let deeds = random.weighted(&[(5, ANYTHING), (3, TURNOVER), (3, HEALING)]);
         let gaps: &[(u64, u64)] = &[(2, 1200), (4, 600), (3, 300)];
         let faults = random.weighted(&[(8, EVERYTHING), (4, CRASHES), (3, LINKS), (2, DISKS), (3, VIEWS)]);
         let latency = random.weighted(&[(5, 150), (3, 800), (2, 8_000)]);
         Plan {
-            members,
+            founders,
+            machines: founders + joiners,
+            deed_gap: Duration::from_millis(random.weighted(&[(3, 700), (3, 1_500), (2, 4_000)])),
+            deeds: deeds.to_vec(),
             faults_until: random.duration(Duration::from_secs(20), Duration::from_secs(26)),
             fault_gap: Duration::from_millis(random.weighted(gaps)),
             faults: faults.to_vec(),
@@ -176,7 +242,18 @@ impl Plan {
             coded: random.chance(60),
             limits: ClusterLimits { message_bytes_max: 40 << 10, batch_bytes_max: 44 << 10 },
             segment_bytes: random.weighted(&[(1, 128 << 10), (2, 256 << 10)]),
-            timing: Timing::default(),
+            timing: Plan::timing(random),
+        }
+    }
+
+    /// Voters that fall silent are suspected soon, or not in a simulation's time.
+    fn timing(random: &mut Random) -> Timing {
+        let usual = Timing::default();
+        let soon = random.duration(Duration::from_millis(2_500), Duration::from_secs(5));
+        if random.chance(700) {
+            Timing { timeout_max: Duration::from_millis(2_500), replace_after: soon, ..usual }
+        } else {
+            usual
         }
     }
 

@@ -9,6 +9,7 @@ use super::node::{Ending, Stopped};
 use super::stage::{Act, Scene, count_death, tear};
 use super::world::{Course, Event, Verdict, World};
 use crate::driver::Input;
+use crate::types::MessageId;
 
 /// A turn takes this long besides its syncs.
 const TURN_TIME: Duration = Duration::from_micros(15);
@@ -17,8 +18,12 @@ impl World {
     /// Starts a member that is down.
     pub(super) fn start(&mut self, member: usize) -> Course {
         self.starting[member] = false;
-        if self.stage.nodes[member].runs() || !self.stage.nodes[member].may_start() {
+        if self.stage.nodes[member].runs() || !self.is_member(member) {
             return Ok(());
+        }
+        if let Some(epoch) = self.machines[member].slept.take() {
+            let newest = self.stage.agreement.epochs.newest().configuration.epoch;
+            self.stage.coverage.sleepers += u64::from(newest.0 >= epoch.0 + 3);
         }
         let scene = self.stage.start(member, self.now)?;
         self.stage.coverage.crashes_inside_start += u64::from(matches!(scene.ending, Ending::Died));
@@ -27,6 +32,9 @@ impl World {
             self.rotten[member].iter_mut().for_each(Damage::survived);
             for peer in (0..self.size()).filter(|peer| *peer != member) {
                 self.want_link(member, peer, Duration::from_millis(1));
+            }
+            if self.machines[member].leaving {
+                self.ask_to_leave(member);
             }
         }
         Ok(())
@@ -52,6 +60,8 @@ impl World {
             match act {
                 Act::Send { to, envelope } => self.send(member, to, at, envelope),
                 Act::Refuse { peer, reason } => self.refuse(member, peer, reason),
+                Act::Door { to, message } => self.say_at_door(member, to, at, message),
+                Act::Answer { ticket, outcome } => self.answered(ticket, &outcome),
                 Act::Serve(request) => {
                     let start = self.stage.nodes[member].starts;
                     let delay = self.random.around(Duration::from_millis(2));
@@ -59,8 +69,12 @@ impl World {
                 }
             }
         }
+        if self.stage.nodes[member].runs() {
+            self.follow_roster(member);
+        }
         match scene.ending {
-            Ending::Goes { next, again, drained } => {
+            Ending::Goes { left: true, .. } => self.lets_go(member),
+            Ending::Goes { next, again, drained, left: false } => {
                 let busy = self.stage.nodes[member].busy + TURN_TIME;
                 self.stage.nodes[member].busy = busy;
                 if drained && self.draining[member] {
@@ -96,6 +110,9 @@ impl World {
             return Ok(());
         }
         let text = format!("member {} {stopped}", member + 1);
+        if stopped.is_departure() {
+            return self.departs(member, text);
+        }
         if stopped.is_rot() && self.rotten[member].as_ref().is_some_and(Damage::may_end) {
             self.stage.coverage.rot_fatal += 1;
             self.unlink(member);
@@ -106,6 +123,33 @@ impl World {
             return Err(Verdict::Diverged(Violation::new("agreement", text)));
         }
         Err(Verdict::Crashed(text))
+    }
+
+    /// A member has left, and its process ends: nothing that it accepted is missing.
+    fn lets_go(&mut self, member: usize) -> Course {
+        let lost = |id: &MessageId| self.rotten[member].as_ref().is_some_and(|damage| damage.excuses(id));
+        if let Some(publish) = self.stage.promises.unordered(member, lost) {
+            let text =
+                format!("member {} was let go, and publish {publish}, accepted there, is not ordered", member + 1);
+            return Err(Verdict::Diverged(Violation::new("membership", text)));
+        }
+        self.stage.coverage.let_go += 1;
+        self.retire(member, "it has left");
+        Ok(())
+    }
+
+    /// A member says that it is none any more: the order says so, too.
+    fn departs(&mut self, member: usize, text: String) -> Course {
+        let id = self.stage.group.id(member);
+        if self.stage.agreement.order.membership.departure(&id).is_none() {
+            return Err(Verdict::Diverged(Violation::new(
+                "membership",
+                format!("{text}, and the order has not let it go"),
+            )));
+        }
+        self.stage.coverage.departures_learnt += 1;
+        self.retire(member, &text);
+        Ok(())
     }
 
     /// A member's process is gone; its links break.

@@ -121,8 +121,10 @@ pub struct Shell {
     pub full: bool,
     /// What hellos say.
     pub hello: Option<Hello>,
-    /// Whom it wants to know.
-    pub roster: Option<Roster>,
+    /// Whom it knows.
+    pub roster: Roster,
+    /// The roster changed since the world last looked.
+    pub roster_changed: bool,
     /// What it says of itself.
     pub snapshot: Option<Box<(Snapshot, LogFigures)>>,
     random: Random,
@@ -150,7 +152,8 @@ impl Shell {
             failed_syncs: 0,
             full: false,
             hello: None,
-            roster: None,
+            roster: Roster::default(),
+            roster_changed: false,
             snapshot: None,
             random,
             sent: false,
@@ -171,7 +174,8 @@ impl Shell {
         self.inbox.clear();
         self.effects.clear();
         self.hello = None;
-        self.roster = None;
+        self.roster = Roster::default();
+        self.roster_changed = false;
         self.snapshot = None;
         self.dead = false;
         self.failed = false;
@@ -273,7 +277,9 @@ impl Outside for ShellHandle {
     }
 
     fn roster(&mut self, roster: Roster) {
-        self.lock().roster = Some(roster);
+        let mut shell = self.lock();
+        shell.roster = roster;
+        shell.roster_changed = true;
     }
 
     fn door(&mut self, to: MemberId, message: DoorMessage) {

@@ -4,18 +4,17 @@
 use bytes::Bytes;
 
 use super::chart::Chart;
-use super::check::{Agreement, Promises, Sequence, Statements, Storage, Violation, Witness};
+use super::check::{Agreement, Promises, Sequence, Statements, Storage, Violation, Wish};
 use super::clock::{Clock, Moment};
 use super::coverage::Coverage;
 use super::group::Group;
 use super::node::{Ending, Life, Node, Settings};
 use super::random::Random;
-use super::shell::{Death, Effect, Temper};
+use super::shell::{Death, Temper};
 use crate::driver::{Input, Serve};
 use crate::types::peer::{ChainEntry, DecidedSlot, Envelope, Refusal};
 use crate::types::{
-    Ack, Batch, Delivered, Digest, Incarnation, Location, Message, Outcome, PeerMessage, Publish, Record, Rejection,
-    Ticket,
+    Ack, Batch, Command, Configuration, Digest, DoorMessage, Epoch, Message, Outcome, PeerMessage, Publish, Ticket,
 };
 use crate::wal::{MemoryFiles, Survival, Unsynced};
 use std::sync::Arc;
@@ -40,6 +39,20 @@ pub enum Act {
     },
     /// Slots are to be read for somebody.
     Serve(Serve),
+    /// Words at a door.
+    Door {
+        /// Whose, by index.
+        to: usize,
+        /// What.
+        message: DoorMessage,
+    },
+    /// An operator was answered.
+    Answer {
+        /// On which wish.
+        ticket: Ticket,
+        /// What.
+        outcome: Outcome,
+    },
 }
 
 /// A turn or a start as the world sees it: when each act happened, and how it ended.
@@ -68,10 +81,12 @@ pub struct Stage {
     pub agreement: Agreement,
     /// What members did, in words, if anybody wants to know.
     pub notices: Option<Vec<(Moment, usize, String)>>,
+    /// Ends of epochs that leaders proposed.
+    pub ends_proposed: Vec<Configuration>,
     /// Members whose process ended by itself: it was drained, or it stopped.
-    exiting: Vec<bool>,
-    storages: Vec<Storage>,
-    statements: Statements,
+    pub(super) exiting: Vec<bool>,
+    pub(super) storages: Vec<Storage>,
+    pub(super) statements: Statements,
     settings: Settings,
     trace: blake3::Hasher,
 }
@@ -79,9 +94,10 @@ pub struct Stage {
 impl Stage {
     /// A group that was never started; each member with its clock and disk.
     pub fn new(group: Group, settings: Settings, members: Vec<(Clock, Temper)>, seed: u64) -> Stage {
-        let nodes = members.into_iter().enumerate().map(|(index, (clock, temper))| {
-            Node::new(Group::key(index), clock, temper, Random::new(seed, 1000 + index as u64))
-        });
+        let nodes = members
+            .into_iter()
+            .enumerate()
+            .map(|(index, (clock, temper))| Node::new(index, clock, temper, Random::new(seed, 1000 + index as u64)));
         let size = group.size();
         Stage {
             nodes: nodes.collect(),
@@ -91,6 +107,7 @@ impl Stage {
             sequence: Sequence::new(&group),
             agreement: Agreement::new(&group),
             notices: None,
+            ends_proposed: Vec::new(),
             exiting: vec![false; size],
             storages: (0..size).map(|_| Storage::new(&settings.sabotage)).collect(),
             statements: Statements::new(&group),
@@ -119,7 +136,7 @@ impl Stage {
     }
 
     /// Adds a step to that digest, and what it was about.
-    fn follow_with(&mut self, at: Moment, member: usize, what: u64, about: &[&[u8]]) {
+    pub(super) fn follow_with(&mut self, at: Moment, member: usize, what: u64, about: &[&[u8]]) {
         self.follow(at, member, what);
         for bytes in about {
             self.trace.update(&(bytes.len() as u64).to_le_bytes());
@@ -202,11 +219,27 @@ impl Stage {
         };
         let node = &self.nodes[member];
         let deadline = at + patience;
-        let start = node.starts;
-        let ticket = self.promises.published(member, start, ack, message.clone(), deadline);
+        let ticket = self.promises.asked(member, node.starts, Wish::Publish(ack, message.clone()), deadline);
         let deadline = node.shell.lock().clock.read(deadline).instant;
         node.push(Input::Publish(Publish { ticket, ack, message, deadline }));
         self.coverage.published += 1;
+        ticket
+    }
+
+    /// An operator wants a running member to have a command ordered.
+    pub fn order(&mut self, member: usize, at: Moment, command: Command, patience: Duration) -> Ticket {
+        let node = &self.nodes[member];
+        let deadline = at + patience;
+        let ticket = self.promises.asked(member, node.starts, Wish::Command(command.clone()), deadline);
+        let deadline = node.shell.lock().clock.read(deadline).instant;
+        node.push(Input::Command { ticket, command, deadline });
+        ticket
+    }
+
+    /// An operator wants a running member to leave.
+    pub fn leave(&mut self, member: usize, at: Moment) -> Ticket {
+        let ticket = self.promises.asked(member, self.nodes[member].starts, Wish::Leave, at);
+        self.nodes[member].push(Input::Leave { ticket });
         ticket
     }
 
@@ -222,13 +255,74 @@ impl Stage {
             return None;
         }
         let message = PeerMessage::Decided { mark: request.mark, slots };
-        Some(Arc::new(Envelope { epoch: crate::types::Epoch(0), configuration: self.group.configuration, message }))
+        let (epoch, configuration) = self.present(member);
+        Some(Arc::new(Envelope { epoch, configuration, message }))
+    }
+
+    /// The epoch that a running member is in, and the digest of its configuration, as its hellos say.
+    pub fn present(&self, member: usize) -> (Epoch, Digest) {
+        let shell = self.nodes[member].shell.lock();
+        let hello = shell.hello.as_ref().map(|hello| (hello.epoch, hello.configuration));
+        hello.unwrap_or_else(|| (Epoch(0), self.group.genesis.configuration().digest()))
+    }
+
+    /// Whether a member dials another where that is now.
+    pub fn dials(&self, caller: usize, called: usize) -> bool {
+        let (id, address) = (self.group.id(called), self.nodes[called].address());
+        let shell = self.nodes[caller].shell.lock();
+        shell.roster.members.iter().any(|known| known.id == id && known.dial && known.addresses.contains(&address))
+    }
+
+    /// Why a member lets another by no means in, if so.
+    pub fn refuses(&self, member: usize, peer: usize) -> Option<Refusal> {
+        let (key, shell) = (self.group.id(peer), self.nodes[member].shell.lock());
+        if shell.roster.members.iter().any(|known| known.id == key) {
+            return None;
+        }
+        let departed = shell.roster.former.iter().find(|(id, _)| *id == key);
+        Some(match departed {
+            Some((id, standing)) => Refusal::Departed { id: *id, standing: *standing },
+            None => Refusal::NotAMember(key),
+        })
+    }
+
+    /// Whether a member has, or last had, the address of a machine where that is now: from the order, or told at a door.
+    pub fn address_known(&self, member: usize, peer: usize) -> bool {
+        let (id, address) = (self.group.id(peer), self.nodes[peer].address());
+        let node = &self.nodes[member];
+        let shell = node.shell.lock();
+        shell.roster.members.iter().any(|known| known.id == id && known.addresses.contains(&address))
+            || node.contacts.iter().any(|contact| contact.id == id && contact.addresses.contains(&address))
     }
 
     /// Says something to whoever wants to know.
     pub fn notice(&mut self, at: Moment, member: usize, words: impl FnOnce() -> String) {
         if let Some(notices) = &mut self.notices {
             notices.push((at, member, words()));
+        }
+    }
+
+    /// Counts what is known of the epochs at the end.
+    pub fn count_epochs(&mut self) {
+        let (agreement, coverage) = (&self.agreement, &mut self.coverage);
+        let order = &agreement.order;
+        coverage.lanes_closed += order.lanes_closed;
+        coverage.ordered_of_replaced += order.ordered_of_replaced;
+        let without = |is: fn(&Command) -> bool| {
+            order.commands.iter().filter(|decided| !decided.has_effect && is(&decided.command)).count() as u64
+        };
+        coverage.leaves_without_effect += without(|command| *command == Command::LeaveIntent);
+        coverage.joins_without_effect += without(|command| matches!(command, Command::JoinIntent { .. }));
+        let ends = (1..).map(|epoch| (agreement.epochs.at(Epoch(epoch - 1)), agreement.epochs.at(Epoch(epoch))));
+        for (before, after) in ends.map_while(|(before, after)| before.zip(after)) {
+            coverage.epochs_established += u64::from(after.established);
+            let (old, new) = (&before.configuration.voters, &after.configuration.voters);
+            let gone = old.iter().filter(|voter| !new.contains(voter)).count();
+            let come = new.iter().filter(|voter| !old.contains(voter)).count();
+            coverage.voters_replaced += gone.min(come) as u64;
+            coverage.epochs_larger += u64::from(new.len() > old.len());
+            coverage.epochs_smaller += u64::from(new.len() < old.len());
+            coverage.several_in_one += u64::from(gone.max(come) > 1);
         }
     }
 
@@ -248,191 +342,6 @@ impl Stage {
         coverage.slots_by_catchup += counters.slots_by_catchup;
         coverage.resignations += counters.resignations;
         coverage.rot_repaired += counters.repairs;
-    }
-
-    /// Judges everything a member did in a turn or a start, in order.
-    fn judge(&mut self, member: usize) -> Result<Vec<(Moment, Act)>, Violation> {
-        let mut acts = Vec::new();
-        let mut said: Option<Arc<Envelope>> = None;
-        for (at, effect) in self.nodes[member].effects() {
-            match effect {
-                Effect::Durable { file, offset, bytes } => {
-                    self.follow_with(at, member, 3, &[file.as_bytes(), &offset.to_le_bytes(), &bytes]);
-                    let node = &self.nodes[member];
-                    let found = self.storages[member].durable(&file, offset, &bytes, |name| node.contents(name));
-                    self.durable(member, at, found)?;
-                }
-                Effect::Settled { file, contents } => {
-                    self.follow_with(at, member, 8, &[file.as_bytes(), &contents]);
-                    let found = self.storages[member].settled(&file, &contents);
-                    self.durable(member, at, found)?;
-                }
-                Effect::Send { to, envelope } => {
-                    // What goes to several members at once is encoded once.
-                    let again = said.as_ref().is_some_and(|said| Arc::ptr_eq(said, &envelope));
-                    let bytes = if again { Bytes::new() } else { envelope.encode() };
-                    self.follow_with(at, member, 4, &[&to.0, &bytes]);
-                    said = Some(envelope.clone());
-                    self.sent(member, &envelope)?;
-                    if let Some(to) = self.group.index(&to) {
-                        acts.push((at, Act::Send { to, envelope }));
-                    }
-                }
-                Effect::Refuse { peer, nonce, reason } => {
-                    let whom = [&peer.0[..], &nonce.0.to_le_bytes()].concat();
-                    self.follow_with(at, member, 9, &[&whom, reason.to_string().as_bytes()]);
-                    self.chart.note(at, member, format!("refuses {}: {reason}", peer.short()));
-                    if let Some(peer) = self.group.index(&peer).filter(|peer| self.nodes[*peer].nonce() == nonce) {
-                        acts.push((at, Act::Refuse { peer, reason }));
-                    }
-                }
-                Effect::Door { .. } => {}
-                Effect::Serve(request) => acts.push((at, Act::Serve(request))),
-                Effect::Deliver(batches) => {
-                    for delivered in &batches {
-                        self.delivered(member, at, delivered)?;
-                    }
-                }
-                Effect::Answer(outcomes) => {
-                    for (ticket, outcome) in &outcomes {
-                        self.answered(member, at, *ticket, outcome)?;
-                    }
-                }
-            }
-        }
-        self.greets(member)?;
-        Ok(acts)
-    }
-
-    /// What hellos of new links say from now on: nobody may have heard it yet, but somebody soon will.
-    fn greets(&self, member: usize) -> Result<(), Violation> {
-        let shell = self.nodes[member].shell.lock();
-        match shell.hello.as_ref().filter(|_| !shell.dead) {
-            Some(hello) => self.statements.greets(member, hello, &self.agreement),
-            None => Ok(()),
-        }
-    }
-
-    /// Records became durable: each is judged by what every disk holds by now.
-    fn durable(
-        &mut self,
-        member: usize,
-        at: Moment,
-        found: Result<Vec<(Location, Record)>, String>,
-    ) -> Result<(), Violation> {
-        let found = found.map_err(|text| Violation::new("log", format!("member {}: {text}", member + 1)))?;
-        for (_, record) in found {
-            if let Record::Voter(voter) = &record
-                && self.agreement.voter(member).is_none_or(|earlier| earlier.round < voter.round)
-            {
-                self.chart.note(at, member, format!("enters {}", voter.round));
-                self.notice(at, member, || format!("{} enters {}", member + 1, voter.round));
-                self.statements.enters(member, voter.round, &self.agreement)?;
-                self.coverage.views_entered += u64::from(voter.round.view.0 > 0);
-            }
-            self.agreement.durable(member, &record)?;
-        }
-        Ok(())
-    }
-
-    fn sent(&mut self, member: usize, envelope: &Envelope) -> Result<(), Violation> {
-        let message = &envelope.message;
-        let coverage = &mut self.coverage;
-        match message {
-            PeerMessage::FetchBatches { .. } => coverage.fetches_of_batches += 1,
-            PeerMessage::FetchLane { .. } => coverage.fetches_of_lanes += 1,
-            PeerMessage::FetchChain { .. } => coverage.fetches_of_chains += 1,
-            PeerMessage::FetchDecided { .. } => coverage.fetches_of_decided += 1,
-            _ => {}
-        }
-        self.statements.sent(member, message, &mut self.agreement, &self.storages[member])
-    }
-
-    fn delivered(&mut self, member: usize, at: Moment, delivered: &Delivered) -> Result<(), Violation> {
-        let read;
-        let bytes: &[u8] = match &delivered.bytes {
-            Some(bytes) => bytes,
-            None => {
-                read = self.nodes[member].read(&delivered.location).unwrap_or_default();
-                &read
-            }
-        };
-        let place = [delivered.first.0, delivered.slot.0, delivered.hlc.0].map(u64::to_le_bytes);
-        self.follow_with(at, member, 5, &[place.as_flattened(), bytes]);
-        let head = self.sequence.head();
-        let witness = Witness { agreement: &self.agreement, storage: &self.storages[member] };
-        self.sequence.delivered(member, delivered, bytes, &witness, &mut self.promises)?;
-        self.notice(at, member, || tell_delivered(member, delivered, bytes));
-        if self.sequence.head() > head {
-            self.coverage.ordered += delivered.count;
-            self.note_early(delivered, bytes);
-        }
-        Ok(())
-    }
-
-    /// A batch that its origin sent early and then lost in a crash was ordered all the same.
-    fn note_early(&mut self, delivered: &Delivered, bytes: &[u8]) {
-        let Some(header) = delivered.header() else { return };
-        let origin = self.group.index(&header.origin).expect("checked when it was delivered");
-        let lost = !self.storages[origin].holds_batch(&Digest::of("batch", bytes));
-        let later: Incarnation = self.agreement.incarnation(origin);
-        if lost && (later > header.incarnation || !self.nodes[origin].runs()) {
-            self.coverage.early_batches_ordered += 1;
-        }
-    }
-
-    fn answered(&mut self, member: usize, at: Moment, ticket: Ticket, outcome: &Outcome) -> Result<(), Violation> {
-        self.follow_with(at, member, 6, &[&ticket.0.to_le_bytes(), format!("{outcome:?}").as_bytes()]);
-        let coverage = &mut self.coverage;
-        match outcome {
-            Outcome::Accepted { id } => {
-                coverage.answered_accepted += 1;
-                if !self.storages[member].holds_message(id) {
-                    let text = format!("member {} accepted {id}, which is not on its disk", member + 1);
-                    return Err(Violation::new("R7", text));
-                }
-            }
-            Outcome::Ordered { .. } => coverage.answered_ordered += 1,
-            Outcome::Rejected(Rejection::DiskFull(_)) => coverage.refused_disk_full += 1,
-            Outcome::WithoutEffect { .. } | Outcome::Left => {}
-            Outcome::Rejected(_) => coverage.answered_rejected += 1,
-            Outcome::OutcomeUnknown { .. } => coverage.answered_unknown += 1,
-        }
-        if self.notices.is_some() {
-            let said = Promises::says(&self.promises.message(ticket).body);
-            self.notice(at, member, || format!("{} answers {said}: {}", member + 1, tell_outcome(outcome)));
-        }
-        self.sequence.told(member, outcome)?;
-        self.promises.answered(member, self.nodes[member].starts, ticket, outcome)
-    }
-}
-
-/// Messages of one batch that are told one by one.
-const TOLD_MAX: u64 = 6;
-
-fn tell_delivered(member: usize, delivered: &Delivered, bytes: &[u8]) -> String {
-    let last = delivered.first.0 + delivered.count - 1;
-    let place = match delivered.count {
-        1 => format!("{} delivers {}", member + 1, delivered.first),
-        _ => format!("{} delivers {}..{last}", member + 1, delivered.first),
-    };
-    match crate::types::batch::messages(bytes) {
-        Ok(messages) if delivered.count <= TOLD_MAX => {
-            let said: Vec<String> = messages.iter().map(|message| Promises::says(&message.body)).collect();
-            format!("{place}: {}", said.join(" "))
-        }
-        _ => format!("{place}: {} messages", delivered.count),
-    }
-}
-
-fn tell_outcome(outcome: &Outcome) -> String {
-    match outcome {
-        Outcome::Accepted { .. } => "accepted".to_owned(),
-        Outcome::Ordered { position, .. } => format!("ordered at {position}"),
-        Outcome::Rejected(reason) => format!("rejected: {reason}"),
-        Outcome::OutcomeUnknown { .. } => "outcome unknown".to_owned(),
-        Outcome::WithoutEffect { reason } => format!("without effect: {reason}"),
-        Outcome::Left => "left".to_owned(),
     }
 }
 
@@ -483,7 +392,7 @@ mod tests {
 
     /// The digest of a group of one that orders one message.
     fn ordering(text: &str) -> Digest {
-        let group = Group::new(1, ClusterLimits::default());
+        let group = Group::new(1, 1, ClusterLimits::default());
         let temper = Temper {
             sync: Duration::from_millis(1),
             exact: true,

@@ -1,21 +1,25 @@
 //! The random world: virtual time, links, hosts that publish, and faults. One seed, one course of events.
 
 use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+use std::collections::{BTreeMap, BinaryHeap};
 use std::time::Duration;
 
-use super::check::{self, Violation};
+use super::check::Violation;
 use super::clock::Moment;
 use super::damage::Damage;
+use super::door::Words;
 use super::group::Group;
+use super::machines::{Machine, Phase};
 use super::network::{Network, Packet};
-use super::node::{Life, Settings};
+use super::node::Settings;
+use super::operators::Errand;
 use super::plan::{Fault, Plan};
 use super::random::Random;
 use super::shell::Death;
 use super::stage::Stage;
 use crate::driver::Serve;
-use crate::types::{Ack, MessageId, Outcome, Readiness, Round, Sabotage, Ticket};
+use crate::types::join_code::SECRET_BYTES;
+use crate::types::{Ack, Round, Sabotage, Ticket};
 
 /// Something that is going to happen.
 #[derive(Debug)]
@@ -44,6 +48,12 @@ pub enum Event {
         /// Which slots, and for whom.
         request: Serve,
     },
+    /// Words arrive at a door, or an answer of it.
+    Words(Box<Words>),
+    /// A machine with a join code knocks.
+    Knock(usize),
+    /// Operators do something.
+    Deed,
     /// Somebody publishes.
     Publish,
     /// A fault begins.
@@ -114,10 +124,18 @@ pub struct World {
     pub(super) disk_full: Vec<bool>,
     pub(super) draining: Vec<bool>,
     pub(super) starting: Vec<bool>,
+    pub(super) machines: Vec<Machine>,
+    /// Who knocked at whose door and waits for the answer, in which of its starts.
+    pub(super) knocks: BTreeMap<(usize, usize), u64>,
+    /// When a pair last met and one refused the other.
+    pub(super) met: BTreeMap<usize, Moment>,
+    pub(super) errands: BTreeMap<Ticket, Errand>,
+    /// Secrets that let somebody in.
+    pub(super) used: Vec<[u8; SECRET_BYTES]>,
     queue: BinaryHeap<Reverse<(Moment, u64, EventBox)>>,
     order: u64,
     pub(super) dialling: Vec<bool>,
-    farewells: Vec<Ticket>,
+    pub(super) farewells: Vec<Ticket>,
     /// When everything was done, and in which rounds members were then: they are to stay there.
     calm: Option<(Moment, Vec<Round>)>,
 }
@@ -148,7 +166,7 @@ impl Ord for EventBox {
 /// A simulation goes on at least this long.
 const LEAST: Duration = Duration::from_secs(30);
 /// After the faults the group has this long to finish.
-const PATIENCE: Duration = Duration::from_secs(40);
+pub(super) const PATIENCE: Duration = Duration::from_secs(40);
 /// Last publishes come this long after the faults.
 const FAREWELL_AFTER: Duration = Duration::from_secs(3);
 /// When everything is done, no view changes for so long.
@@ -170,15 +188,16 @@ impl World {
     pub fn new(seed: u64, sabotage: Sabotage) -> World {
         let mut random = Random::new(seed, 1);
         let plan = Plan::draw(&mut random);
-        let group = Group::new(plan.members, plan.limits);
-        let members = (0..plan.members).map(|_| (plan.clock(&mut random), plan.temper(&mut random))).collect();
+        let group = Group::new(plan.founders, plan.machines, plan.limits);
+        let members = (0..plan.machines).map(|_| (plan.clock(&mut random), plan.temper(&mut random))).collect();
         let settings = Settings {
             genesis: group.genesis.clone(),
             timing: plan.timing,
             sabotage,
             segment_bytes: plan.segment_bytes,
         };
-        let size = plan.members;
+        let size = plan.machines;
+        let phase = |machine| if machine < plan.founders { Phase::Member } else { Phase::Spare };
         World {
             stage: Stage::new(group, settings, members, seed),
             now: Moment(0),
@@ -190,6 +209,11 @@ impl World {
             disk_full: vec![false; size],
             draining: vec![false; size],
             starting: vec![false; size],
+            machines: (0..size).map(|machine| Machine { phase: phase(machine), ..Machine::default() }).collect(),
+            knocks: BTreeMap::new(),
+            met: BTreeMap::new(),
+            errands: BTreeMap::new(),
+            used: Vec::new(),
             queue: BinaryHeap::new(),
             order: 0,
             dialling: vec![false; size * size],
@@ -228,25 +252,24 @@ impl World {
         }
         let passages = self.network.passages;
         let (lost, ordered) = self.stage.promises.orphans();
-        let lanes_closed = self.stage.agreement.lanes_closed;
+        self.stage.count_epochs();
         let coverage = &mut self.stage.coverage;
-        coverage.lanes_closed += lanes_closed;
         coverage.messages_lost += passages.lost;
         coverage.messages_doubled += passages.doubled;
         coverage.messages_overtaken += passages.overtaken;
         coverage.messages_held += passages.held;
         coverage.orphans_lost += lost;
         coverage.orphans_ordered += ordered;
-        match self.plan.members {
+        match self.plan.founders {
             1 => coverage.groups_of_one += 1,
             3 => coverage.groups_of_three += 1,
             _ => coverage.groups_of_five += 1,
         }
     }
 
-    /// Number of members.
+    /// Number of machines.
     pub(super) fn size(&self) -> usize {
-        self.plan.members
+        self.plan.machines
     }
 
     /// Lets something happen after a while.
@@ -261,13 +284,14 @@ impl World {
     }
 
     fn begin(&mut self) {
-        for member in 0..self.size() {
+        for member in 0..self.plan.founders {
             let delay = self.random.duration(Duration::ZERO, Duration::from_millis(300));
             self.starting[member] = true;
             self.after(delay, Event::Start(member));
         }
         self.after(Duration::from_millis(200), Event::Publish);
         self.after(Duration::from_millis(500), Event::Fault);
+        self.after(Duration::from_millis(400), Event::Deed);
         self.at(self.plan.heals(), Event::Heal);
         self.at(self.plan.heals() + FAREWELL_AFTER, Event::Farewell);
         self.at((self.plan.heals() + FAREWELL_AFTER).max(Moment::at(LEAST)), Event::Check);
@@ -294,6 +318,15 @@ impl World {
             }
             Event::Served { member, start, request } => {
                 self.served(member, start, &request);
+                Ok(())
+            }
+            Event::Words(words) => self.hear_at_door(*words),
+            Event::Knock(machine) => {
+                self.knock(machine);
+                Ok(())
+            }
+            Event::Deed => {
+                self.operate();
                 Ok(())
             }
             Event::Publish => {
@@ -323,7 +356,8 @@ impl World {
             return;
         }
         let burst = self.random.weighted(&[(70, 1), (20, 3), (9, 8), (1, 60)]);
-        let member = self.random.index(self.size());
+        let members = self.members();
+        let member = members[self.random.index(members.len())];
         for _ in 0..burst {
             if !self.stage.nodes[member].runs() {
                 break;
@@ -339,10 +373,12 @@ impl World {
         self.after(gap, Event::Publish);
     }
 
-    /// After the faults every member that runs and does not drain publishes twice; these must be ordered.
+    /// After the faults every member that runs and is not about to go publishes twice; these must be ordered.
     fn bid_farewell(&mut self) {
         for member in 0..self.size() {
-            if !self.stage.nodes[member].runs() || self.draining[member] {
+            let machine = &self.machines[member];
+            let goes = self.draining[member] || machine.leaving || machine.dismissed;
+            if goes || !self.stage.nodes[member].runs() {
                 continue;
             }
             for _ in 0..2 {
@@ -379,42 +415,6 @@ impl World {
     fn rounds(&self) -> Vec<Round> {
         let drivers = self.stage.nodes.iter().filter_map(|node| node.driver());
         drivers.map(|driver| driver.replica().round()).collect()
-    }
-
-    /// What has still to happen.
-    fn unfinished(&self) -> Vec<String> {
-        let ended = |member: usize| matches!(self.stage.nodes[member].life, Life::Ended(_));
-        let live: Vec<usize> = (0..self.size()).filter(|member| !ended(*member)).collect();
-        let lost = |member: usize, id: &MessageId| {
-            ended(member) || self.rotten[member].as_ref().is_some_and(|damage| damage.excuses(id))
-        };
-        let (sequence, promises) = (&self.stage.sequence, &self.stage.promises);
-        let mut missing = check::unfinished(self.now, &live, lost, sequence, promises);
-        for member in &live {
-            if !self.stage.nodes[*member].runs() {
-                missing.push(format!("member {} does not run", member + 1));
-            }
-            missing.extend(self.unready(*member));
-            if sequence.digest(*member) != sequence.digest(live[0]) {
-                missing.push(format!("members {} and {} differ", live[0] + 1, member + 1));
-            }
-        }
-        for ticket in &self.farewells {
-            let fate = promises.fate(*ticket);
-            if !matches!(fate, check::Fate::Answered(Outcome::Ordered { .. })) {
-                missing.push(format!("publish {} after the faults: {fate:?}", ticket.0));
-            }
-        }
-        missing
-    }
-
-    /// What a member that runs says is in its way. A clock that jumped stays wrong, and is no obstacle to the order.
-    fn unready(&self, member: usize) -> Option<String> {
-        let Readiness::NotReady(reasons) = self.stage.nodes[member].driver()?.replica().snapshot().readiness else {
-            return None;
-        };
-        let reasons: Vec<String> = reasons.into_iter().filter(|reason| !reason.contains("clock")).collect();
-        (!reasons.is_empty()).then(|| format!("member {} is not ready: {}", member + 1, reasons.join(", ")))
     }
 
     /// Whether a member is told to die when it does something next.

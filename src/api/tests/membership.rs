@@ -156,6 +156,7 @@ async fn every_outcome_has_its_answer() {
         (membership("last_voter"), 409, "last_voter", "rejected"),
         (membership("no_quorum"), 503, "no_quorum", "rejected"),
         (membership("bad_target"), 400, "bad_target", "rejected"),
+        (membership("busy"), 503, "busy", "rejected"),
         (Mood::Reject(Rejection::Gone("has left")), 503, "gone", "rejected"),
         (Mood::Reject(Rejection::Draining), 503, "draining", "rejected"),
         (Mood::Reject(Rejection::TimedOut { unordered: 3 }), 503, "publish_timeout", "rejected"),
@@ -175,6 +176,8 @@ async fn every_outcome_has_its_answer() {
     member.mood(membership("already_leaving"));
     let answer = ask(&member.tcp(), "DELETE", "/v1/members/two", "").await;
     assert_eq!((answer.status, &document(&answer)["position"]), (StatusCode::OK, &Value::Null));
+    let answer = ask(&member.tcp(), "POST", "/v1/leave", "").await;
+    assert_eq!((answer.status, &document(&answer)["left"]), (StatusCode::ACCEPTED, &json!(false)));
     member.mood(membership("last_voter"));
     assert_eq!(refusal(&ask(&member.tcp(), "POST", "/v1/leave", "").await), (409, "last_voter".to_owned()));
 }

@@ -3,11 +3,12 @@
 use std::collections::btree_map::Entry::Vacant;
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::Violation;
+use super::{Epochs, Order, Violation};
 use crate::sim::group::Group;
 use crate::types::record::{EntryRecord, Voter};
 use crate::types::{
-    Batch, BatchId, BatchRef, Digest, Entry, Incarnation, LaneHead, MemberId, Record, Round, Slot, Tip, chain_digest,
+    Batch, BatchId, BatchRef, Digest, Entry, Epoch, EpochLink, Incarnation, MemberId, Record, Round, Slot, Tip,
+    chain_digest,
 };
 
 /// The durable votes of everybody.
@@ -19,8 +20,10 @@ pub struct Agreement {
     tallies: BTreeMap<Tip, u32>,
     /// What a quorum's disks decided, from slot 1 on, without a hole.
     decided: Vec<Digest>,
-    /// Lane heads after the decided slots.
-    heads: BTreeMap<MemberId, LaneHead>,
+    /// What that means.
+    pub order: Order,
+    /// The epochs of it.
+    pub epochs: Epochs,
     /// Resumptions of batches that open a lane, and the links of all others.
     batches: BTreeMap<Digest, Batch>,
     /// Rule L2: the one digest of every batch number.
@@ -28,15 +31,13 @@ pub struct Agreement {
     voters: Vec<VoterState>,
     /// Batches that a scenario made by hand.
     forged: BTreeSet<Digest>,
-    /// Lanes that held ordered batches when a higher incarnation closed them.
-    pub lanes_closed: u64,
 }
 
 /// An entry in its chain.
 struct Link {
     slot: Slot,
     parent: Digest,
-    refs: Vec<BatchRef>,
+    entry: Entry,
 }
 
 /// What one member's disk says about its votes.
@@ -50,23 +51,24 @@ struct VoterState {
     entries: BTreeSet<Digest>,
     /// Chains that are durable here to their beginning, entries and payload.
     whole: BTreeSet<Digest>,
+    /// Epochs of which the proof of the next is durable here.
+    proven: BTreeSet<Epoch>,
 }
 
 impl Agreement {
     /// Nothing is durable anywhere.
     pub fn new(group: &Group) -> Agreement {
-        let heads = (0..group.size()).map(|index| (group.id(index), LaneHead::START)).collect();
         Agreement {
             group: group.clone(),
             entries: BTreeMap::new(),
             tallies: BTreeMap::new(),
             decided: Vec::new(),
-            heads,
+            order: Order::new(group),
+            epochs: Epochs::new(group),
             batches: BTreeMap::new(),
             numbered: BTreeMap::new(),
             voters: (0..group.size()).map(|_| VoterState::default()).collect(),
             forged: BTreeSet::new(),
-            lanes_closed: 0,
         }
     }
 
@@ -83,7 +85,8 @@ impl Agreement {
             Record::Voter(voter) => self.recorded(member, voter),
             Record::Vote(voted) => self.voted(member, voted.tip),
             Record::Decided(tip) => self.marked(member, tip),
-            Record::Genesis(_) | Record::Epoch(_) => Ok(()),
+            Record::Epoch(link) => self.proved(member, link),
+            Record::Genesis(_) => Ok(()),
         }
     }
 
@@ -125,7 +128,7 @@ impl Agreement {
     /// The batches that a decided slot orders.
     pub fn batches(&self, slot: Slot) -> Option<&[BatchRef]> {
         let digest = self.decided.get((slot.0 as usize).checked_sub(1)?)?;
-        self.entries.get(digest).map(|link| link.refs.as_slice())
+        self.entries.get(digest).map(|link| link.entry.batches())
     }
 
     /// Whether a vote is on its voter's disk.
@@ -141,6 +144,20 @@ impl Agreement {
     /// A member's highest durable vote.
     pub fn highest(&self, member: usize) -> Option<Tip> {
         self.voters[member].highest
+    }
+
+    /// An entry that was durable somewhere, by the chain's digest there.
+    pub fn entry(&self, digest: &Digest) -> Option<&Entry> {
+        self.entries.get(digest).map(|link| &link.entry)
+    }
+
+    /// Rule E3: links of the chain of epochs, from the one that ends epoch `from` on, are what disks decided.
+    pub fn check_chain(&mut self, from: Epoch, links: &[EpochLink]) -> Result<(), String> {
+        let (group, tallies) = (&self.group, &self.tallies);
+        let voted = |voter: &MemberId, tip: &Tip| {
+            group.index(voter).is_some_and(|index| tallies.get(tip).is_some_and(|tally| tally >> index & 1 == 1))
+        };
+        self.epochs.check_chain(from, links, voted)
     }
 
     /// A member's durable incarnation.
@@ -168,7 +185,7 @@ impl Agreement {
         self.voters[member].entries.insert(digest);
         if let Vacant(place) = self.entries.entry(digest) {
             let entry = Entry::admit(&record.entry).map_err(|error| Violation::new("log", error.to_string()))?;
-            place.insert(Link { slot: record.slot, parent: record.parent, refs: entry.batches().to_vec() });
+            place.insert(Link { slot: record.slot, parent: record.parent, entry });
         }
         Ok(())
     }
@@ -178,23 +195,52 @@ impl Agreement {
         if state.voter.is_some_and(|earlier| earlier.round > voter.round) {
             return Err(Violation::new("L1", format!("member {} went back to round {}", member + 1, voter.round)));
         }
-        if state.highest > voter.claim {
+        let epoch = voter.round.epoch;
+        if voter.claim.is_some_and(|claim| claim.round.epoch != epoch) {
+            let text = format!("member {} took a claim of another epoch into {}", member + 1, voter.round);
+            return Err(Violation::new("E1", text));
+        }
+        if state.highest.filter(|highest| highest.round.epoch == epoch) > voter.claim {
             let text = format!("member {} recorded a claim below its highest vote", member + 1);
             return Err(Violation::new("V6", text));
         }
         state.voter = Some(*voter);
+        if self.epochs.at(epoch).is_none_or(|known| known.digest != voter.configuration) {
+            let text =
+                format!("member {} entered {}, an epoch that no quorum's disks decided", member + 1, voter.round);
+            return Err(Violation::new("E1", text));
+        }
+        let unproven = (0..epoch.0).map(Epoch).find(|ended| !state.proven.contains(ended));
+        unproven.map_or(Ok(()), |ended| {
+            let text =
+                format!("member {} entered {} without a proof that epoch {ended} ended", member + 1, voter.round);
+            Err(Violation::new("E3", text))
+        })
+    }
+
+    /// A proof of an epoch is durable at a member.
+    fn proved(&mut self, member: usize, link: &EpochLink) -> Result<(), Violation> {
+        let ends = link.certificate.tip.round.epoch;
+        let checked = self.check_chain(ends, std::slice::from_ref(link));
+        checked.map_err(|text| {
+            Violation::new("E3", format!("member {} keeps a false end of epoch {ends}: {text}", member + 1))
+        })?;
+        self.voters[member].proven.insert(ends);
         Ok(())
     }
 
     fn voted(&mut self, member: usize, tip: Tip) -> Result<(), Violation> {
         self.allowed(member, tip)?;
         self.hold_whole(member, tip)?;
+        self.in_epoch(member, tip)?;
         let state = &mut self.voters[member];
         state.votes.insert((tip.round, tip.slot), tip.digest);
         state.highest = state.highest.max(Some(tip));
         let tally = self.tallies.entry(tip).or_default();
         *tally |= 1 << member;
-        if tally.count_ones() as usize >= self.group.quorum() { self.decide(tip) } else { Ok(()) }
+        let Some(epoch) = self.epochs.at(tip.round.epoch) else { return Ok(()) };
+        let equal = (*tally & epoch.voters).count_ones() as usize;
+        if equal >= epoch.configuration.quorum() { self.decide(tip) } else { Ok(()) }
     }
 
     /// Rules R1, R2, R4, R6 and V6 for one vote on its way to the disk.
@@ -223,6 +269,34 @@ impl Agreement {
         }
     }
 
+    /// Rules E1 and R8: a vote is a voter's of its epoch, and its chain stands on the end of the epoch before and has no end of
+    /// this one but as its last entry.
+    fn in_epoch(&self, member: usize, tip: Tip) -> Result<(), Violation> {
+        let fails =
+            |rule, text: &str| Err(Violation::new(rule, format!("member {} voted for {tip}, {text}", member + 1)));
+        let Some(epoch) = self.epochs.at(tip.round.epoch) else {
+            return fails("E1", "and no quorum's disks decided that epoch");
+        };
+        if !self.epochs.votes(member, tip.round.epoch) {
+            return fails("E1", "and is no voter of that epoch");
+        }
+        let behind_an_end = || fails("R8", "which is behind an end of its epoch");
+        let (mut slot, mut digest) = (tip.slot, tip.digest);
+        while self.digest(slot) != Some(digest) {
+            let Some(link) = self.entries.get(&digest) else { return Ok(()) };
+            if slot < tip.slot && link.entry.epoch_end().is_some() {
+                return behind_an_end();
+            }
+            (slot, digest) = (Slot(slot.0 - 1), link.parent);
+        }
+        // From here down the chain is the decided one.
+        if slot < epoch.base {
+            return fails("E1", "which is not behind the end of the epoch before");
+        }
+        let end = self.epochs.at(tip.round.epoch.next()).map(|next| next.base);
+        if end.is_some_and(|end| end <= slot && end < tip.slot) { behind_an_end() } else { Ok(()) }
+    }
+
     /// Rule R3: the whole chain of a vote stands before the vote in the voter's log.
     fn hold_whole(&mut self, member: usize, tip: Tip) -> Result<(), Violation> {
         let (entries, state) = (&self.entries, &mut self.voters[member]);
@@ -234,7 +308,7 @@ impl Agreement {
             let Some(link) = entries.get(&digest).filter(|_| state.entries.contains(&digest)) else {
                 return fails(format!("its disk lacks the entry {}", digest.short()));
             };
-            if let Some(lacked) = link.refs.iter().find(|batch| !state.batches.contains(&batch.digest)) {
+            if let Some(lacked) = link.entry.batches().iter().find(|batch| !state.batches.contains(&batch.digest)) {
                 return fails(format!("its disk lacks the batch {}", lacked.digest.short()));
             }
             walked.push(digest);
@@ -272,28 +346,28 @@ impl Agreement {
             let text = format!("a quorum's disks decided {tip}, against slot {slot} decided before");
             return Err(Violation::new("agreement", text));
         }
-        chain.into_iter().rev().try_for_each(|digest| self.extend(digest))
+        for digest in chain.into_iter().rev() {
+            self.extend(digest, tip)?;
+        }
+        self.epochs.establish(tip.round.epoch);
+        Ok(())
     }
 
-    /// One more slot is decided: rule H1 for its batches.
-    fn extend(&mut self, digest: Digest) -> Result<(), Violation> {
-        self.decided.push(digest);
-        for batch in &self.entries[&digest].refs {
-            let Some(known) = self.batches.get(&batch.digest) else {
-                return Err(Violation::new("R3", format!("a decided batch {} is on no disk", batch.digest.short())));
-            };
-            let Some(head) = self.heads.get_mut(&batch.origin) else {
-                return Err(Violation::new("H1", "a batch of a stranger was decided"));
-            };
-            if !known.header.follows(head) {
-                let text = format!("slot {} orders {:?} after {:?}", self.decided.len(), batch.batch, head.batch);
-                return Err(Violation::new("H1", text));
-            }
-            let opened = batch.batch.incarnation > head.batch.incarnation;
-            self.lanes_closed += u64::from(opened && head.batch.incarnation > Incarnation(0));
-            *head = LaneHead { batch: batch.batch, digest: batch.digest };
+    /// One more slot is decided.
+    fn extend(&mut self, digest: Digest, by: Tip) -> Result<(), Violation> {
+        let slot = self.decided().next();
+        let epoch = self.epochs.newest().configuration.epoch;
+        if epoch != by.round.epoch {
+            let text = format!("slot {slot} belongs to epoch {epoch}, and votes for {by} decided it");
+            return Err(Violation::new("R8", text));
         }
-        Ok(())
+        self.decided.push(digest);
+        let (decided, cluster) = (&self.decided, self.group.cluster);
+        let digest_at = |at: Slot| {
+            if at.0 == 0 { Some(cluster) } else { decided.get(at.0 as usize - 1).copied().filter(|_| at < slot) }
+        };
+        let entry = &self.entries[&digest].entry;
+        self.order.extend(slot, digest, entry, &self.batches, digest_at, &mut self.epochs)
     }
 
     /// A decided mark on a disk: a quorum's votes stand behind it.

@@ -2,6 +2,9 @@
 //! messages that left, and what hosts were told; never what a member believes.
 
 mod agreement;
+mod epochs;
+mod membership;
+mod order;
 mod progress;
 mod promises;
 mod sequence;
@@ -11,8 +14,11 @@ mod storage;
 use std::fmt;
 
 pub use agreement::Agreement;
+pub use epochs::Epochs;
+pub use membership::Membership;
+pub use order::{Order, Row, What};
 pub use progress::unfinished;
-pub use promises::{Fate, Promises};
+pub use promises::{Fate, Promises, Wish};
 pub use sequence::{Sequence, Witness};
 pub use statements::Statements;
 pub use storage::{Placed, Storage};

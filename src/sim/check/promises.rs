@@ -4,7 +4,7 @@ use bytes::Bytes;
 
 use super::Violation;
 use crate::sim::clock::Moment;
-use crate::types::{Ack, Message, MessageId, Outcome, Position, Ticket};
+use crate::types::{Ack, Command, Message, MessageId, Outcome, Position, Ticket};
 
 /// What a publisher knows of its publish.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,13 +17,23 @@ pub enum Fate {
     Answered(Outcome),
 }
 
-/// One publish.
+/// What somebody asked a member for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Wish {
+    /// That a message be ordered.
+    Publish(Ack, Message),
+    /// That a membership command be ordered.
+    Command(Command),
+    /// That it leave the group.
+    Leave,
+}
+
+/// One publish, or another wish.
 #[derive(Clone, Debug)]
 struct Published {
     member: usize,
     start: u64,
-    ack: Ack,
-    message: Message,
+    wish: Wish,
     deadline: Moment,
     fate: Fate,
     position: Option<Position>,
@@ -70,16 +80,16 @@ impl Promises {
         }
     }
 
-    /// A publish's message.
-    pub fn message(&self, ticket: Ticket) -> &Message {
-        &self.all[ticket.0 as usize].message
+    /// What was asked for.
+    pub fn wish(&self, ticket: Ticket) -> &Wish {
+        &self.all[ticket.0 as usize].wish
     }
 
-    /// Somebody publishes at a member, in its so-manieth start. The message's body is from [`Promises::body`].
-    pub fn published(&mut self, member: usize, start: u64, ack: Ack, message: Message, deadline: Moment) -> Ticket {
+    /// Somebody asks a member for something, in its so-manieth start. A message's body is from [`Promises::body`].
+    pub fn asked(&mut self, member: usize, start: u64, wish: Wish, deadline: Moment) -> Ticket {
         let ticket = Ticket(self.all.len() as u64);
         let fate = Fate::Waiting;
-        self.all.push(Published { member, start, ack, message, deadline, fate, position: None });
+        self.all.push(Published { member, start, wish, deadline, fate, position: None });
         ticket
     }
 
@@ -121,7 +131,10 @@ impl Promises {
 
     /// Every message with a position, by position.
     pub fn order(&self) -> Vec<(Position, &Bytes)> {
-        let placed = self.all.iter().filter_map(|publish| Some((publish.position?, &publish.message.body)));
+        let placed = self.all.iter().filter_map(|publish| match &publish.wish {
+            Wish::Publish(_, message) => Some((publish.position?, &message.body)),
+            Wish::Command(_) | Wish::Leave => None,
+        });
         let mut order: Vec<(Position, &Bytes)> = placed.collect();
         order.sort();
         order
@@ -139,8 +152,16 @@ impl Promises {
         if publish.fate != Fate::Waiting {
             return fails("a second answer");
         }
-        if publish.ack == Ack::Ordered && matches!(outcome, Outcome::Accepted { .. }) {
-            return fails("less than was asked for");
+        match (&publish.wish, outcome) {
+            (_, Outcome::Rejected(_)) => {}
+            (Wish::Publish(Ack::Accepted, _), Outcome::Accepted { .. }) => {}
+            (Wish::Publish(..), Outcome::Ordered { .. } | Outcome::OutcomeUnknown { .. }) => {}
+            (
+                Wish::Command(_),
+                Outcome::Ordered { .. } | Outcome::WithoutEffect { .. } | Outcome::OutcomeUnknown { .. },
+            ) => {}
+            (Wish::Leave, Outcome::Left) => {}
+            _ => return fails("less than was asked for, or another thing"),
         }
         if publish.position.is_some() && matches!(outcome, Outcome::Rejected(_)) {
             return fails("rejected, yet ordered");
@@ -153,7 +174,8 @@ impl Promises {
     pub fn ordered(&mut self, origin: usize, id: &MessageId, message: &Message, at: Position) -> Result<(), Violation> {
         let name = message.body.get(..NAME_BYTES).map(|name| u64::from_le_bytes(name.try_into().expect("eight bytes")));
         let found = name.and_then(|name| Some((name as usize, self.all.get_mut(name as usize)?)));
-        let Some((index, publish)) = found.filter(|(_, publish)| publish.message == *message) else {
+        let is_it = |publish: &Published| matches!(&publish.wish, Wish::Publish(_, told) if told == message);
+        let Some((index, publish)) = found.filter(|(_, publish)| is_it(publish)) else {
             return Err(Violation::new("integrity", format!("position {at} holds what nobody published")));
         };
         let fails = |rule, text: String| Err(Violation::new(rule, format!("publish {index} at position {at}: {text}")));
@@ -178,6 +200,16 @@ impl Promises {
         Ok(())
     }
 
+    /// A publish that a member accepted and that has no place in the order.
+    pub fn unordered(&self, member: usize, lost: impl Fn(&MessageId) -> bool) -> Option<usize> {
+        self.all.iter().position(|publish| match &publish.fate {
+            Fate::Answered(Outcome::Accepted { id }) => {
+                publish.member == member && publish.position.is_none() && !lost(id)
+            }
+            _ => false,
+        })
+    }
+
     /// Every publish that was promised a place and has none, or waits for an answer long after its deadline. Messages of a
     /// member for which `lost` is true are gone with its disk.
     pub fn broken(&self, now: Moment, lost: impl Fn(usize, &MessageId) -> bool) -> Vec<String> {
@@ -185,11 +217,12 @@ impl Promises {
         for (index, publish) in self.all.iter().enumerate() {
             if let Fate::Answered(Outcome::Accepted { id } | Outcome::Ordered { id, .. }) = &publish.fate
                 && publish.position.is_none()
+                && matches!(publish.wish, Wish::Publish(..))
                 && !lost(publish.member, id)
             {
                 broken.push(format!("publish {index} at member {} was acknowledged", publish.member + 1));
             }
-            if publish.fate == Fate::Waiting && publish.deadline < now {
+            if publish.fate == Fate::Waiting && publish.deadline < now && publish.wish != Wish::Leave {
                 broken.push(format!("publish {index} at member {} waits for its answer", publish.member + 1));
             }
         }

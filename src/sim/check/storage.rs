@@ -10,6 +10,8 @@ pub struct Storage {
     chained: bool,
     segments: BTreeMap<String, Segment>,
     batches: BTreeMap<Location, BatchRef>,
+    /// The digest of each entry's bytes.
+    entries: BTreeMap<Location, Digest>,
     digests: BTreeSet<Digest>,
     /// First and last message number of each own or foreign batch, by its origin, incarnation and first message.
     messages: BTreeMap<MessageId, u64>,
@@ -52,6 +54,7 @@ impl Storage {
             chained: sabotage.upholds(Rule::Chain),
             segments: BTreeMap::new(),
             batches: BTreeMap::new(),
+            entries: BTreeMap::new(),
             digests: BTreeSet::new(),
             messages: BTreeMap::new(),
             records: Vec::new(),
@@ -125,6 +128,11 @@ impl Storage {
     /// The batch whose bytes are at this place.
     pub fn batch_at(&self, location: &Location) -> Option<&BatchRef> {
         self.batches.get(location)
+    }
+
+    /// The digest of the entry whose record is at this place.
+    pub fn entry_at(&self, location: &Location) -> Option<Digest> {
+        self.entries.get(location).copied()
     }
 
     /// Whether a batch's bytes are here.
@@ -216,6 +224,9 @@ impl Storage {
 
     fn place(&mut self, location: Location, record: &Record) -> Result<(), String> {
         self.records.push(Placed { location, kind: record.kind() });
+        if let Record::Entry(entry) = record {
+            self.entries.insert(location, Digest::of("entry", &entry.entry));
+        }
         if let Record::Batch(bytes) = record {
             let batch = Batch::recall(bytes.clone()).map_err(|error| error.to_string())?;
             self.batches.insert(location, batch.reference());

@@ -9,10 +9,12 @@ use crate::driver::Input;
 use crate::sim::chart::describe;
 use crate::sim::clock::Moment;
 use crate::types::PeerMessage;
-use crate::types::peer::Envelope;
+use crate::types::peer::{Envelope, Refusal};
 
 /// Time on the way.
-const LATENCY: Duration = Duration::from_millis(1);
+pub(super) const LATENCY: Duration = Duration::from_millis(1);
+/// Who was not let in tries again after so long.
+const REFUSED_PAUSE: Duration = Duration::from_secs(1);
 
 /// What happens to messages of a kind in a direction.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,8 +26,8 @@ pub(super) struct Filter {
 }
 
 impl Filter {
-    fn matches(&self, from: usize, to: usize, message: &PeerMessage) -> bool {
-        (self.kind == "*" || self.kind == message.name())
+    fn matches(&self, from: usize, to: usize, kind: &str) -> bool {
+        (self.kind == "*" || self.kind == kind)
             && self.from.is_none_or(|wanted| wanted == from)
             && self.to.is_none_or(|wanted| wanted == to)
     }
@@ -36,20 +38,64 @@ impl Player {
         self.pairs.entry((one.min(other), one.max(other))).or_default()
     }
 
-    /// Links a pair if both run and nothing cuts them apart.
+    /// Links a pair if both run, one dials the other and is let in, and nothing cuts them apart.
     pub(super) fn dial(&mut self, one: usize, other: usize) -> Understood<()> {
-        let both =
-            [one, other].iter().all(|member| self.stage.as_ref().is_some_and(|stage| stage.nodes[*member].runs()));
-        let pair = self.pair(one, other);
+        let Some(stage) = &self.stage else { return Ok(()) };
+        let both = stage.nodes[one].runs() && stage.nodes[other].runs();
+        let pairs = [(one, other), (other, one)];
+        let Some((caller, called)) = pairs.into_iter().find(|(one, other)| stage.dials(*one, *other)) else {
+            return Ok(());
+        };
+        let refusal = stage.refuses(called, caller);
+        let pair = *self.pair(one, other);
         if !both || pair.cut || pair.open {
             return Ok(());
         }
+        if let Some(reason) = refusal {
+            return self.let_not_in(caller, called, reason);
+        }
+        let pair = self.pair(one, other);
         pair.session += 1;
         pair.open = true;
         let session = pair.session;
         let ready = [one, other].map(|member| self.stage.as_ref().map_or(self.now, |stage| stage.nodes[member].busy));
         let at = self.now.max(ready[0]).max(ready[1]) + LATENCY;
         self.at(at, Event::Link(one, other, session));
+        Ok(())
+    }
+
+    /// The caller is told why, and tries again after a while.
+    fn let_not_in(&mut self, caller: usize, called: usize, reason: Refusal) -> Understood<()> {
+        let words = self.named(&reason.to_string());
+        if self.refused.insert((called, caller, words.clone())) {
+            self.say(format!("{} lets {} not in: {words}", called + 1, caller + 1));
+        }
+        let peer = self.stage()?.group.id(called);
+        self.push(caller, Input::Refused { peer, reason })?;
+        self.at(self.now + REFUSED_PAUSE, Event::Dial(caller, called));
+        Ok(())
+    }
+
+    /// A member's roster changed: links to whom it names no more are closed, others are dialled.
+    pub(super) fn follow_roster(&mut self, member: usize) -> Understood<()> {
+        let stage = self.stage()?;
+        let changed = std::mem::take(&mut stage.nodes[member].shell.lock().roster_changed);
+        if !changed || !stage.nodes[member].runs() {
+            return Ok(());
+        }
+        for peer in (0..self.size()).filter(|peer| *peer != member) {
+            let open = self.pair(member, peer).open;
+            match self.stage()?.refuses(member, peer) {
+                Some(reason) if open => {
+                    self.part(member, peer)?;
+                    let refuser = self.stage()?.group.id(member);
+                    self.push(peer, Input::Refused { peer: refuser, reason })?;
+                }
+                Some(_) => {}
+                None if !open => self.dial(member, peer)?,
+                None => {}
+            }
+        }
         Ok(())
     }
 
@@ -126,7 +172,7 @@ impl Player {
         let passes = self.open(kind, direction)?;
         let (passed, held) = std::mem::take(&mut self.held)
             .into_iter()
-            .partition(|(from, to, envelope)| passes.matches(*from, *to, &envelope.message));
+            .partition(|(from, to, envelope)| passes.matches(*from, *to, envelope.message.name()));
         self.held = held;
         let passed: Vec<(usize, usize, Arc<Envelope>)> = passed;
         passed.into_iter().for_each(|(from, to, envelope)| self.deliver_later(from, to, self.now, envelope));
@@ -143,11 +189,16 @@ impl Player {
         if self.silent.contains(&(from, to)) {
             return;
         }
-        match self.filters.iter().rev().find(|filter| filter.matches(from, to, &envelope.message)) {
+        match self.filter_of(from, to, envelope.message.name()) {
             Some(filter) if filter.holds => self.held.push((from, to, envelope)),
             Some(_) => {}
             None => self.deliver_later(from, to, at, envelope),
         }
+    }
+
+    /// What stands in the way of a message, if anything does.
+    pub(super) fn filter_of(&self, from: usize, to: usize, kind: &str) -> Option<&Filter> {
+        self.filters.iter().rev().find(|filter| filter.matches(from, to, kind))
     }
 
     pub(super) fn deliver_later(&mut self, from: usize, to: usize, at: Moment, envelope: Arc<Envelope>) {
@@ -185,10 +236,10 @@ impl Player {
 
     pub(super) fn inject(&mut self, direction: &str, what: &[&str]) -> Understood<()> {
         let (Some(from), Some(to)) = self.direction(direction)? else { return Err("of one direction".to_owned()) };
-        let configuration = self.stage()?.group.configuration;
+        let (epoch, configuration) = self.stage()?.present(from);
         for message in inject::messages(self, from, what)? {
             self.remember(&message);
-            self.hand_over(from, to, &Envelope { epoch: crate::types::Epoch(0), configuration, message })?;
+            self.hand_over(from, to, &Envelope { epoch, configuration, message })?;
         }
         Ok(())
     }

@@ -76,6 +76,8 @@ impl Player {
                     let refuser = self.stage()?.group.id(member);
                     self.push(peer, Input::Refused { peer: refuser, reason })?;
                 }
+                Act::Door { to, message } => self.say_at_door(member, to, at, message),
+                Act::Answer { .. } => {}
                 Act::Serve(request) => {
                     let stage = self.stage()?;
                     let to = stage.group.index(&request.to).ok_or("a stranger was served")?;
@@ -86,8 +88,13 @@ impl Player {
             }
         }
         self.collect();
+        self.follow_roster(member)?;
         match scene.ending {
-            Ending::Goes { next, again, drained } => {
+            Ending::Goes { left: true, .. } => {
+                self.say(format!("{} has left and exits", member + 1));
+                self.kill(member)
+            }
+            Ending::Goes { next, again, drained, left: false } => {
                 if drained {
                     self.say(format!("{} is drained and exits", member + 1));
                     return self.kill(member);

@@ -11,7 +11,7 @@
 //!
 //! | command | what it does |
 //! |---|---|
-//! | `members N` | a group of N, none of them started; must be first |
+//! | `members N [of M] [suspected after TIME]` | a group of N, and machines up to M that may join, none of them started; must be first |
 //! | `start M …` | starts processes; links to whoever runs come up by themselves |
 //! | `advance TIME` | lets time pass |
 //! | `publish M TEXT [accepted] [within TIME]` | a host publishes; it waits for `ordered` unless told otherwise |
@@ -29,6 +29,12 @@
 //! | `flip M newest KIND [back N]`, `flip M slot N` | turns a bit in a record of its log, while it is down |
 //! | `copy M`, `restore M` | keeps a copy of its disk; puts it in the place of the disk, while it is down |
 //! | `drain M` | as SIGTERM does |
+//! | `invite M CODE [expired]` | an operator asks M for a join code of that name |
+//! | `join N CODE at M` | machine N knocks at the door of M; it starts when it is let in |
+//! | `leave M`, `remove N at M`, `voters N at M`, `limits message BYTES at M` | an operator tells M |
+//! | `move M`, `lose M` | its next start is under another address; its disk is gone |
+//! | `tell A->B forged unsigned\|strangers`, `ask A->B` | words at the door of B; `drop door A->B` loses them |
+//! | `epochs`, `verify M`, `membership M` | the epochs as disks have them; the chain on a disk, checked from the genesis; what M says of the members |
 //! | `inject A->B …` | a message made by hand; `inject.rs` lists them |
 //! | `show M …`, `order`, `count M NAME …`, `log M`, `records M N` | state; who delivered what; counters; what recovery found; the newest durable records |
 //! | `order count` | how many messages have a position, and who has them all |
@@ -40,6 +46,7 @@ mod difference;
 mod inject;
 mod links;
 mod members;
+mod membership;
 mod player;
 mod script;
 mod show;

@@ -1,12 +1,13 @@
 //! Plays the world as a script says. Links take one millisecond, syncs too unless told otherwise; nothing is random.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::links::Filter;
 use crate::driver::Input;
 use crate::sim::clock::{Clock, Moment};
+use crate::sim::door::Words;
 use crate::sim::group::Group;
 use crate::sim::node::Settings;
 use crate::sim::shell::Temper;
@@ -22,13 +23,28 @@ const SYNC: Duration = Duration::from_millis(1);
 const SEGMENT_BYTES: u64 = 16 << 20;
 /// A scenario that has so many events between two commands goes in circles.
 const EVENTS_MAX: usize = 200_000;
+/// Machines of a scenario.
+const MACHINES_MAX: usize = 12;
+/// Timeouts do not grow beyond this where voters are suspected soon.
+const SUSPECTED_AFTER_MIN: Duration = Duration::from_secs(1);
+/// A join code lasts so long, unless it is expired from the start.
+const CODE_LASTS: Duration = Duration::from_secs(3600);
 
 /// Something that is going to happen.
 pub(super) enum Event {
     Wake(usize, u64),
-    Arrive { from: usize, to: usize, session: u64, envelope: Arc<Envelope> },
+    Arrive {
+        from: usize,
+        to: usize,
+        session: u64,
+        envelope: Arc<Envelope>,
+    },
     Link(usize, usize, u64),
     Unlink(usize, usize),
+    /// A pair that could not link tries again.
+    Dial(usize, usize),
+    /// Words at a door.
+    Words(Box<Words>),
     Say(usize, String),
 }
 
@@ -58,6 +74,10 @@ pub(super) struct Player {
     pub(super) failed: bool,
     pub(super) quiet: bool,
     pub(super) copies: BTreeMap<usize, MemoryFiles>,
+    /// Who knocked at whose door and waits for the answer, in which of its starts.
+    pub(super) knocks: BTreeMap<(usize, usize), u64>,
+    /// Refusals that were told, each once.
+    pub(super) refused: BTreeSet<(usize, usize, String)>,
     /// Proposals that were sent, for messages made by hand.
     pub(super) proposals: BTreeMap<(Slot, Round), ChainEntry>,
     /// Batches that were sent.
@@ -86,6 +106,8 @@ impl Player {
             failed: false,
             quiet: false,
             copies: BTreeMap::new(),
+            knocks: BTreeMap::new(),
+            refused: BTreeSet::new(),
             proposals: BTreeMap::new(),
             batches: BTreeMap::new(),
         }
@@ -115,7 +137,13 @@ impl Player {
 
     fn understand(&mut self, words: &[&str]) -> Understood<()> {
         match words {
-            ["members", count] => self.gather(number(count)?),
+            ["members", count] => self.gather(count, count, Timing::default()),
+            ["members", count, "of", machines] => self.gather(count, machines, Timing::default()),
+            ["members", count, "of", machines, "suspected", "after", time] => {
+                let timing =
+                    Timing { timeout_max: SUSPECTED_AFTER_MIN, replace_after: duration(time)?, ..Timing::default() };
+                self.gather(count, machines, timing)
+            }
             ["start", members @ ..] => self.each(members, Self::start),
             ["advance", time] => self.advance(duration(time)?),
             ["publish", member, rest @ ..] => self.publish(member, rest),
@@ -141,6 +169,20 @@ impl Player {
             ["copy", member] => self.copy_disk(member),
             ["restore", member] => self.restore_disk(member),
             ["drain", member] => self.drain(member),
+            ["invite", member, code] => self.invite(member, code, CODE_LASTS),
+            ["invite", member, code, "expired"] => self.invite(member, code, Duration::ZERO),
+            ["join", machine, code, "at", member] => self.join(machine, code, member),
+            ["leave", member] => self.leave(member),
+            ["remove", member, "at", asked] => self.remove(member, asked),
+            ["voters", count, "at", asked] => self.configure(number(count)?, asked),
+            ["limits", "message", bytes, "at", asked] => self.limit(number(bytes)?, asked),
+            ["move", member] => self.relocate(member),
+            ["lose", members @ ..] => self.each(members, Self::lose),
+            ["tell", direction, "forged", signers] => self.tell_forged(direction, signers),
+            ["ask", direction] => self.ask(direction),
+            ["epochs"] => self.show_epochs(),
+            ["verify", members @ ..] => self.each(members, Self::verify),
+            ["membership", members @ ..] => self.each(members, Self::show_membership),
             ["inject", direction, what @ ..] => self.inject(direction, what),
             ["show", members @ ..] => self.each(members, Self::show),
             ["order"] => self.show_order(),
@@ -155,14 +197,17 @@ impl Player {
         }
     }
 
-    pub(super) fn gather(&mut self, count: u64) -> Understood<()> {
-        let count = usize::try_from(count).ok().filter(|count| [1, 3, 5, 7].contains(count));
-        let group = Group::new(count.ok_or("a group has 1, 3, 5 or 7 members")?, ClusterLimits::default());
+    fn gather(&mut self, count: &str, machines: &str, timing: Timing) -> Understood<()> {
+        let (count, machines) = (number(count)? as usize, number(machines)? as usize);
+        if ![1, 3, 5, 7].contains(&count) || !(count..=MACHINES_MAX).contains(&machines) {
+            return Err(format!("a group begins with 1, 3, 5 or 7 of at most {MACHINES_MAX} machines"));
+        }
+        let group = Group::new(count, machines, ClusterLimits::default());
         let temper = Temper { sync: SYNC, exact: true, stall_every: 0, stall: Duration::ZERO, failing: false };
         let members = (0..group.size()).map(|_| (Clock::new(0, 0), temper)).collect();
         let settings = Settings {
             genesis: group.genesis.clone(),
-            timing: Timing::default(),
+            timing,
             sabotage: self.sabotage.clone(),
             segment_bytes: SEGMENT_BYTES,
         };
@@ -247,6 +292,8 @@ impl Player {
                 self.out.push((Some(member), words));
                 Ok(())
             }
+            Event::Dial(one, other) => self.dial(one, other),
+            Event::Words(words) => self.hear_at_door(*words),
             Event::Unlink(member, peer) => {
                 let peer = self.stage()?.group.id(peer);
                 self.push(member, Input::LinkDown { peer })

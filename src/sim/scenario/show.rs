@@ -2,10 +2,11 @@
 
 use super::player::{Event, Player, Understood};
 use crate::sim::check::Promises;
-use crate::types::Outcome;
+use crate::sim::judge::tell_event;
+use crate::types::{Outcome, Position};
 
 /// Kinds of records, from 1 on.
-pub(super) const RECORDS: [&str; 7] = ["incarnation", "batch", "entry", "voter", "vote", "decided", "genesis"];
+pub(super) const RECORDS: [&str; 8] = ["incarnation", "batch", "entry", "voter", "vote", "decided", "genesis", "epoch"];
 
 impl Player {
     pub(super) fn watch(&mut self, kinds: &[&str]) -> Understood<()> {
@@ -43,12 +44,17 @@ impl Player {
     pub(super) fn show_order(&mut self) -> Understood<()> {
         let stage = self.stage()?;
         let mut lines = Vec::new();
-        for (position, body) in stage.promises.order() {
+        let messages = stage.promises.order().into_iter().map(|(position, body)| (position, Promises::says(body)));
+        let rows = stage.agreement.order.rows.iter().filter(|row| row.first <= stage.sequence.head());
+        let events = rows.filter_map(|row| Some((row.first, tell_event(&stage.group, &row.what)?)));
+        let mut order: Vec<(Position, String)> = messages.chain(events).collect();
+        order.sort();
+        for (position, told) in order {
             let having: Vec<String> = (0..stage.group.size())
                 .filter(|member| stage.sequence.position(*member) >= position)
                 .map(|member| (member + 1).to_string())
                 .collect();
-            lines.push(format!("{position}: {} at {}", Promises::says(body), having.join(" ")));
+            lines.push(format!("{position}: {told} at {}", having.join(" ")));
         }
         lines.into_iter().for_each(|line| self.say(line));
         Ok(())
@@ -63,7 +69,7 @@ impl Player {
             .filter(|member| stage.sequence.position(*member) == head)
             .map(|member| (member + 1).to_string())
             .collect();
-        let slots = stage.sequence.largest_slot();
+        let slots = stage.agreement.order.largest_slot();
         self.say(format!("{head} messages at {}, up to {slots} in one slot", having.join(" ")));
         Ok(())
     }

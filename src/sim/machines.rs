@@ -1,0 +1,144 @@
+//! What each machine is to the group, and how many of them may be lost.
+
+use std::time::Duration;
+
+use super::node::Life;
+use super::world::World;
+use crate::types::join_code::SECRET_BYTES;
+use crate::types::{Configuration, Epoch, MemberId};
+
+/// One machine of the random world.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Machine {
+    /// What it is.
+    pub phase: Phase,
+    /// The secret of the join code that it knocks with.
+    pub secret: Option<[u8; SECRET_BYTES]>,
+    /// Whose doors its join code names.
+    pub doors: Vec<usize>,
+    /// Nothing that is said to it before its next knock arrives: it crashed.
+    pub deaf: bool,
+    /// It was told to leave.
+    pub leaving: bool,
+    /// An operator wanted it removed.
+    pub dismissed: bool,
+    /// Its disk is gone.
+    pub lost: bool,
+    /// The newest epoch that it knew when it fell asleep.
+    pub slept: Option<Epoch>,
+}
+
+/// What a machine is to the group.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Phase {
+    /// It has no key that the group knows.
+    #[default]
+    Spare,
+    /// It has the genesis, and a process if it does not happen to be down.
+    Member,
+    /// It has left, was removed, or lost its disk.
+    Gone,
+}
+
+impl World {
+    /// Machines that are members, or believe it, and may run.
+    pub(super) fn members(&self) -> Vec<usize> {
+        (0..self.size()).filter(|machine| self.is_member(*machine)).collect()
+    }
+
+    pub(super) fn is_member(&self, machine: usize) -> bool {
+        self.machines[machine].phase == Phase::Member && !self.is_ended(machine)
+    }
+
+    pub(super) fn is_ended(&self, machine: usize) -> bool {
+        matches!(self.stage.nodes[machine].life, Life::Ended(_))
+    }
+
+    /// A member that runs, drawn; none if nobody does.
+    pub(super) fn running(&mut self) -> Option<usize> {
+        let running: Vec<usize> =
+            self.members().into_iter().filter(|member| self.stage.nodes[*member].runs()).collect();
+        (!running.is_empty()).then(|| running[self.random.index(running.len())])
+    }
+
+    /// A machine nobody has used yet, the lowest.
+    pub(super) fn spare(&self) -> Option<usize> {
+        let is_spare = |machine: &usize| {
+            let machine = &self.machines[*machine];
+            machine.phase == Phase::Spare && machine.secret.is_none()
+        };
+        (0..self.size()).find(is_spare)
+    }
+
+    /// A machine ends for good.
+    pub(super) fn retire(&mut self, member: usize, reason: &str) {
+        self.machines[member].phase = Phase::Gone;
+        self.draining[member] = false;
+        self.stage.end(member, self.now, reason.to_owned());
+        self.unlink(member);
+    }
+
+    /// Whether a member's disk may be damaged or lost: of the voters of every epoch that may still decide something, f at
+    /// most ever are. More could lose what the group decided, or stop it.
+    pub(super) fn may_lose(&self, member: usize) -> bool {
+        let epochs = &self.stage.agreement.epochs;
+        let newest = &epochs.newest().configuration;
+        let mut deciding: Vec<&Configuration> = vec![newest];
+        if !epochs.newest().established {
+            let before = Epoch(newest.epoch.0 - 1);
+            deciding.extend(epochs.at(before).map(|epoch| &epoch.configuration));
+        }
+        deciding.extend(self.stage.ends_proposed.iter().filter(|end| end.epoch == newest.epoch.next()));
+        deciding.into_iter().all(|configuration| {
+            let index = |voter: &MemberId| self.stage.group.index(voter).expect("voters are machines");
+            let voters: Vec<usize> = configuration.voters.iter().map(index).collect();
+            let lost = voters.iter().filter(|voter| **voter != member && self.is_fragile(**voter)).count();
+            !voters.contains(&member) || lost + configuration.quorum() < voters.len()
+        })
+    }
+
+    fn is_fragile(&self, member: usize) -> bool {
+        self.rotten[member].is_some() || self.is_ended(member)
+    }
+
+    /// Whether a member finds somebody at an address that it knew last.
+    pub(super) fn knows_anybody(&self, member: usize) -> bool {
+        self.known(member) > 0
+    }
+
+    fn known(&self, member: usize) -> usize {
+        let found = |peer: &usize| *peer != member && self.stage.address_known(member, *peer);
+        self.members().iter().filter(|peer| found(peer)).count()
+    }
+
+    /// A member may move if everybody else is where the order says, and it knows two of them: else nobody might ever find it.
+    pub(super) fn may_move(&self, member: usize) -> bool {
+        let others: Vec<usize> = self.members().into_iter().filter(|other| *other != member).collect();
+        let membership = &self.stage.agreement.order.membership;
+        let settled = |other: &usize| {
+            let known = membership.member(&self.stage.group.id(*other));
+            known.is_some_and(|known| known.addresses == [self.stage.nodes[*other].address()])
+        };
+        others.iter().all(settled) && self.known(member) >= others.len().clamp(1, 2)
+    }
+
+    /// The newest epoch that a member's host saw.
+    pub(super) fn epoch_seen(&self, member: usize) -> Epoch {
+        let rows = self.stage.sequence.rows(member);
+        let last = rows.checked_sub(1).map(|row| &self.stage.agreement.order.rows[row]);
+        last.map_or(Epoch(0), |row| row.epoch)
+    }
+
+    /// Gives whoever knows nobody any more the addresses of those that run, as its operator would.
+    pub(super) fn rescue(&mut self, member: usize) {
+        let running = |machine: &usize| *machine != member && self.stage.nodes[*machine].runs();
+        let contacts = (0..self.size()).filter(running);
+        let contacts =
+            contacts.map(|machine| self.stage.group.contact(machine, self.stage.nodes[machine].moves)).collect();
+        self.stage.nodes[member].contacts = contacts;
+        if self.stage.nodes[member].runs() {
+            self.die(member);
+            self.restart_after(member, Duration::from_millis(50));
+        }
+    }
+}
