@@ -37,7 +37,8 @@ use crate::net::{Mesh, MeshError, MeshSettings};
 use crate::protocol::Halt;
 use crate::types::peer::{Hello, Refusal};
 use crate::types::{
-    Contact, Genesis, MemberId, PeerMessage, Position, Roster, RosterMember, Sabotage, StartNonce, Ticket, limits,
+    Contact, Genesis, MemberId, PeerMessage, Position, Roster, RosterMember, Sabotage, Standing, StartNonce, Ticket,
+    limits,
 };
 use crate::wal::{self, DiskFiles};
 
@@ -173,7 +174,11 @@ pub async fn run<S: Future<Output = ()>>(
         "starting"
     );
     let mut parts = Parts::start(&member, listeners, token)?;
-    let outcome = parts.serve_until(&member, stop()).await;
+    let outcome = match parts.serve_until(&member, stop()).await {
+        // The others knew of it first.
+        Err(error) if parts.is_leaving() && left(&error) => Ok(Wish::Left),
+        outcome => outcome,
+    };
     member.keep_what_is_final(&outcome);
     let told = Instant::now();
     let mut hurry = async || {
@@ -208,6 +213,14 @@ pub(super) fn refuse_the_departed(directory: &DataDirectory) -> Result<(), RunEr
         Some(words) => Err(RunError::RefusedBefore(words)),
         None => Ok(()),
     }
+}
+
+/// Whether a member ended because it heard that it has left.
+fn left(error: &RunError) -> bool {
+    matches!(error, RunError::Driver(error) if matches!(
+        error.as_ref(),
+        DriverError::Stop(Stop::Halt(Halt::Departed { standing: Standing::Left }))
+    ))
 }
 
 /// The words with which a member learnt that it was removed, or had left without knowing it.
@@ -249,6 +262,7 @@ struct Parts {
     socket_file: SocketFile,
     stop_api: watch::Sender<bool>,
     tickets: Arc<Tickets>,
+    observed: watch::Receiver<Option<Observation>>,
 }
 
 impl Parts {
@@ -293,7 +307,7 @@ impl Parts {
             tickets: tickets.clone(),
             delivery: delivery_reader,
             delivered,
-            observed,
+            observed: observed.clone(),
             started: driver.started.clone(),
             now: Box::new(move || time.now()),
             random: Box::new(random::bytes),
@@ -311,7 +325,18 @@ impl Parts {
         let (stop_api, stopped) = watch::channel(false);
         let api = tokio::spawn(api::serve(settings, host, stopped));
         let socket_file = listeners.socket_file;
-        Ok(Parts { driver, mesh, hello: Some(hello), roster, inbox: inbox_sender, api, socket_file, stop_api, tickets })
+        Ok(Parts {
+            driver,
+            mesh,
+            hello: Some(hello),
+            roster,
+            inbox: inbox_sender,
+            api,
+            socket_file,
+            stop_api,
+            tickets,
+            observed,
+        })
     }
 
     /// Starts the mesh when it is time, and goes on until `stop` is done, or the member has left, or something ends by
@@ -347,6 +372,12 @@ impl Parts {
                 }
             }
         }
+    }
+
+    /// Whether this member is on its way out, or has left.
+    fn is_leaving(&self) -> bool {
+        let leaves = |observation: &Observation| observation.snapshot.leaving;
+        *self.driver.left.borrow() || self.observed.borrow().as_ref().is_some_and(leaves)
     }
 
     /// Leaves the group, as far as that takes no longer than a drain, and gives whether it has left. `hurry` ends the wait.
@@ -396,7 +427,13 @@ impl Parts {
             }
             () = hurry => tracing::warn!("stopped at once; what is accepted is on the disk and is offered again at the next start"),
         }
-        timeout(LAST_WRITE_MAX, self.driver.finish()).await.map_err(|_| RunError::DiskHangs)??;
+        let is_leaving = self.is_leaving();
+        let finished = timeout(LAST_WRITE_MAX, self.driver.finish()).await.map_err(|_| RunError::DiskHangs)?;
+        match finished.map_err(RunError::from) {
+            // The others let go of it at the same time, and say so.
+            Err(error) if is_leaving && left(&error) => {}
+            outcome => outcome?,
+        }
         self.tickets.close();
         if let Some(mesh) = self.mesh.get() {
             mesh.clone().stop().await;
