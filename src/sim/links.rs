@@ -67,7 +67,7 @@ impl World {
         };
         let ready = |member: usize| {
             let node = &self.stage.nodes[member];
-            node.paused.is_none() && node.busy <= self.now && node.shell.lock().hello.is_some()
+            node.paused.is_none() && node.busy <= self.now && node.takes_links()
         };
         let able = ready(one) && ready(other) && self.barred[pair] == 0;
         if !able || !self.network.passable(one, other) {

@@ -180,6 +180,12 @@ impl Node {
         self.driver.as_ref()
     }
 
+    /// Its process runs, and has said whom it knows and what its hellos say.
+    pub fn takes_links(&self) -> bool {
+        let shell = self.shell.lock();
+        self.runs() && shell.hello.is_some() && shell.roster_told
+    }
+
     /// Where it is found since its last start.
     pub fn address(&self) -> String {
         Group::address(self.index, self.moves)

@@ -3,7 +3,7 @@
 use super::check::{self, Fate};
 use super::machines::Phase;
 use super::world::World;
-use crate::types::{MessageId, Outcome, Readiness, Standing};
+use crate::types::{MemberId, MessageId, Outcome, Readiness, Standing};
 
 impl World {
     /// What has still to happen; empty when nothing has.
@@ -61,9 +61,7 @@ impl World {
     fn unsettled(&self, live: &[usize]) -> Vec<String> {
         let mut missing = Vec::new();
         let (membership, epochs) = (&self.stage.agreement.order.membership, &self.stage.agreement.epochs);
-        let runs = |id: &crate::types::MemberId| {
-            self.stage.group.index(id).is_some_and(|index| self.stage.nodes[index].runs())
-        };
+        let runs = |id: &MemberId| self.stage.group.index(id).is_some_and(|index| self.stage.nodes[index].runs());
         let newest = epochs.newest();
         if !newest.established {
             missing.push(format!("epoch {} is not established", newest.configuration.epoch));
@@ -86,9 +84,11 @@ impl World {
         let soon = self.plan.timing.replace_after < super::world::PATIENCE / 2;
         let silent = newest.configuration.voters.iter().filter(|voter| !runs(voter));
         for voter in silent.filter(|_| soon) {
-            let by_others = |by: &&crate::types::MemberId| runs(by) && !membership.is_suspected(voter, by);
-            if newest.configuration.voters.iter().any(|by| by_others(&by)) {
-                missing.push(format!("voter {} is silent and not everybody suspects it", self.stage.group.tell(voter)));
+            let speaks = |by: &&MemberId| runs(by) && membership.lane_is_open(by);
+            let mut speaking = newest.configuration.voters.iter().filter(speaks);
+            if let Some(by) = speaking.find(|by| !membership.is_suspected(voter, by)) {
+                let [voter, by] = [voter, by].map(|id| self.stage.group.tell(id));
+                missing.push(format!("voter {voter} is silent, and {by} does not suspect it"));
             }
         }
         missing

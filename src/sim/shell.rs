@@ -121,8 +121,10 @@ pub struct Shell {
     pub full: bool,
     /// What hellos say.
     pub hello: Option<Hello>,
-    /// Whom it knows.
+    /// Whom it knows; what it knew last, while no process runs.
     pub roster: Roster,
+    /// This process said whom it knows.
+    pub roster_told: bool,
     /// The roster changed since the world last looked.
     pub roster_changed: bool,
     /// What it says of itself.
@@ -153,6 +155,7 @@ impl Shell {
             full: false,
             hello: None,
             roster: Roster::default(),
+            roster_told: false,
             roster_changed: false,
             snapshot: None,
             random,
@@ -174,7 +177,7 @@ impl Shell {
         self.inbox.clear();
         self.effects.clear();
         self.hello = None;
-        self.roster = Roster::default();
+        self.roster_told = false;
         self.roster_changed = false;
         self.snapshot = None;
         self.dead = false;
@@ -279,6 +282,7 @@ impl Outside for ShellHandle {
     fn roster(&mut self, roster: Roster) {
         let mut shell = self.lock();
         shell.roster = roster;
+        shell.roster_told = true;
         shell.roster_changed = true;
     }
 

@@ -41,7 +41,7 @@ impl Player {
     /// Links a pair if both run, one dials the other and is let in, and nothing cuts them apart.
     pub(super) fn dial(&mut self, one: usize, other: usize) -> Understood<()> {
         let Some(stage) = &self.stage else { return Ok(()) };
-        let both = stage.nodes[one].runs() && stage.nodes[other].runs();
+        let both = stage.nodes[one].takes_links() && stage.nodes[other].takes_links();
         let pairs = [(one, other), (other, one)];
         let Some((caller, called)) = pairs.into_iter().find(|(one, other)| stage.dials(*one, *other)) else {
             return Ok(());
