@@ -187,16 +187,10 @@ pub async fn run<S: Future<Output = ()>>(
             stop().await;
         }
     };
-    let mut left = matches!(outcome?, Wish::Left);
-    if !left && member.settings.leave_on_exit && parts.leave(&member, hurry()).await? {
+    if matches!(outcome?, Wish::Stop) && member.settings.leave_on_exit && parts.leave(&member, hurry()).await? {
         member.keep_departure(LEFT);
-        left = true;
     }
-    match parts.drain(&member, hurry()).await {
-        // The others tell it what it knows already.
-        Err(error) if left && departed(&error).is_some() => {}
-        drained => drained?,
-    }
+    parts.drain(&member, hurry()).await?;
     tracing::info!("stopped");
     Ok(())
 }
@@ -382,17 +376,26 @@ impl Parts {
 
     /// Leaves the group, as far as that takes no longer than a drain, and gives whether it has left. `hurry` ends the wait.
     async fn leave(&mut self, member: &Member, hurry: impl Future<Output = ()>) -> Result<bool, RunError> {
+        if !*self.driver.started.borrow() {
+            tracing::warn!("told to stop before the log was read; this member stays a member");
+            return Ok(false);
+        }
         tracing::info!("leaving the group, as leave_on_exit says");
         // A driver that has ended says so below.
         let _ = self.inbox.push(Input::Leave { ticket: NOBODYS }, None);
         let patience = member.settings.api.publish_timeout + DRAIN_MARGIN;
-        let mut left = self.driver.left.clone();
+        let mut leaves = self.driver.left.clone();
         tokio::select! {
-            Ok(_) = left.wait_for(|left| *left) => return Ok(true),
-            ended = self.driver.ended() => {
-                ended?;
-                unreachable!("the driver ends in order only when it is told");
-            }
+            biased;
+            Ok(_) = leaves.wait_for(|left| *left) => return Ok(true),
+            ended = self.driver.ended() => match ended.map_err(RunError::from) {
+                // The others knew of it first.
+                Err(error) if left(&error) => return Ok(true),
+                outcome => {
+                    outcome?;
+                    unreachable!("the driver ends in order only when it is told");
+                }
+            },
             () = tokio::time::sleep(patience) => tracing::warn!(
                 waited_seconds = patience.as_secs(),
                 "this member may not leave yet, and stays a member; `synod leave` waits for as long as it takes"

@@ -57,6 +57,9 @@ fn genesis_of(id: MemberId, address: &Multiaddr) -> Genesis {
 /// What is answered to a knock; none leaves it waiting.
 type Answer = Box<dyn FnMut(&Genesis, &DoorMessage) -> Option<DoorMessage> + Send>;
 
+/// The same for everybody.
+type Word = fn(&Genesis) -> DoorMessage;
+
 /// A group of one, with a door.
 struct Group {
     genesis: Genesis,
@@ -264,7 +267,7 @@ async fn every_address_of_the_code_is_tried() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_does_not_prove_itself_is_not_believed() {
     let forged = |genesis: &Genesis| Genesis { name: "other".to_owned(), ..genesis.clone() };
-    let answers: [(fn(&Genesis) -> DoorMessage, &str); 4] = [
+    let answers: [(Word, &str); 4] = [
         (|_| told(None, Standing::Learner, Vec::new()), "tells no genesis"),
         (|genesis| told(Some(genesis), Standing::Stranger, Vec::new()), "grants no membership"),
         (|_| DoorMessage::Ask { have: None }, "answers with a question"),
