@@ -156,6 +156,9 @@ impl<O: Outside, F: wal::Files> Driver<O, F> {
         let now = self.outside.now();
         self.replica.handle_durable(&locations, Duration::ZERO, now)?;
         self.outside.hello(self.replica.hello());
+        if let Some(roster) = self.replica.first_roster() {
+            self.outside.roster(roster); // links come up while the first turn writes
+        }
         self.observe(now, true);
         Ok(())
     }

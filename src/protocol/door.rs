@@ -136,8 +136,9 @@ impl<M: FaultModel> Replica<M> {
             self.say(from, DoorMessage::Refused(DoorRefusal::BadRequest(reason)));
             return;
         }
-        if let Some(missing) = self.lacks_quorum() {
-            self.say(from, DoorMessage::Refused(DoorRefusal::NoQuorum(missing)));
+        let unable = self.gone().map(|gone| gone.to_string()).or_else(|| self.lacks_quorum());
+        if let Some(reason) = unable {
+            self.say(from, DoorMessage::Refused(DoorRefusal::NoQuorum(reason)));
             return;
         }
         if self.doorway.joining.len() >= limits::DOOR_WAITING_MAX && !self.doorway.joining.contains_key(&from) {
@@ -293,7 +294,7 @@ impl<M: FaultModel> Replica<M> {
     }
 
     /// Members, voters of epochs that are proven beyond the decided chain, voters that were let go and do not know it, and,
-    /// for one that has joined and has not read of it yet, whoever it was told of.
+    /// for one that has not caught up with the order, whoever it was told of: all that it knew may be gone.
     fn roster(&self) -> Roster {
         let membership = &self.chain.state.membership;
         let epoch = self.configuration.epoch;
@@ -315,7 +316,7 @@ impl<M: FaultModel> Replica<M> {
             newest.voters.iter().for_each(|voter| self.add_hinted(voter, &mut add));
         }
         self.doorway.departing.keys().for_each(|voter| self.add_hinted(voter, &mut add));
-        if arriving {
+        if arriving || !self.caught_up {
             self.doorway.hints.keys().for_each(|id| self.add_hinted(id, &mut add));
         }
         let former = membership.former.iter().filter(|(id, _)| !known.contains_key(id));

@@ -207,6 +207,10 @@ impl Membership {
     /// A learner is gone at once, a voter with the end of an epoch that lets it go.
     fn close(&mut self, member: &MemberId, closed: Closed) -> Result<LaneChange, &'static str> {
         let votes = self.votes(member);
+        let mut others = self.members.iter().filter(|(id, _)| *id != member);
+        if !others.any(|(_, other)| other.closed.is_none()) {
+            return Err("nobody else is left who could order anything");
+        }
         let known = self.members.get_mut(member).ok_or("it is no member")?;
         match known.closed {
             Some(_) if closed.standing == Standing::Left => return Err("it is leaving already"),

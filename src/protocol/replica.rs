@@ -353,6 +353,11 @@ impl<M: FaultModel> Replica<M> {
         delivered
     }
 
+    /// Whom the mesh is to know from the start on.
+    pub fn first_roster(&mut self) -> Option<Roster> {
+        self.out.ready.roster.take()
+    }
+
     /// The records of a start, which must be durable before the first turn (rules L1, L2).
     pub fn first_records(&mut self) -> Vec<Record> {
         std::mem::take(&mut self.out.ready.records)

@@ -79,6 +79,10 @@ impl World {
     pub(super) fn knock(&mut self, machine: usize) {
         let Some(secret) = self.machines[machine].secret else { return };
         self.machines[machine].deaf = false;
+        if self.machines[machine].doors.iter().all(|door| self.is_ended(*door)) {
+            self.machines[machine].secret = None; // nobody is left whom the code names
+            return;
+        }
         let runs = |door: &usize| self.stage.nodes[*door].runs();
         let doors: Vec<usize> = self.machines[machine].doors.iter().copied().filter(runs).collect();
         if !doors.is_empty() {

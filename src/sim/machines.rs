@@ -89,12 +89,15 @@ impl World {
             deciding.extend(epochs.at(before).map(|epoch| &epoch.configuration));
         }
         deciding.extend(self.stage.ends_proposed.iter().filter(|end| end.epoch == newest.epoch.next()));
-        deciding.into_iter().all(|configuration| {
-            let index = |voter: &MemberId| self.stage.group.index(voter).expect("voters are machines");
-            let voters: Vec<usize> = configuration.voters.iter().map(index).collect();
-            let lost = voters.iter().filter(|voter| **voter != member && self.is_fragile(**voter)).count();
-            !voters.contains(&member) || lost + configuration.quorum() < voters.len()
-        })
+        // Who has moved is found by nobody until the order says where it is.
+        let settled = self.members().into_iter().all(|member| self.is_settled(member));
+        settled
+            && deciding.into_iter().all(|configuration| {
+                let index = |voter: &MemberId| self.stage.group.index(voter).expect("voters are machines");
+                let voters: Vec<usize> = configuration.voters.iter().map(index).collect();
+                let lost = voters.iter().filter(|voter| **voter != member && self.is_fragile(**voter)).count();
+                !voters.contains(&member) || lost + configuration.quorum() < voters.len()
+            })
     }
 
     fn is_fragile(&self, member: usize) -> bool {
@@ -114,12 +117,13 @@ impl World {
     /// A member may move if everybody else is where the order says, and it knows two of them: else nobody might ever find it.
     pub(super) fn may_move(&self, member: usize) -> bool {
         let others: Vec<usize> = self.members().into_iter().filter(|other| *other != member).collect();
-        let membership = &self.stage.agreement.order.membership;
-        let settled = |other: &usize| {
-            let known = membership.member(&self.stage.group.id(*other));
-            known.is_some_and(|known| known.addresses == [self.stage.nodes[*other].address()])
-        };
-        others.iter().all(settled) && self.known(member) >= others.len().clamp(1, 2)
+        others.iter().all(|other| self.is_settled(*other)) && self.known(member) >= others.len().clamp(1, 2)
+    }
+
+    /// Whether a member is where the order says, if it is in the order.
+    fn is_settled(&self, member: usize) -> bool {
+        let known = self.stage.agreement.order.membership.member(&self.stage.group.id(member));
+        known.is_none_or(|known| known.addresses == [self.stage.nodes[member].address()])
     }
 
     /// The newest epoch that a member's host saw.

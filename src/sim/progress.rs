@@ -20,7 +20,11 @@ impl World {
             }
             missing.extend(self.unready(*member));
         }
-        let unaware = departed.into_iter().filter(|member| self.knows_anybody(*member));
+        // Whom it dials tells it. Who dials nobody that is left hears nothing of the group any more.
+        let dials = |member: usize| {
+            (0..self.size()).any(|peer| self.stage.nodes[peer].runs() && self.stage.dials(member, peer))
+        };
+        let unaware = departed.into_iter().filter(|member| dials(*member));
         missing.extend(unaware.map(|member| format!("member {} is none any more and goes on", member + 1)));
         let knocking = (0..self.size()).filter(|machine| self.machines[*machine].secret.is_some());
         missing.extend(knocking.map(|machine| format!("machine {} still knocks", machine + 1)));

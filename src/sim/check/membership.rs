@@ -160,8 +160,11 @@ impl Membership {
 
     fn leave(&mut self, by: MemberId) -> bool {
         if !self.votes(&by) {
-            self.depart(by, Standing::Left);
-            return true;
+            let possible = self.is_anybody_open(&by);
+            if possible {
+                self.depart(by, Standing::Left);
+            }
+            return possible;
         }
         let possible = self.could_let_go(&by, |_| true);
         if possible {
@@ -170,9 +173,17 @@ impl Membership {
         possible
     }
 
-    /// Who votes keeps its vote until somebody takes it.
+    /// Whether anybody else can have something ordered.
+    fn is_anybody_open(&self, but: &MemberId) -> bool {
+        self.members.keys().any(|other| other != but && self.lane_is_open(other))
+    }
+
+    /// Who votes keeps its vote until somebody takes it. Somebody must be left who can order something.
     fn remove(&mut self, id: MemberId) -> bool {
         let votes = self.votes(&id);
+        if !self.is_anybody_open(&id) {
+            return false;
+        }
         match self.members.get_mut(&id) {
             Some(member) if votes => member.leaving.replace(Standing::Removed) != Some(Standing::Removed),
             Some(_) => {
