@@ -37,7 +37,9 @@ async fn commands_print_documents_for_scripts() {
     let status = run(&["status"], &socket).await.json();
     assert_eq!((&status["name"], &status["head"], &status["ready"]), (&json!("n2"), &json!(5), &json!(true)));
     let members = run(&["members"], &api).await.json();
-    let names: Vec<&Value> = members["members"].as_array().unwrap().iter().map(|member| &member["name"]).collect();
+    let mut names: Vec<&str> =
+        members["members"].as_array().unwrap().iter().map(|member| member["name"].as_str().unwrap()).collect();
+    names.sort_unstable();
     assert_eq!(names, ["n1", "n2", "n3"]);
     group.stop_all().await;
     run(&["status"], &socket).await.refused(69, &["no sidecar answers"]);

@@ -114,6 +114,7 @@ async fn a_voter_that_lost_its_disk_is_replaced_and_removed() {
     synod(["remove", "n3", "--api", &socket]).await.refused(2, &["n3", "may be lost", "--yes"]);
     let removed = synod(["remove", "n3", "--yes", "--api", &socket, "--output", "json"]).await.json();
     assert_eq!(removed["name"], "n3", "{removed}");
+    until("it is no member any more", async || (group.members_at(0).await == 3).then_some(())).await;
     synod(["remove", "n3", "--yes", "--api", &socket]).await.refused(1, &["unknown_member", "n3"]);
     loads.go_on(50).await;
     let mut published = loads.finish().await;
@@ -204,15 +205,11 @@ async fn a_stop_keeps_the_membership_unless_it_is_to_leave_then() {
     let mut group = Group::start().await;
     let learner = group.join(0).await;
     group.members[learner].stop().await;
-    let members = async |group: &Group| {
-        let document: Value = group.members[0].unix().get_json("/v1/members").await.unwrap();
-        document["members"].as_array().unwrap().len()
-    };
-    assert_eq!(members(&group).await, 4);
+    assert_eq!(group.members_at(0).await, 4);
     group.members[learner].edit(|config| format!("leave_on_exit = \"true\"\n{config}"));
     group.members[learner].start_and_catch_up().await;
     group.members[learner].stop().await;
-    until("it is no member any more", async || (members(&group).await == 3).then_some(())).await;
+    until("it is no member any more", async || (group.members_at(0).await == 3).then_some(())).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -180,6 +180,12 @@ impl Group {
         until(&format!("{target} vote"), async || (self.votes(at).await.len() == target).then_some(())).await;
     }
 
+    /// How many members there are, as that member says.
+    pub async fn members_at(&self, at: usize) -> usize {
+        let members: Value = self.members[at].unix().get_json("/v1/members").await.unwrap();
+        members["members"].as_array().unwrap().len()
+    }
+
     /// The names of those that vote, as that member says.
     pub async fn votes(&self, at: usize) -> Vec<String> {
         let members: Value = self.members[at].unix().get_json("/v1/members").await.unwrap();

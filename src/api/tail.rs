@@ -11,10 +11,11 @@ use bytes::{Bytes, BytesMut};
 use futures::stream::{self, BoxStream};
 use futures::{Stream, StreamExt};
 use tokio::sync::watch;
+use tokio::time::Instant;
 use warp::http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
 use warp::reply::{Reply, Response};
 
-use crate::types::Position;
+use crate::types::{Position, limits};
 
 use super::event::{Encoded, Wanted};
 use super::source::{Source, SourceError};
@@ -36,6 +37,7 @@ pub(super) fn tail(api: &Api, request: TailRequest) -> Response {
         source: api.source.clone(),
         delivered: api.host.delivered.clone(),
         stop: api.stop.clone(),
+        until: None,
         end: (!request.follow).then(|| api.source.head()),
         after: request.after,
         wanted: request.wanted,
@@ -55,6 +57,8 @@ struct Tail {
     source: Arc<Source>,
     delivered: watch::Receiver<Position>,
     stop: watch::Receiver<bool>,
+    /// When it ends at the latest, if the member stops.
+    until: Option<Instant>,
     /// Where it ends, if it does not follow.
     end: Option<Position>,
     after: Position,
@@ -66,7 +70,9 @@ impl Tail {
     /// The next lines. None when the tail is over.
     async fn next(&mut self) -> Option<Result<Bytes, SourceError>> {
         loop {
-            if *self.stop.borrow() || self.left == Some(0) || self.end.is_some_and(|end| self.after >= end) {
+            self.note_stop();
+            let late = self.until.is_some_and(|until| Instant::now() >= until);
+            if late || self.left == Some(0) || self.end.is_some_and(|end| self.after >= end) {
                 return None;
             }
             match self.source.after(self.after, self.left.unwrap_or(u64::MAX)).await {
@@ -88,12 +94,21 @@ impl Tail {
         }
     }
 
-    /// Waits for a position after the last one scanned. None when the member stops.
+    /// A member that stops has told its readers what it delivered, as far as they take it in time.
+    fn note_stop(&mut self) {
+        if *self.stop.borrow() && self.until.is_none() {
+            let head = self.source.head();
+            self.until = Some(Instant::now() + limits::FAREWELL_TIMEOUT);
+            self.end = Some(self.end.map_or(head, |end| end.min(head)));
+        }
+    }
+
+    /// Waits for a position after the last one scanned, or for the member to stop. None when there is nothing more to come.
     async fn wait(&mut self) -> Option<()> {
         let after = self.after;
         tokio::select! {
             biased;
-            () = stopped(&mut self.stop) => None,
+            () = stopped(&mut self.stop) => Some(()),
             waited = self.delivered.wait_for(|delivered| *delivered > after) => waited.ok().map(|_| ()),
         }
     }

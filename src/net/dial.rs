@@ -125,11 +125,10 @@ impl Dialling {
     }
 
     fn look_again(&mut self, target: Target, now: Instant) {
-        self.failures = 0;
         if self.target == target {
             self.due = self.due.min(now + jittered(limits::DIAL_PAUSE_MIN));
         } else {
-            (self.target, self.due) = (target, now);
+            *self = Dialling { worked: self.worked.take(), running: self.running, ..Dialling::new(target, now) };
         }
     }
 

@@ -126,8 +126,16 @@ impl Doorkeeper {
         self.ours.remove(member);
     }
 
-    /// A connection closed, or was never there: what was to be said on it never will be. Gives whose door it was.
+    /// A connection closed, or was never there: nobody waits there for an answer, and what was to be said on it never will
+    /// be. Gives whose door it was.
     pub fn closed(&mut self, connection: ConnectionId) -> Option<MemberId> {
+        self.theirs.retain(|_, theirs| {
+            let stays = theirs.connection != connection;
+            if !stays {
+                theirs.task.abort();
+            }
+            stays
+        });
         let unsaid = |ours: &Ours| ours.connection == connection && ours.message.is_some();
         let member = self.ours.iter().find(|(_, ours)| unsaid(ours)).map(|(member, _)| *member)?;
         self.ours.remove(&member);
@@ -230,6 +238,16 @@ mod tests {
         assert_eq!(keeper.answer(&key(1), ask.clone()), None);
         assert_eq!(answer.try_recv().unwrap(), ask);
         assert_eq!(keeper.answer(&key(1), ask.clone()), Some(ask), "once");
+    }
+
+    #[tokio::test]
+    async fn who_hung_up_may_come_again() {
+        let now = Instant::now();
+        let mut keeper = Doorkeeper::new(now);
+        keeper.hears(key(1), true, connection(1), task());
+        assert!(!keeper.admits(&key(1), true, now));
+        keeper.closed(connection(1));
+        assert!(keeper.admits(&key(1), true, now) && !keeper.uses(connection(1)));
     }
 
     #[test]

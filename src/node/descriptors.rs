@@ -35,7 +35,7 @@ mod tests {
                     Max open files            1024                 524288               files     \n";
         assert_eq!(soft_limit(text), Some(1024));
         assert_eq!(soft_limit(&text.replace("1024  ", "unlimited")), None);
-        assert_eq!(share(Some(1024)), 384);
+        assert_eq!(share(Some(1024)), 320);
         assert_eq!(share(Some(100)), limits::CONNECTIONS_LEAST);
         assert_eq!(share(Some(1 << 20)), limits::CONNECTIONS_MAX);
         assert_eq!(share(None), limits::CONNECTIONS_MAX);

@@ -21,7 +21,8 @@ pub struct DriverThread {
     pub drained: watch::Receiver<bool>,
     /// True when this member has left its group.
     pub left: watch::Receiver<bool>,
-    ended: oneshot::Receiver<Result<(), DriverError>>,
+    /// None once it was told.
+    ended: Option<oneshot::Receiver<Result<(), DriverError>>>,
     end: Arc<AtomicBool>,
     inbox: InboxSender,
 }
@@ -65,12 +66,15 @@ impl DriverThread {
             // Nobody waits when the process is about to end.
             let _ = ended_sender.send(outcome);
         })?;
-        Ok(DriverThread { started, drained, left, ended, end, inbox })
+        Ok(DriverThread { started, drained, left, ended: Some(ended), end, inbox })
     }
 
-    /// Waits for its end. Dropping the wait loses nothing.
+    /// Waits for its end, and tells once how it was. Dropping the wait loses nothing.
     pub async fn ended(&mut self) -> Result<(), DriverError> {
-        (&mut self.ended).await.unwrap_or(Err(DriverError::Panicked))
+        let Some(ended) = &mut self.ended else { return Ok(()) };
+        let outcome = ended.await.unwrap_or(Err(DriverError::Panicked));
+        self.ended = None;
+        outcome
     }
 
     /// Makes it accept no more publishes, and resign if it leads.

@@ -37,7 +37,8 @@ use crate::net::{Mesh, MeshError, MeshSettings};
 use crate::protocol::Halt;
 use crate::types::peer::{Hello, Refusal};
 use crate::types::{
-    Contact, Genesis, MemberId, PeerMessage, Position, Roster, RosterMember, Sabotage, StartNonce, Ticket, limits,
+    Contact, Genesis, MemberId, PeerMessage, Position, Roster, RosterMember, Sabotage, Standing, StartNonce, Ticket,
+    limits,
 };
 use crate::wal::{self, DiskFiles};
 
@@ -173,7 +174,11 @@ pub async fn run<S: Future<Output = ()>>(
         "starting"
     );
     let mut parts = Parts::start(&member, listeners, token)?;
-    let outcome = parts.serve_until(&member, stop()).await;
+    let outcome = match parts.serve_until(&member, stop()).await {
+        // The others knew of it first.
+        Err(error) if parts.is_leaving() && left(&error) => Ok(Wish::Left),
+        outcome => outcome,
+    };
     member.keep_what_is_final(&outcome);
     let told = Instant::now();
     let mut hurry = async || {
@@ -182,16 +187,10 @@ pub async fn run<S: Future<Output = ()>>(
             stop().await;
         }
     };
-    let mut left = matches!(outcome?, Wish::Left);
-    if !left && member.settings.leave_on_exit && parts.leave(&member, hurry()).await? {
+    if matches!(outcome?, Wish::Stop) && member.settings.leave_on_exit && parts.leave(&member, hurry()).await? {
         member.keep_departure(LEFT);
-        left = true;
     }
-    match parts.drain(&member, hurry()).await {
-        // The others tell it what it knows already.
-        Err(error) if left && departed(&error).is_some() => {}
-        drained => drained?,
-    }
+    parts.drain(&member, hurry()).await?;
     tracing::info!("stopped");
     Ok(())
 }
@@ -208,6 +207,14 @@ pub(super) fn refuse_the_departed(directory: &DataDirectory) -> Result<(), RunEr
         Some(words) => Err(RunError::RefusedBefore(words)),
         None => Ok(()),
     }
+}
+
+/// Whether a member ended because it heard that it has left.
+fn left(error: &RunError) -> bool {
+    matches!(error, RunError::Driver(error) if matches!(
+        error.as_ref(),
+        DriverError::Stop(Stop::Halt(Halt::Departed { standing: Standing::Left }))
+    ))
 }
 
 /// The words with which a member learnt that it was removed, or had left without knowing it.
@@ -249,6 +256,7 @@ struct Parts {
     socket_file: SocketFile,
     stop_api: watch::Sender<bool>,
     tickets: Arc<Tickets>,
+    observed: watch::Receiver<Option<Observation>>,
 }
 
 impl Parts {
@@ -293,7 +301,7 @@ impl Parts {
             tickets: tickets.clone(),
             delivery: delivery_reader,
             delivered,
-            observed,
+            observed: observed.clone(),
             started: driver.started.clone(),
             now: Box::new(move || time.now()),
             random: Box::new(random::bytes),
@@ -311,7 +319,18 @@ impl Parts {
         let (stop_api, stopped) = watch::channel(false);
         let api = tokio::spawn(api::serve(settings, host, stopped));
         let socket_file = listeners.socket_file;
-        Ok(Parts { driver, mesh, hello: Some(hello), roster, inbox: inbox_sender, api, socket_file, stop_api, tickets })
+        Ok(Parts {
+            driver,
+            mesh,
+            hello: Some(hello),
+            roster,
+            inbox: inbox_sender,
+            api,
+            socket_file,
+            stop_api,
+            tickets,
+            observed,
+        })
     }
 
     /// Starts the mesh when it is time, and goes on until `stop` is done, or the member has left, or something ends by
@@ -349,19 +368,34 @@ impl Parts {
         }
     }
 
+    /// Whether this member is on its way out, or has left.
+    fn is_leaving(&self) -> bool {
+        let leaves = |observation: &Observation| observation.snapshot.leaving;
+        *self.driver.left.borrow() || self.observed.borrow().as_ref().is_some_and(leaves)
+    }
+
     /// Leaves the group, as far as that takes no longer than a drain, and gives whether it has left. `hurry` ends the wait.
     async fn leave(&mut self, member: &Member, hurry: impl Future<Output = ()>) -> Result<bool, RunError> {
+        if !*self.driver.started.borrow() {
+            tracing::warn!("told to stop before the log was read; this member stays a member");
+            return Ok(false);
+        }
         tracing::info!("leaving the group, as leave_on_exit says");
         // A driver that has ended says so below.
         let _ = self.inbox.push(Input::Leave { ticket: NOBODYS }, None);
         let patience = member.settings.api.publish_timeout + DRAIN_MARGIN;
-        let mut left = self.driver.left.clone();
+        let mut leaves = self.driver.left.clone();
         tokio::select! {
-            Ok(_) = left.wait_for(|left| *left) => return Ok(true),
-            ended = self.driver.ended() => {
-                ended?;
-                unreachable!("the driver ends in order only when it is told");
-            }
+            biased;
+            Ok(_) = leaves.wait_for(|left| *left) => return Ok(true),
+            ended = self.driver.ended() => match ended.map_err(RunError::from) {
+                // The others knew of it first.
+                Err(error) if left(&error) => return Ok(true),
+                outcome => {
+                    outcome?;
+                    unreachable!("the driver ends in order only when it is told");
+                }
+            },
             () = tokio::time::sleep(patience) => tracing::warn!(
                 waited_seconds = patience.as_secs(),
                 "this member may not leave yet, and stays a member; `synod leave` waits for as long as it takes"
@@ -396,7 +430,13 @@ impl Parts {
             }
             () = hurry => tracing::warn!("stopped at once; what is accepted is on the disk and is offered again at the next start"),
         }
-        timeout(LAST_WRITE_MAX, self.driver.finish()).await.map_err(|_| RunError::DiskHangs)??;
+        let is_leaving = self.is_leaving();
+        let finished = timeout(LAST_WRITE_MAX, self.driver.finish()).await.map_err(|_| RunError::DiskHangs)?;
+        match finished.map_err(RunError::from) {
+            // The others let go of it at the same time, and say so.
+            Err(error) if is_leaving && left(&error) => {}
+            outcome => outcome?,
+        }
         self.tickets.close();
         if let Some(mesh) = self.mesh.get() {
             mesh.clone().stop().await;

@@ -232,6 +232,9 @@ impl<M: FaultModel> Replica<M> {
     /// asked for the proof.
     pub(crate) fn handle_told_departed(&mut self, by: MemberId, standing: Standing) -> Result<(), Halt> {
         if self.peers.contains_key(&by) || self.is_known_voter(&by) {
+            if standing == Standing::Left && self.is_let_go() {
+                return Ok(());
+            }
             return Err(Halt::Departed { standing });
         }
         self.knock(by);

@@ -199,16 +199,31 @@ impl<M: FaultModel> Replica<M> {
             Standing::Left | Standing::Removed if stays => Ok(()),
             Standing::Removed => Err(Halt::Departed { standing }),
             Standing::Left => {
-                if !self.duties.left {
-                    tracing::info!("this member has left the group");
-                    self.duties.left = true;
-                    let waiting = self.duties.leaving.take().map_or(Vec::new(), |leaving| leaving.tickets);
-                    self.out.ready.outcomes.extend(waiting.into_iter().map(|ticket| (ticket, Outcome::Left)));
-                }
+                self.go();
                 Ok(())
             }
             _ => Ok(()),
         }
+    }
+
+    /// Nobody needs this member any more, and it knows.
+    fn go(&mut self) {
+        if !self.duties.left {
+            tracing::info!("this member has left the group");
+            self.duties.left = true;
+            let waiting = self.duties.leaving.take().map_or(Vec::new(), |leaving| leaving.tickets);
+            self.out.ready.outcomes.extend(waiting.into_iter().map(|ticket| (ticket, Outcome::Left)));
+        }
+    }
+
+    /// Another member says that this one has left, and perhaps decided it first. True if that is what this one waits for:
+    /// its LeaveIntent, and so all of its lane, is ordered.
+    pub(crate) fn is_let_go(&mut self) -> bool {
+        let waits = self.duties.leaving.as_ref().is_some_and(|leaving| leaving.stage == Stage::Sealed);
+        if waits {
+            self.go();
+        }
+        waits || self.duties.left
     }
 
     /// E5: a learner says once in each incarnation that it holds the log.

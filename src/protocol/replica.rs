@@ -210,13 +210,12 @@ impl<M: FaultModel> Replica<M> {
         self.views.lead.is_some() && self.views.is_settled()
     }
 
-    /// Draining, and everything accepted is ordered and durable.
+    /// Draining, and everything accepted is ordered and durable. Of one that has left all is ordered, also what it has not
+    /// heard of.
     pub fn is_drained(&self) -> bool {
-        self.draining
-            && self.lane.is_drained()
-            && self.chain.waiting.is_empty()
-            && !self.out.is_pending()
-            && (self.leader() != self.me || self.alone())
+        let ordered = self.lane.is_drained() && self.chain.waiting.is_empty();
+        let resigned = self.leader() != self.me || self.alone();
+        self.draining && !self.out.is_pending() && (self.duties.left || (ordered && resigned))
     }
 
     /// Takes one input. Nothing leaves before [`Replica::ready`].
