@@ -244,6 +244,8 @@ impl<M: FaultModel> Replica<M> {
     pub(crate) fn handle_claim(&mut self, from: MemberId, round: Round, claim: Claim) {
         if !M::admissible(&claim, &M::Auth::default()) || self.configuration.leader(round.view) != self.me {
             self.misbehaved(from, "a claim for a view that somebody else leads");
+        } else if !self.is_of_its_epoch(round, claim) {
+            self.misbehaved(from, "a claim of another epoch");
         } else if self.observe(from, round) {
             self.views.claims.insert((round, from), claim);
         }
@@ -252,10 +254,17 @@ impl<M: FaultModel> Replica<M> {
     pub(crate) fn handle_new_view(&mut self, from: MemberId, round: Round, base: Claim) {
         if self.configuration.leader(round.view) != from {
             self.misbehaved(from, "a base of a view that somebody else leads");
+        } else if !self.is_of_its_epoch(round, base) {
+            self.misbehaved(from, "a base of another epoch");
         } else if self.observe(from, round) {
             self.views.bases.entry(round).or_insert(base);
             self.heard_leader(from, round);
         }
+    }
+
+    /// E1: what was voted in one epoch is neither claim nor base in another.
+    fn is_of_its_epoch(&self, round: Round, claim: Claim) -> bool {
+        claim.is_none_or(|tip| tip.round.epoch == round.epoch) || !self.sabotage.upholds(Rule::E1)
     }
 
     pub(crate) fn handle_heartbeat(&mut self, from: MemberId, round: Round, decided: Tip, sync: Duration) {

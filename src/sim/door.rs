@@ -165,14 +165,13 @@ pub(super) fn tell(message: &DoorMessage) -> String {
         DoorMessage::Ask { have: Some(epoch) } => format!("asks what follows epoch {epoch}"),
         DoorMessage::Join { name, .. } => format!("{name} wants to join"),
         DoorMessage::Tell(Told { from, links, established, standing, .. }) => {
-            let standing = format!("{standing:?}").to_lowercase();
+            let standing = format!("standing: {standing:?}").to_lowercase();
             match links.len() {
-                0 => format!("tells that it is a {standing}, epoch {established} being established"),
-                count => format!(
-                    "tells epochs {} to {}, {established} being established, and that it is a {standing}",
-                    from.0 + 1,
-                    from.0 + count as u64
-                ),
+                0 => format!("tells nothing new · established: epoch {established} · {standing}"),
+                count => {
+                    let last = from.0 + count as u64;
+                    format!("tells epochs {}..{last} · established: epoch {established} · {standing}", from.0 + 1)
+                }
             }
         }
         DoorMessage::Refused(refusal) => format!("refuses: {refusal}"),

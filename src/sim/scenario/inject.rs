@@ -7,9 +7,11 @@
 //! inject A->B new-view VIEW none|SLOT@VIEW
 //! inject A->B batch M/INCARNATION/NUMBER            one that was sent before
 //! inject A->B false-batch M/INCARNATION/NUMBER [COUNT]   another one of that number (and the next), linked to nothing
+//! inject A->B epochs forged unsigned|strangers            an end of the newest epoch that no quorum signed
 //! ```
 //!
-//! `SLOT@VIEW` is the newest proposal for that slot of that view, by anybody or by hand; `other` replaces its digest.
+//! `VIEW` is a view of epoch 0, or `EPOCH.VIEW`. `SLOT@VIEW` is the newest proposal for that slot of that view, by anybody or
+//! by hand; `other` replaces its digest.
 
 use super::player::{Player, Understood, number};
 use crate::types::peer::ChainEntry;
@@ -46,6 +48,10 @@ fn message(player: &mut Player, from: usize, words: &[&str]) -> Understood<PeerM
             let known = batch_id(player, name)?;
             let batch = player.batches.get(&known).ok_or(format!("batch {name} was never sent"))?;
             Ok(PeerMessage::Batch(batch.clone()))
+        }
+        ["epochs", "forged", signers] => {
+            let (from, link) = super::membership::forged(player, signers)?;
+            Ok(PeerMessage::Epochs { from, links: vec![link] })
         }
         ["false-batch", name] => {
             let (origin, id) = batch_id(player, name)?;
@@ -114,7 +120,8 @@ fn slot_of_view(word: &str) -> Understood<(Slot, Round)> {
 }
 
 fn round(view: &str) -> Understood<Round> {
-    Ok(Round { epoch: Epoch(0), view: View(number(view)?) })
+    let (epoch, view) = view.split_once('.').unwrap_or(("0", view));
+    Ok(Round { epoch: Epoch(number(epoch)?), view: View(number(view)?) })
 }
 
 fn batch_id(player: &mut Player, word: &str) -> Understood<(usize, BatchId)> {

@@ -88,20 +88,15 @@ impl Player {
         Ok(())
     }
 
-    /// A chain that no quorum signed: `unsigned` names voters that did not sign, `strangers` signed it themselves.
+    /// A false chain, told at a door.
     pub(super) fn tell_forged(&mut self, direction: &str, signers: &str) -> Understood<()> {
         let (Some(from), Some(to)) = self.direction(direction)? else { return Err("of one direction".to_owned()) };
-        let signed = match signers {
-            "unsigned" => false,
-            "strangers" => true,
-            _ => return Err("forged unsigned or forged strangers".to_owned()),
-        };
-        let newest = self.stage()?.agreement.epochs.newest().configuration.clone();
+        let (ends, link) = forged(self, signers)?;
         let told = Told {
             genesis: None,
-            from: newest.epoch,
-            links: vec![forged_chain(&newest, &[1, 2, 3].map(stranger), signed)],
-            established: newest.epoch.next(),
+            from: ends,
+            links: vec![link],
+            established: ends.next(),
             standing: Standing::Learner,
             contacts: Vec::new(),
         };
@@ -237,6 +232,17 @@ impl Player {
         self.say(text);
         Ok(())
     }
+}
+
+/// An end of the newest epoch that no quorum signed: `unsigned` names voters that did not, `strangers` signed it themselves.
+pub(super) fn forged(player: &mut Player, signers: &str) -> Understood<(Epoch, EpochLink)> {
+    let signed = match signers {
+        "unsigned" => false,
+        "strangers" => true,
+        _ => return Err("forged unsigned or forged strangers".to_owned()),
+    };
+    let newest = &player.stage()?.agreement.epochs.newest().configuration;
+    Ok((newest.epoch, forged_chain(newest, &[1, 2, 3].map(stranger), signed)))
 }
 
 /// The kind of records that prove an epoch.
