@@ -3,9 +3,6 @@
 use std::fs;
 use std::time::Duration;
 
-/// Ticks a second in which `/proc` counts: fixed in Linux for every program.
-const TICKS_PER_SECOND: u64 = 100;
-
 /// Resident memory, in bytes.
 pub fn resident_bytes(pid: u32) -> Option<u64> {
     status_bytes(pid, "VmRSS:")
@@ -22,14 +19,15 @@ fn status_bytes(pid: u32, field: &str) -> Option<u64> {
     Some(line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()? << 10)
 }
 
-/// Processor time since its start, of the program and of the system for it.
+/// Processor time of the threads it has, of the program and of the system for it.
 pub fn cpu_time(pid: u32) -> Option<Duration> {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The name, in parentheses, may contain anything; the third field follows it.
-    let (_, fields) = stat.rsplit_once(')')?;
-    let mut ticks = fields.split_whitespace().skip(11).map(str::parse::<u64>);
-    let (user, system) = (ticks.next()?.ok()?, ticks.next()?.ok()?);
-    Some(Duration::from_millis((user + system) * 1000 / TICKS_PER_SECOND))
+    let threads = fs::read_dir(format!("/proc/{pid}/task")).ok()?;
+    let time = |thread: fs::DirEntry| {
+        let scheduled = fs::read_to_string(thread.path().join("schedstat")).ok()?;
+        scheduled.split_whitespace().next()?.parse::<u64>().ok()
+    };
+    // A thread that ends meanwhile counts no more; those of a member last as long as it.
+    Some(Duration::from_nanos(threads.flatten().filter_map(time).sum()))
 }
 
 #[cfg(test)]
