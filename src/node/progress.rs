@@ -91,7 +91,8 @@ mod tests {
     fn a_pursuit_is_told_each_second_until_it_ends() {
         let mut pursuit = Pursuit::default();
         let mut told = |standing: Option<(u64, u64)>, milliseconds: u64| {
-            pursuit.look(standing.map(|(at, to)| (Slot(at), Slot(to))), Instant(milliseconds * 1_000_000));
+            let way = standing.map(|(at, to)| (Slot(1), Slot(at), Slot(to)));
+            pursuit.look(way, Instant(milliseconds * 1_000_000));
             pursuit.running.as_ref().map(|running| running.told.map(|told| told.0 / 1_000_000))
         };
         assert_eq!(told(Some((1, 9)), 100), Some(None), "it may be done in a moment");
