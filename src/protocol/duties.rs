@@ -146,6 +146,7 @@ impl<M: FaultModel> Replica<M> {
     pub(crate) fn gone(&self) -> Option<Rejection> {
         let leaving = self.duties.leaving.as_ref().is_some_and(|leaving| leaving.stage != Stage::Waiting);
         match self.standing_here() {
+            _ if self.duties.left => Some(Rejection::Gone("has left the group")),
             Standing::Left => Some(Rejection::Gone("has left the group")),
             Standing::Removed => Some(Rejection::Gone("was removed from the group")),
             _ if leaving => Some(Rejection::Gone("is leaving the group")),
