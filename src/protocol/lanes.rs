@@ -59,8 +59,15 @@ impl Held {
         BatchRef { origin: self.header.origin, batch: self.header.id(), digest: self.digest }
     }
 
+    /// The last word of a lane leaves no disk before it is on it, as other batches may: its origin, which lost it in a crash,
+    /// would go on and accept what can never be ordered.
+    pub fn is_withheld(&self) -> bool {
+        self.command.as_deref() == Some(&Command::LeaveIntent) && !self.logged.is_durable()
+    }
+
+    /// The batch to be sent, if its bytes are here and it may leave.
     pub fn batch(&self) -> Option<Batch> {
-        let bytes = self.bytes.clone()?;
+        let bytes = self.bytes.clone().filter(|_| !self.is_withheld())?;
         Some(Batch { header: self.header.clone(), digest: self.digest, bytes, command: self.command.clone() })
     }
 }

@@ -371,6 +371,9 @@ impl<M: FaultModel> Replica<M> {
         self.chain.batch_durable(reference, location);
         if reference.origin == self.me && reference.batch.incarnation == self.incarnation {
             self.answer_accepted(reference.batch);
+            if self.duties.leaving.is_some() {
+                self.push_own(); // the LeaveIntent may leave now
+            }
         }
     }
 

@@ -545,7 +545,8 @@ impl<M: FaultModel> Replica<M> {
             let mut going = Vec::with_capacity(open.len());
             for member in open {
                 let Some(head) = derived.heads.get(&member) else { continue };
-                let Some(next) = self.lanes.next_after(&member, head) else { continue };
+                let next = self.lanes.next_after(&member, head).filter(|held| !held.is_withheld());
+                let Some(next) = next else { continue };
                 let full =
                     batches.len() == limits::ENTRY_BATCHES_MAX || bytes + next.size > limits::ENTRY_PAYLOAD_BYTES;
                 if full && !batches.is_empty() {
