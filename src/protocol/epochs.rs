@@ -42,6 +42,10 @@ impl Epochs {
         self.configurations.last().expect("there is epoch 0")
     }
 
+    pub fn configuration(&self, epoch: Epoch) -> Option<&Configuration> {
+        self.configurations.get(usize::try_from(epoch.0).ok()?)
+    }
+
     /// The proof that this epoch ended.
     pub fn end_of(&self, epoch: Epoch) -> Option<&EpochLink> {
         self.links.get(usize::try_from(epoch.0).ok()?)

@@ -94,6 +94,13 @@ impl OwnLane {
         self.unordered_bytes < limits::LANE_UNORDERED_BYTES && self.unordered.len() < limits::LANE_UNORDERED_BATCHES
     }
 
+    /// The lane is closed: what of it is not ordered never will be.
+    pub fn close(&mut self) {
+        self.unordered.clear();
+        self.unordered_bytes = 0;
+        self.ordered_total = self.sealed_total;
+    }
+
     /// Own batches up to and with `head` are ordered.
     pub fn ordered(&mut self, head: &LaneHead) {
         while self.unordered.front().is_some_and(|own| own.reference.batch <= head.batch) {
@@ -138,6 +145,10 @@ impl<M: FaultModel> Replica<M> {
         if self.repairing.is_some() || self.lane.looks_for_hole || self.disk_full.is_some() {
             return;
         }
+        if let Some(gone) = self.sealed_its_last() {
+            self.refuse_intake(&gone);
+            return;
+        }
         if !self.lane.opened {
             self.open_lane();
         }
@@ -148,6 +159,15 @@ impl<M: FaultModel> Replica<M> {
                 self.seal_as(publishes, None);
             }
         }
+    }
+
+    /// What waits in the intake is refused: nothing of it was sealed.
+    fn refuse_intake(&mut self, reason: &Rejection) {
+        for publish in std::mem::take(&mut self.lane.intake) {
+            self.lane.deadlines.remove(&(publish.deadline, publish.ticket));
+            self.out.ready.outcomes.push((publish.ticket, Outcome::Rejected(reason.clone())));
+        }
+        self.lane.intake_bytes = 0;
     }
 
     /// Commands travel alone, ahead of what waits in the intake, and pass the bound on unordered batches.

@@ -39,7 +39,11 @@ impl<M: FaultModel> Replica<M> {
             })
         };
         let voters = membership.due(&derived.heads, &self.sabotage, |learner| self.hears(learner) && near(learner))?;
-        let next = membership.next(voters, &self.me);
+        // The first voter of the list leads: one that is heard.
+        let first =
+            if voters.contains(&self.me) { Some(&self.me) } else { voters.iter().find(|voter| self.hears(voter)) };
+        let first = *first.unwrap_or(&self.me);
+        let next = membership.next(voters, &first);
         let heard = next.voters.iter().filter(|voter| self.hears(voter)).count();
         (heard >= self.quorum_of(&next)).then_some(next)
     }
@@ -174,7 +178,6 @@ impl<M: FaultModel> Replica<M> {
         self.schedule.changed = true;
         self.doorway.changed = true;
         self.feeds.forget_feeder();
-        self.duties.heard_from = self.now.instant;
         self.meet();
     }
 
