@@ -74,7 +74,7 @@ impl<M: FaultModel> Replica<M> {
             }
             DoorMessage::Join { secret, name, addresses } => self.handle_join(from, secret, name, addresses),
             DoorMessage::Tell(told) => return self.handle_told(from, told),
-            DoorMessage::Refused(reason) => tracing::info!(peer = %from.short(), %reason, "turned away at a door"),
+            DoorMessage::Refused(reason) => tracing::debug!(peer = %from.short(), %reason, "turned away at a door"),
         }
         Ok(())
     }
@@ -206,7 +206,9 @@ impl<M: FaultModel> Replica<M> {
         let trusted = self.peers.contains_key(&from) || self.is_known_voter(&from);
         for contact in told.contacts.into_iter().take(limits::MEMBERS_MAX) {
             let room = self.doorway.hints.len() < 2 * limits::MEMBERS_MAX;
-            let of_use = room && (trusted || self.is_known_voter(&contact.id));
+            // Who is no member here may name voters that nobody else has named.
+            let fills = self.is_known_voter(&contact.id) && !self.doorway.hints.contains_key(&contact.id);
+            let of_use = room && (trusted || fills);
             if of_use && check_addresses(&contact.addresses).is_ok() {
                 self.doorway.hints.insert(contact.id, contact);
                 self.doorway.changed = true;
@@ -219,9 +221,7 @@ impl<M: FaultModel> Replica<M> {
             self.say(from, DoorMessage::Ask { have: Some(newest) });
         } else if theirs < newest.0 && newest == before && !full {
             // It cannot know us: it is behind.
-            let mut told = self.told(&from, Some(told.from));
-            told.standing = Standing::Stranger; // what it is to the group it reads in the order
-            told.contacts = self.contacts();
+            let told = self.told(&from, Some(told.from));
             self.counters.told_at_doors += 1;
             self.say(from, DoorMessage::Tell(told));
         }

@@ -93,10 +93,19 @@ impl<M: FaultModel> Replica<M> {
                 Standing::Voter if membership.members.len() == 1 => {
                     return refuse("last_voter", "it is the only member: stop it instead".to_owned());
                 }
+                Standing::Voter | Standing::Learner if !membership.is_open(member) && self.was_removed(member) => {
+                    return refuse(
+                        "already_leaving",
+                        "it is removed already, and keeps its vote until another takes it".to_owned(),
+                    );
+                }
                 Standing::Voter | Standing::Learner => {}
             },
             Command::Configure { voters_target: Some(target), .. } if !limits::VOTERS_TARGETS.contains(target) => {
                 return refuse("bad_target", format!("{target} is not a number of voters: 3, 5 or 7 vote"));
+            }
+            Command::Configure { voters_target: Some(target), limits: None } if *target == membership.voters_target => {
+                return refuse("already_so", format!("{target} members are to vote already"));
             }
             _ => {}
         }
@@ -107,6 +116,11 @@ impl<M: FaultModel> Replica<M> {
             return Some(Rejection::DiskFull(reason.clone()));
         }
         self.lacks_quorum().and_then(|missing| refuse("no_quorum", format!("nothing can be ordered: {missing}")))
+    }
+
+    fn was_removed(&self, member: &MemberId) -> bool {
+        let known = self.chain.state.membership.members.get(member);
+        known.and_then(|known| known.closed).is_some_and(|closed| closed.standing == Standing::Removed)
     }
 
     /// Why no quorum is heard, if none is.
@@ -155,7 +169,14 @@ impl<M: FaultModel> Replica<M> {
             self.out.ready.outcomes.push((ticket, Outcome::Rejected(refused)));
             return;
         }
-        self.leave().tickets.push(ticket);
+        let leaving = self.leave();
+        if leaving.tickets.len() < limits::COMMANDS_WAITING_MAX {
+            leaving.tickets.push(ticket);
+            return;
+        }
+        let reason = "this member is leaving already, and many wait for it; see its status".to_owned();
+        let refused = Rejection::Membership { code: "already_leaving", reason };
+        self.out.ready.outcomes.push((ticket, Outcome::Rejected(refused)));
     }
 
     fn leave(&mut self) -> &mut Leaving {

@@ -246,7 +246,8 @@ impl<M: FaultModel> Replica<M> {
         let slots: Vec<DecidedSlot> = self
             .feeds
             .recent
-            .range((first.0 - oldest.0) as usize..)
+            .iter()
+            .skip((first.0 - oldest.0) as usize)
             .take(limits::CATCHUP_SLOTS)
             .take_while(|(slot, kept)| {
                 let fits = bytes < limits::CATCHUP_BYTES && *slot <= through;

@@ -159,6 +159,7 @@ impl<M: FaultModel> Replica<M> {
         self.marked = self.chain.decided;
         self.heads_at_start = self.chain.state.heads.clone();
         self.duties.heard_from = now.instant;
+        self.delivered_at_start = self.chain.delivered();
         if restored.rot {
             self.judge_rot(&restored)?;
         }

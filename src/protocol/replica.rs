@@ -97,6 +97,8 @@ pub struct Replica<M: FaultModel = Crash> {
     pub(crate) marked: Tip,
     /// Lane heads as the log had them at the start: words that others have said before it (rule I1).
     pub(crate) heads_at_start: BTreeMap<MemberId, LaneHead>,
+    /// The last slot that the log had whole at the start.
+    pub(crate) delivered_at_start: Slot,
     /// Once true, small delays are no reason to be unready.
     pub(crate) caught_up: bool,
     told_hello: Option<Hello>,
@@ -152,6 +154,7 @@ impl<M: FaultModel> Replica<M> {
             disk_full: None,
             marked: chain.decided,
             heads_at_start: BTreeMap::new(),
+            delivered_at_start: Slot(0),
             caught_up: false,
             told_hello: None,
             told_roster: None,

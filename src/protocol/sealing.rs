@@ -153,12 +153,6 @@ impl<M: FaultModel> Replica<M> {
     /// Commands travel alone, ahead of what waits in the intake, and pass the bound on unordered batches.
     fn seal_commands(&mut self) {
         for OwnCommand { command, asked } in std::mem::take(&mut self.duties.commands) {
-            if asked.is_some_and(|(_, deadline)| deadline <= self.now.instant) {
-                let (ticket, _) = asked.expect("just looked at");
-                let unordered = self.lane.unordered.len() as u64;
-                self.out.ready.outcomes.push((ticket, Outcome::Rejected(Rejection::TimedOut { unordered })));
-                continue;
-            }
             let header = self.next_header(1, None);
             if let Some((ticket, deadline)) = asked {
                 let awaited = Awaited { id: header.message_id(0), index: 0, ack: Ack::Ordered, deadline };
@@ -331,6 +325,7 @@ impl<M: FaultModel> Replica<M> {
 
     /// Answers publishers whose time is up: rejected while in the intake, unknown once sealed.
     pub(crate) fn expire(&mut self) {
+        self.expire_commands();
         while let Some(((deadline, ticket), bytes)) = self.lane.deadlines.pop_first() {
             if deadline > self.now.instant {
                 self.lane.deadlines.insert((deadline, ticket), bytes);
@@ -349,6 +344,18 @@ impl<M: FaultModel> Replica<M> {
         while self.lane.intake.front().is_some_and(|publish| !open(publish)) {
             self.lane.intake.pop_front();
         }
+    }
+
+    fn expire_commands(&mut self) {
+        let (now, unordered) = (self.now.instant, self.lane.unordered.len() as u64);
+        let outcomes = &mut self.out.ready.outcomes;
+        self.duties.commands.retain(|own| match own.asked {
+            Some((ticket, deadline)) if deadline <= now => {
+                outcomes.push((ticket, Outcome::Rejected(Rejection::TimedOut { unordered })));
+                false
+            }
+            _ => true,
+        });
     }
 
     /// What this member's lanes resume at, as far as its own disk tells (rule H1), and whether a hole hides more.

@@ -417,15 +417,20 @@ impl<M: FaultModel> Replica<M> {
 
     /// Which voters are not linked, if those that are make no quorum.
     fn lacks_links(&self) -> Option<String> {
-        let voters = &self.configuration.voters;
+        // Whoever reads of old epochs still has those of the newest one to hear; the old ones may be gone.
+        let newest = self.epochs.newest();
+        let (voters, quorum) = match newest.epoch > self.configuration.epoch {
+            true => (&newest.voters, self.quorum_of(newest)),
+            false => (&self.configuration.voters, self.quorum),
+        };
         let present = |voter: &&MemberId| **voter == self.me || self.linked(voter);
         let count = voters.iter().filter(present).count();
-        if count >= self.quorum {
+        if count >= quorum {
             return None;
         }
         let missing: Vec<String> =
             voters.iter().filter(|voter| !present(voter)).map(|voter| self.name(voter)).collect();
-        let (all, quorum) = (voters.len(), self.quorum);
+        let all = voters.len();
         Some(format!("{count} of {all} voters are reachable, {quorum} are needed; missing: {}", missing.join(", ")))
     }
 
@@ -466,9 +471,9 @@ impl<M: FaultModel> Replica<M> {
         }
     }
 
-    /// From where to where a member catches up, while it does.
+    /// From where to where a member catches up, while it does: what it had at its start, and what it knows of.
     fn catching_up(&self, slot_known: Slot) -> Option<(Slot, Slot)> {
-        (!self.caught_up).then_some((self.chain.delivered(), slot_known))
+        (!self.caught_up).then_some((self.delivered_at_start, slot_known))
     }
 
     /// Latches once a quorum told how far the order is and this member has all of it.

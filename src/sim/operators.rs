@@ -123,17 +123,18 @@ impl World {
 
     /// An operator, or the machine, was answered.
     pub(super) fn answered(&mut self, ticket: Ticket, outcome: &Outcome) {
-        match self.errands.remove(&ticket) {
-            Some(Errand::Invite { machine, secret }) if matches!(outcome, Outcome::Ordered { .. }) => {
-                if self.machines[machine].secret.is_none() && self.machines[machine].phase != Phase::Member {
-                    self.give_code(machine, secret);
-                }
+        let Some(errand) = self.errands.remove(&ticket) else { return };
+        match (errand, outcome) {
+            (Errand::Invite { machine, secret }, Outcome::Ordered { .. }) if self.takes_code(machine) => {
+                self.give_code(machine, secret);
             }
-            Some(Errand::Leave(member)) if matches!(outcome, Outcome::Rejected(_)) => {
-                self.machines[member].leaving = false;
-            }
+            (Errand::Leave(member), Outcome::Rejected(_)) => self.machines[member].leaving = false,
             _ => {}
         }
+    }
+
+    fn takes_code(&self, machine: usize) -> bool {
+        self.machines[machine].secret.is_none() && self.machines[machine].phase != Phase::Member
     }
 
     fn let_leave(&mut self) {

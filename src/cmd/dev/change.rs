@@ -132,8 +132,9 @@ async fn remove(directory: &Path, name: Option<&str>, output: Output) -> Result<
         let mut progress = Progress::new(output);
         leave::leave(&client(&member), None, |waits_for| progress.tell(waits_for)).await?;
     } else {
-        let other = ready_member(directory, Some(name)).await?;
-        let members = sidecar::document(&other, "/v1/members").await?;
+        // Whether it is a member still only the others can tell: its folder is its key and what it accepted.
+        let others = ready_member(directory, Some(name)).await?;
+        let members = sidecar::document(&others, "/v1/members").await?;
         if members["members"].as_array().into_iter().flatten().any(|member| member["name"] == name.as_str()) {
             return Err(Failure::failed(format!(
                 "{name} does not run, and is a member still: start it (`synod run --config {}`) and let it leave, or \

@@ -247,10 +247,12 @@ impl Membership {
         if size % 2 == 0 || (size < now.len() && size != target) || (size > now.len() && size > target) {
             return Err(format!("from {} voters to {size}, the target being {target}", now.len()));
         }
-        if let Some(unready) =
-            next.voters.iter().find(|id| !now.contains(id) && !self.members.get(id).is_some_and(Member::is_ready))
-        {
-            return Err(format!("{} is not ready in its present incarnation", unready.short()));
+        for joining in next.voters.iter().filter(|id| !now.contains(id)) {
+            let member = self.members.get(joining).ok_or_else(|| format!("{} is no member", joining.short()))?;
+            if !member.is_ready() {
+                let (said, is) = (member.ready, member.incarnation);
+                return Err(format!("{} said {said:?} that it is ready, and is in {is:?}", joining.short()));
+            }
         }
         if let Some(kept) = now.iter().find(|id| !next.voters.contains(id) && !self.may_go(id)) {
             return Err(format!("{} has no reason to go", kept.short()));
@@ -326,4 +328,90 @@ impl Membership {
 fn subsets(of: &[MemberId]) -> Vec<Vec<MemberId>> {
     let chosen = |bits: u64| of.iter().enumerate().filter(move |(index, _)| bits >> index & 1 == 1).map(|(_, id)| *id);
     (0..1 << of.len()).map(|bits| chosen(bits).collect()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sim::group::Group;
+    use crate::types::{BatchNumber, MessageNumber, WallTime};
+
+    /// A group of three and what machines order, one after the other.
+    struct Order(Membership, Group);
+
+    impl Order {
+        fn new() -> Order {
+            let group = Group::new(3, 6, ClusterLimits::default());
+            Order(Membership::new(&group.genesis), group)
+        }
+
+        fn by(&mut self, machine: usize, incarnation: u64, command: &Command) -> bool {
+            let header = BatchHeader {
+                origin: self.1.id(machine),
+                incarnation: Incarnation(incarnation),
+                number: BatchNumber(1),
+                first: MessageNumber(1),
+                count: 1,
+                parent: Digest::ZERO,
+                resumes: None,
+            };
+            self.0.order(&header, Some(command), |_| Some(Digest::ZERO))
+        }
+
+        fn join(&mut self, machine: usize) -> bool {
+            let secret = Digest::of("test", &[machine as u8]);
+            self.by(0, 1, &Command::Invite { secret, expires: WallTime(0) });
+            let contact = self.1.contact(machine, 0);
+            let (member, name, addresses) = (contact.id, contact.name, contact.addresses);
+            self.by(0, 1, &Command::JoinIntent { member, name, addresses, invite: secret })
+        }
+
+        fn ready(&mut self, machine: usize, incarnation: u64) -> bool {
+            self.by(machine, incarnation, &Command::Ready { slot: Slot(0), digest: Digest::ZERO })
+        }
+
+        fn admits(&self, voters: &[usize]) -> bool {
+            let next = Configuration {
+                epoch: self.0.configuration.epoch.next(),
+                voters: voters.iter().map(|machine| self.1.id(*machine)).collect(),
+                voters_target: self.0.voters_target,
+                ..self.0.configuration.clone()
+            };
+            self.0.admits(&next).is_ok()
+        }
+    }
+
+    #[test]
+    fn a_voter_goes_for_a_reason_and_comes_when_it_is_ready() {
+        let mut order = Order::new();
+        assert!(order.join(3) && !order.join(3), "an invite is used once");
+        assert!(!order.by(2, 1, &Command::LeaveIntent), "nobody could take its vote");
+        assert!(order.ready(3, 1) && !order.ready(3, 1), "it is said once");
+        assert!(!order.admits(&[0, 1, 3]), "member 3 has no reason to go");
+        assert!(order.by(2, 1, &Command::LeaveIntent));
+        assert!(order.admits(&[0, 1, 3]) && !order.admits(&[0, 1]) && !order.admits(&[0, 1, 2, 3]));
+        assert!(order.0.is_due(|_| true) && !order.0.is_due(|id| *id != order.1.id(3)), "a dead one is not counted");
+        order.by(3, 2, &Command::Move { addresses: Vec::new() });
+        assert!(!order.admits(&[0, 1, 3]), "its word was of an earlier incarnation");
+    }
+
+    #[test]
+    fn a_key_is_never_used_again() {
+        let mut order = Order::new();
+        assert!(order.join(3) && order.by(3, 1, &Command::LeaveIntent), "a learner is gone at once");
+        assert_eq!(order.0.departure(&order.1.id(3)), Some(Standing::Left));
+        assert!(!order.join(3));
+    }
+
+    #[test]
+    fn suspicions_of_a_quorum_of_the_others_let_a_voter_go() {
+        let mut order = Order::new();
+        let member = order.1.id(2);
+        order.join(3);
+        order.ready(3, 1);
+        assert!(order.by(0, 1, &Command::Suspect { member }) && !order.by(3, 1, &Command::Suspect { member }));
+        assert!(!order.admits(&[0, 1, 3]));
+        assert!(order.by(1, 1, &Command::Suspect { member }) && order.admits(&[0, 1, 3]));
+        assert!(order.by(1, 1, &Command::Unsuspect { member }) && !order.admits(&[0, 1, 3]));
+    }
 }
