@@ -20,6 +20,9 @@ use crate::types::{
 /// The same member is knocked at, or told something unasked, no more often than this.
 const KNOCK_INTERVAL: Duration = Duration::from_secs(1);
 
+/// Who has reached no voter for so long dials everybody.
+const STRANDED: Duration = Duration::from_secs(5);
+
 /// What happens at doors.
 #[derive(Debug, Default)]
 pub(crate) struct Doorway {
@@ -35,6 +38,8 @@ pub(crate) struct Doorway {
     joining: BTreeMap<MemberId, Joining>,
     /// When each key was knocked at, or told something, last.
     knocked: BTreeMap<MemberId, Instant>,
+    /// No voter that this member knows of is reached: any other member may know more.
+    stranded: bool,
     /// Voters that an epoch let go: they stay linked until they know that it is established (rule E2).
     departing: BTreeMap<MemberId, Epoch>,
 }
@@ -278,8 +283,21 @@ impl<M: FaultModel> Replica<M> {
         }
     }
 
+    /// Learners dial voters. One that reaches none, since all it knows may have lost their votes while it did not listen,
+    /// dials everybody.
+    fn note_stranded(&mut self) {
+        let reached = self.peers.values().any(|peer| peer.linked && peer.votes);
+        let since = self.peers.values().filter(|peer| peer.votes).filter_map(|peer| peer.heard).max();
+        let silent = self.now.instant.since(since.unwrap_or_default().max(self.started)) >= STRANDED;
+        if (silent && !reached) != self.doorway.stranded {
+            self.doorway.stranded = !self.doorway.stranded;
+            self.doorway.changed = true;
+        }
+    }
+
     /// Makes the roster anew where it may have changed, and meets or forgets peers.
     pub(crate) fn meet(&mut self) {
+        self.note_stranded();
         let membership = &self.chain.state.membership;
         let same = self.doorway.met.as_ref().is_some_and(|met| Arc::ptr_eq(met, membership));
         let heads = self.chain.state.heads.values();
@@ -315,7 +333,7 @@ impl<M: FaultModel> Replica<M> {
         let epoch = self.configuration.epoch;
         let newest = self.epochs.newest();
         let arriving = membership.standing(&self.me) == Standing::Stranger;
-        let votes = self.votes() || newest.voters.contains(&self.me) || arriving;
+        let votes = self.votes() || newest.voters.contains(&self.me) || arriving || self.doorway.stranded;
         let mut known: BTreeMap<MemberId, RosterMember> = BTreeMap::new();
         let mut add = |id: MemberId, name: &str, addresses: &[String], dial: bool| {
             if id != self.me {
