@@ -102,7 +102,7 @@ async fn a_flipped_bit_above_the_decided_mark_ends_the_member_with_its_own_exit_
         group.members[*other].start();
     }
     group.members[leader].start();
-    group.members[leader].refuses(IDENTITY_LOST, &["must come back as a new member", "exit=73"]).await;
+    group.members[leader].refuses(IDENTITY_LOST, &["must come back as a new one", "exit=73"]).await;
     for other in &others {
         group.members[*other].ready().await;
     }
@@ -110,7 +110,7 @@ async fn a_flipped_bit_above_the_decided_mark_ends_the_member_with_its_own_exit_
     continues(&after, &before);
     // It stays so: the damage is not forgotten at the next start, and nobody else minds.
     group.members[leader].start();
-    group.members[leader].refuses(IDENTITY_LOST, &["must come back as a new member"]).await;
+    group.members[leader].refuses(IDENTITY_LOST, &["must come back as a new one"]).await;
     agree(&group, &others, &mut published).await;
 }
 
@@ -124,7 +124,7 @@ async fn a_flipped_bit_in_the_newest_vote_ends_the_member_with_its_own_exit_code
     for member in &mut group.members {
         member.start();
     }
-    group.members[victim].refuses(IDENTITY_LOST, &["must come back as a new member", "newest voter record"]).await;
+    group.members[victim].refuses(IDENTITY_LOST, &["must come back as a new one", "newest voter record"]).await;
     let others = group.others(victim);
     for other in &others {
         group.members[*other].ready().await;

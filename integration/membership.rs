@@ -178,6 +178,55 @@ fn now() -> WallTime {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_group_without_a_quorum_changes_nothing_and_says_so() {
+    let mut group = Group::start().await;
+    let mut published = publish_last(&group, &[0, 1, 2]).await;
+    let code = group.invite(0).await;
+    let newcomer = group.prepare();
+    group.members[1].kill();
+    group.members[2].kill();
+    let socket = group.members[0].socket.to_str().unwrap().to_owned();
+    until("the loss is noticed", async || {
+        (group.members[0].try_status().await?["quorum"]["linked"] == 1).then_some(())
+    })
+    .await;
+    group.members[newcomer].join(&code);
+    group.members[newcomer].refuses(77, &["no_quorum"]).await;
+    synod(["voters", "5", "--api", &socket]).await.refused(1, &["no_quorum"]);
+    synod(["remove", "n2", "--yes", "--api", &socket]).await.refused(1, &["no_quorum"]);
+    group.members[1].start();
+    group.members[2].start();
+    for member in &mut group.members[..3] {
+        member.ready().await;
+    }
+    group.members[newcomer].join(&code);
+    group.members[newcomer].ready().await;
+    agree(&group, &[0, 1, 2, newcomer], &mut published).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_newcomer_with_the_key_of_a_member_is_found_out() {
+    let mut group = Group::start().await;
+    let mut published = publish_last(&group, &[0, 1, 2]).await;
+    let code = group.invite(0).await;
+    let newcomer = group.prepare();
+    fs::copy(group.members[2].data_dir.join("member.key"), group.members[newcomer].data_dir.join("member.key"))
+        .unwrap();
+    group.members[newcomer].join(&code);
+    group.members[newcomer].refuses(73, &["exit=73"]).await;
+    agree(&group, &[0, 1], &mut published).await;
+    // Who meets two processes of one key stops both; the honest one may come back.
+    group.members[2].kill();
+    group.members[2].start_and_catch_up().await;
+    agree(&group, &[0, 1, 2], &mut published).await;
+    // The code was not used up by it.
+    let honest = group.prepare();
+    group.members[honest].join(&code);
+    group.members[honest].ready().await;
+    agree(&group, &[0, 1, 2, honest], &mut published).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_last_possible_voter_waits_and_leaves_when_another_can_vote() {
     let mut group = Group::start().await;
     let socket = group.members[2].socket.to_str().unwrap().to_owned();

@@ -50,7 +50,9 @@ fn row(member: &MemberSnapshot, snapshot: &Snapshot) -> Value {
     let peer = snapshot.peers.iter().find(|peer| peer.member == member.id);
     // The order learns of an incarnation with its first batch; the mesh may know a later one.
     let heard = if own { Some(snapshot.incarnation) } else { peer.and_then(|peer| peer.incarnation) };
-    let slot_decided = if own { snapshot.slot_decided } else { peer.map(|peer| peer.slot_decided).unwrap_or_default() };
+    // Nothing is known of one that was never heard: learners have no links to each other.
+    let said = peer.filter(|peer| peer.silent.is_some()).map(|peer| peer.slot_decided);
+    let slot_decided = if own { Some(snapshot.slot_decided) } else { said };
     json!({
         "id": member.id,
         "name": member.name,
@@ -66,8 +68,8 @@ fn row(member: &MemberSnapshot, snapshot: &Snapshot) -> Value {
         "addresses": member.addresses,
         "linked": own || peer.is_some_and(|peer| peer.linked),
         "last_seen": if own { Some(0.0) } else { last_seen(peer) },
-        "slot_decided": slot_decided.0,
-        "slot_lag": snapshot.slot_known.0.saturating_sub(slot_decided.0),
+        "slot_decided": slot_decided.map(|slot| slot.0),
+        "slot_lag": slot_decided.map(|slot| snapshot.slot_known.0.saturating_sub(slot.0)),
     })
 }
 

@@ -24,6 +24,8 @@ pub struct LeaveArguments {
 }
 
 const LOOK_INTERVAL: Duration = Duration::from_millis(250);
+/// A status takes no longer than this, or the sidecar stands still.
+const LOOK_MAX: Duration = Duration::from_secs(2);
 
 /// Runs the command; it ends when the member may go, and then its process ends by itself.
 pub fn run(arguments: &LeaveArguments, output: Output) -> Result<(), Failure> {
@@ -41,6 +43,8 @@ pub fn run(arguments: &LeaveArguments, output: Output) -> Result<(), Failure> {
 pub async fn leave(client: &Client, timeout: Option<Duration>, mut tell: impl FnMut(&str)) -> Result<Value, Failure> {
     let wish = timeout.map_or(json!({}), |timeout| json!({ "timeout": duration_text(timeout) }));
     let mut answer = Box::pin(client.change(Method::POST, "/v1/leave", &wish));
+    let patience = timeout.map_or(Duration::MAX, |timeout| timeout.saturating_add(sidecar::ANSWER_MAX));
+    let mut silent_for = Duration::ZERO;
     let mut look = interval(LOOK_INTERVAL);
     look.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -48,8 +52,20 @@ pub async fn leave(client: &Client, timeout: Option<Duration>, mut tell: impl Fn
             answer = &mut answer => return answer.map_err(sidecar::change_failure),
             _ = look.tick() => {
                 // Its answer to this may come late or never; the answer to the leave says how it ends.
-                if let Ok(status) = client.get_json::<Value>("/v1/status").await {
-                    tell(&words(&status["waits_for"], "; "));
+                let look = tokio::time::timeout(LOOK_MAX, client.get_json::<Value>("/v1/status"));
+                match look.await {
+                    Ok(Ok(status)) => {
+                        silent_for = Duration::ZERO;
+                        tell(&words(&status["waits_for"], "; "));
+                    }
+                    Ok(Err(_)) => {}
+                    Err(_) => {
+                        silent_for += LOOK_MAX;
+                        tell(&sidecar::silent(client, silent_for));
+                        if silent_for >= patience {
+                            return Err(Failure::new(Exit::Unreachable, sidecar::silent(client, silent_for)));
+                        }
+                    }
                 }
             }
         }

@@ -50,7 +50,7 @@ impl SidecarArguments {
 }
 
 /// A sidecar says how it stands within this time, or it stands still.
-const ANSWER_MAX: Duration = Duration::from_secs(10);
+pub const ANSWER_MAX: Duration = Duration::from_secs(10);
 /// A change is ordered, or refused, within its `api.publish_timeout`; beyond this the sidecar stands still.
 const CHANGE_MAX: Duration = Duration::from_secs(120);
 
@@ -72,7 +72,8 @@ pub async fn change(client: &Client, method: Method, path: &str, document: &Valu
     answer.map_err(|_| unknown(silent(client, CHANGE_MAX)))?.map_err(change_failure)
 }
 
-fn silent(client: &Client, longest: Duration) -> String {
+/// What is said of a sidecar that does not answer.
+pub fn silent(client: &Client, longest: Duration) -> String {
     format!("{} does not answer within {} s: its process may be paused", client.target(), longest.as_secs())
 }
 

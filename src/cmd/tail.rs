@@ -19,6 +19,9 @@ pub struct TailArguments {
     /// Only messages of this topic; may be repeated
     #[arg(long = "topic", value_name = "TOPIC")]
     topics: Vec<String>,
+    /// Leave out what is about the group itself: who comes and goes, and epochs
+    #[arg(long)]
+    no_system: bool,
     /// End after so many messages
     #[arg(long, value_name = "COUNT")]
     limit: Option<u64>,
@@ -56,6 +59,9 @@ impl TailArguments {
         let mut path = format!("/v1/messages?after={}&follow={}", query_text(&self.after), !self.no_follow);
         for topic in &self.topics {
             path.push_str(&format!("&topic={}", query_text(topic)));
+        }
+        if self.no_system {
+            path.push_str("&system=false");
         }
         if let Some(limit) = self.limit {
             path.push_str(&format!("&limit={limit}"));

@@ -32,11 +32,11 @@ pub fn run(arguments: &VotersArguments, output: Output) -> Result<(), Failure> {
         if let Some(target) = arguments.target {
             sidecar::change(&client, Method::PUT, "/v1/voters", &json!({ "target": target })).await?;
         }
-        let mut voters = voters(&client).await?;
+        let mut voters = document(&client).await?;
         let asked = Instant::now();
         while arguments.target.is_some_and(|target| voters["target"] != target) && asked.elapsed() < SEEN_MAX {
             sleep(LOOK_INTERVAL).await;
-            voters = self::voters(&client).await?;
+            voters = document(&client).await?;
         }
         output.print(&voters, || text(&voters));
         Ok(())
@@ -44,7 +44,7 @@ pub fn run(arguments: &VotersArguments, output: Output) -> Result<(), Failure> {
 }
 
 /// Who votes by the order, how many are to, and what a change waits for.
-async fn voters(client: &Client) -> Result<Value, Failure> {
+async fn document(client: &Client) -> Result<Value, Failure> {
     let members = sidecar::document(client, "/v1/members").await?;
     let votes = |member: &&Value| member["role"] == "voter";
     let voters: Vec<Value> = members["members"]

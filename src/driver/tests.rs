@@ -509,3 +509,73 @@ fn a_removed_learner_stops_and_a_removed_voter_waits_for_another() {
     group.pass(3000);
     assert_eq!(group.voters(0), [0, 1, fourth]);
 }
+
+/// Two quorums' signatures under two ends of one epoch: nobody can go on as if nothing were.
+#[test]
+fn a_forked_chain_of_epochs_stops_the_member() {
+    let mut group = Group::new(3);
+    group.pass(50);
+    let before = group.genesis.configuration();
+    let link = |voters: [usize; 3]| {
+        let next = crate::types::Configuration { epoch: Epoch(1), voters: voters.map(id).to_vec(), ..before.clone() };
+        let digest = next.digest();
+        let body = crate::types::EntryBody::EpochEnd(crate::types::EpochEnd { next });
+        let entry = Entry { hlc: crate::types::Hlc(5), body }.encode();
+        let (parent, slot) = (crate::types::Digest([9; 32]), crate::types::Slot(4));
+        let digest_here = crate::types::chain_digest(&before.cluster, &parent, slot, &entry);
+        let tip = crate::types::Tip { round: Default::default(), slot, digest: digest_here };
+        let signed = [0, 1].map(|at| (id(at), crate::types::Seal::sign(&key(at), &before, &tip, digest).signature));
+        let mut votes = signed.to_vec();
+        votes.sort_unstable();
+        crate::types::EpochLink { parent, entry, certificate: crate::types::Certificate { tip, votes } }
+    };
+    let tell = |from, link| {
+        DoorMessage::Tell(Told {
+            genesis: None,
+            from,
+            links: vec![link],
+            established: Epoch(0),
+            standing: Standing::Stranger,
+            contacts: Vec::new(),
+        })
+    };
+    let stranger = id(9);
+    // Whatever a stranger says of epochs that nobody has reached is nothing.
+    group.input(0, Input::Door { from: stranger, message: tell(Epoch(u64::MAX), link([0, 1, 5])) });
+    group.input(0, Input::Door { from: stranger, message: tell(Epoch(0), link([0, 1, 5])) });
+    group.pass(5);
+    group.input(0, Input::Door { from: stranger, message: tell(Epoch(0), link([0, 1, 6])) });
+    let member = group.members[0].as_mut().unwrap();
+    let stop = member.turn(false).unwrap_err();
+    assert!(matches!(stop, Stop::Halt(Halt::EpochFork { epoch: Epoch(0) })), "{stop}");
+}
+
+#[test]
+fn the_only_member_cannot_leave_and_a_target_that_stands_is_said_to() {
+    let mut group = Group::new(1);
+    group.pass(50);
+    group.input(0, Input::Leave { ticket: Ticket(1) });
+    group.command(0, 2, Command::RemoveIntent { member: id(0) });
+    group.command(0, 3, Command::RemoveIntent { member: id(5) });
+    group.command(0, 4, Command::Configure { voters_target: Some(3), limits: None });
+    group.pass(20);
+    group.command(0, 5, Command::Configure { voters_target: Some(3), limits: None });
+    group.pass(20);
+    let outcomes = &group.members[0].as_ref().unwrap().outside().outcomes;
+    let code = |ticket: u64| match &outcomes.iter().find(|(of, _)| *of == Ticket(ticket)).unwrap().1 {
+        Outcome::Rejected(crate::types::Rejection::Membership { code, .. }) => *code,
+        Outcome::Ordered { .. } => "ordered",
+        other => panic!("{other:?}"),
+    };
+    assert_eq!([1, 2, 3, 4, 5].map(code), ["last_voter", "last_voter", "unknown_member", "ordered", "already_so"]);
+    // One becomes three with two that are ready.
+    let second = group.join(0, 1000);
+    group.pass(2000);
+    assert_eq!(group.voters(0), [0], "a second waits for a third");
+    let third = group.join(0, 1001);
+    group.pass(3000);
+    assert_eq!(group.voters(0), [0, second, third]);
+    group.publish(second, 7);
+    group.pass(200);
+    assert_eq!(group.sequence(third), group.sequence(0));
+}

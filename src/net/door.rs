@@ -110,14 +110,7 @@ impl Exchange {
 
     /// Asks the driver, and waits for its answer.
     async fn answered(&self, message: DoorMessage, bytes: usize) -> Option<DoorMessage> {
-        let (patience, otherwise) = match message {
-            DoorMessage::Ask { .. } => (limits::DOOR_TIMEOUT, Some(DoorRefusal::Busy)),
-            DoorMessage::Tell(_) | DoorMessage::Refused(_) => (limits::FAREWELL_TIMEOUT, None),
-            DoorMessage::Join { .. } => {
-                let told = format!("no place in the order within {} s", limits::DOOR_TIMEOUT.as_secs());
-                (limits::DOOR_TIMEOUT, Some(DoorRefusal::NoQuorum(told)))
-            }
-        };
+        let (patience, otherwise) = patience(&message);
         let answer = async {
             let credit = self.credit(bytes).await?;
             let (reply, answer) = oneshot::channel();
@@ -141,6 +134,18 @@ impl Exchange {
     /// Hands a message to the driver; none if it has ended.
     fn hand_on(&self, message: DoorMessage, credit: Credit) -> Option<()> {
         self.intake.inbox.push(Input::Door { from: self.member, message }, Some(credit)).ok()
+    }
+}
+
+/// How long the driver is waited for, and what is answered instead of it then.
+fn patience(message: &DoorMessage) -> (Duration, Option<DoorRefusal>) {
+    match message {
+        DoorMessage::Ask { .. } => (limits::DOOR_TIMEOUT, Some(DoorRefusal::Busy)),
+        DoorMessage::Join { .. } => {
+            let told = format!("no place in the order within {} s", limits::DOOR_TIMEOUT.as_secs());
+            (limits::DOOR_TIMEOUT, Some(DoorRefusal::NoQuorum(told)))
+        }
+        DoorMessage::Tell(_) | DoorMessage::Refused(_) => (limits::FAREWELL_TIMEOUT, None),
     }
 }
 
@@ -290,4 +295,31 @@ pub struct NoAnswer {
     pub address: Multiaddr,
     /// Why, for people.
     pub reason: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_asks_is_answered_in_time() {
+        let join = DoorMessage::Join { secret: [0; 16], name: "n4".to_owned(), addresses: Vec::new() };
+        for question in [DoorMessage::Ask { have: None }, join] {
+            let (patience, otherwise) = patience(&question);
+            assert!(otherwise.is_some() && patience < limits::DOOR_TIMEOUT + ANSWER_MARGIN, "it hears that, too");
+        }
+    }
+
+    #[test]
+    fn a_frame_is_read_as_far_as_it_came() {
+        let read = |mut bytes: &[u8]| futures::executor::block_on(read(&mut bytes));
+        assert!(matches!(read(&[]), Ok(None)));
+        assert!(matches!(read(&[0, 0]), Ok(None)), "not even a length");
+        assert!(matches!(read(&[0, 7, 0, 0, 1, 2, 3]), Err(Unread::Lost(_))), "no room is made for what does not come");
+        assert!(matches!(read(&[255, 255, 255, 255]), Err(Unread::Bad(_))));
+        let cluster = crate::types::Digest([1; 32]);
+        let framed = framed(cluster, DoorMessage::Ask { have: None }).unwrap();
+        let Ok(Some((frame, length))) = read(&framed) else { panic!("it is whole") };
+        assert_eq!((frame.cluster, length), (cluster, framed.len() - DOOR_HEADER_BYTES));
+    }
 }

@@ -4,12 +4,12 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tracing::warn;
+use tracing::{info, warn};
 
 use super::Shared;
 use super::pair::End;
 use crate::types::peer::Refusal;
-use crate::types::{MemberId, limits};
+use crate::types::{MemberId, Standing, limits};
 
 const MINUTE: Duration = Duration::from_secs(60);
 
@@ -64,14 +64,26 @@ impl Refusals {
             totals.refused.count(refusal);
             self.stands_in_the_way(&member, "refused", refusal);
             if self.is_news(member, refusal, |told| &mut told.by_us) && self.may_tell(&member, now) {
-                warn!(peer = self.shared.known.label(&member), reason = plain(refusal), "refused a peer");
+                let (peer, reason) = (self.shared.known.label(&member), plain(refusal));
+                match refusal {
+                    // It leaves, as it should.
+                    Refusal::Departed { standing: Standing::Left, .. } => info!(peer, reason, "refused a peer"),
+                    _ => warn!(peer, reason, "refused a peer"),
+                }
             }
         }
         if let Some(refusal) = by_them {
             self.shared.totals.refused_by_others.count(refusal);
             self.stands_in_the_way(&member, "refuses us", refusal);
             if self.is_news(member, refusal, |told| &mut told.by_them) && self.may_tell(&member, now) {
-                warn!(peer = self.shared.known.label(&member), says_of_us = plain(refusal), "a peer refuses us");
+                let (peer, says_of_us) = (self.shared.known.label(&member), plain(refusal));
+                match refusal {
+                    // We leave, or it has not heard yet that we came; the status shows it while it lasts.
+                    Refusal::Departed { standing: Standing::Left, .. } | Refusal::NotAMember(_) => {
+                        info!(peer, says_of_us, "a peer refuses us");
+                    }
+                    _ => warn!(peer, says_of_us, "a peer refuses us"),
+                }
             }
         }
     }

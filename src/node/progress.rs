@@ -50,24 +50,23 @@ pub struct Pursuit {
 
 #[derive(Debug)]
 struct Running {
-    from: Slot,
     since: Instant,
     told: Option<Instant>,
 }
 
 impl Pursuit {
-    /// Where it stands: the slot it has, and the one it goes for. None if it has caught up.
-    pub fn look(&mut self, standing: Option<(Slot, Slot)>, now: Instant) {
-        let Some((at, to)) = standing else {
+    /// Where it stands: the slot it began at, the one it has, and the one it goes for. None if it has caught up.
+    pub fn look(&mut self, standing: Option<(Slot, Slot, Slot)>, now: Instant) {
+        let Some((from, at, to)) = standing else {
             if let Some(Running { since, told: Some(_), .. }) = self.running.take() {
                 tracing::info!(seconds = now.since(since).as_secs_f64(), "caught up");
             }
             return;
         };
-        let running = self.running.get_or_insert(Running { from: at, since: now, told: None });
+        let running = self.running.get_or_insert(Running { since: now, told: None });
         if now >= running.told.unwrap_or(running.since) + INTERVAL {
             running.told = Some(now);
-            tracing::info!(slot = at.0, of = to.0, percent = percent(running.from, at, to), "catching up");
+            tracing::info!(slot = at.0, of = to.0, percent = percent(from, at, to), "catching up");
         }
     }
 }
@@ -92,7 +91,8 @@ mod tests {
     fn a_pursuit_is_told_each_second_until_it_ends() {
         let mut pursuit = Pursuit::default();
         let mut told = |standing: Option<(u64, u64)>, milliseconds: u64| {
-            pursuit.look(standing.map(|(at, to)| (Slot(at), Slot(to))), Instant(milliseconds * 1_000_000));
+            let way = standing.map(|(at, to)| (Slot(1), Slot(at), Slot(to)));
+            pursuit.look(way, Instant(milliseconds * 1_000_000));
             pursuit.running.as_ref().map(|running| running.told.map(|told| told.0 / 1_000_000))
         };
         assert_eq!(told(Some((1, 9)), 100), Some(None), "it may be done in a moment");

@@ -187,10 +187,14 @@ pub async fn run<S: Future<Output = ()>>(
             stop().await;
         }
     };
-    if matches!(outcome?, Wish::Stop) && member.settings.leave_on_exit && parts.leave(&member, hurry()).await? {
-        member.keep_departure(LEFT);
+    if matches!(outcome?, Wish::Stop) && member.settings.leave_on_exit {
+        let outcome = parts.leave(&member, hurry()).await;
+        member.keep_what_is_final(&outcome);
+        outcome?;
     }
-    parts.drain(&member, hurry()).await?;
+    let outcome = parts.drain(&member, hurry()).await;
+    member.keep_what_is_final(&outcome);
+    outcome?;
     tracing::info!("stopped");
     Ok(())
 }
@@ -374,11 +378,11 @@ impl Parts {
         *self.driver.left.borrow() || self.observed.borrow().as_ref().is_some_and(leaves)
     }
 
-    /// Leaves the group, as far as that takes no longer than a drain, and gives whether it has left. `hurry` ends the wait.
-    async fn leave(&mut self, member: &Member, hurry: impl Future<Output = ()>) -> Result<bool, RunError> {
+    /// Leaves the group, as far as that takes no longer than a drain. `hurry` ends the wait.
+    async fn leave(&mut self, member: &Member, hurry: impl Future<Output = ()>) -> Result<Wish, RunError> {
         if !*self.driver.started.borrow() {
             tracing::warn!("told to stop before the log was read; this member stays a member");
-            return Ok(false);
+            return Ok(Wish::Stop);
         }
         tracing::info!("leaving the group, as leave_on_exit says");
         // A driver that has ended says so below.
@@ -387,10 +391,10 @@ impl Parts {
         let mut leaves = self.driver.left.clone();
         tokio::select! {
             biased;
-            Ok(_) = leaves.wait_for(|left| *left) => return Ok(true),
+            Ok(_) = leaves.wait_for(|left| *left) => return Ok(Wish::Left),
             ended = self.driver.ended() => match ended.map_err(RunError::from) {
                 // The others knew of it first.
-                Err(error) if left(&error) => return Ok(true),
+                Err(error) if left(&error) => return Ok(Wish::Left),
                 outcome => {
                     outcome?;
                     unreachable!("the driver ends in order only when it is told");
@@ -398,22 +402,24 @@ impl Parts {
             },
             () = tokio::time::sleep(patience) => tracing::warn!(
                 waited_seconds = patience.as_secs(),
-                "this member may not leave yet, and stays a member; `synod leave` waits for as long as it takes"
+                "this member may not leave yet; unless its leave is on its way already, it stays a member. `synod leave` waits for \
+                 as long as it takes"
             ),
-            () = hurry => tracing::warn!("stopped at once; this member stays a member"),
+            () = hurry => tracing::warn!("stopped at once; unless its leave is on its way already, this member stays a member"),
         }
-        Ok(false)
+        Ok(Wish::Stop)
     }
 
-    /// Stops accepting, finishes what was accepted, resigns if leading. `hurry` ends the wait.
-    async fn drain(mut self, member: &Member, hurry: impl Future<Output = ()>) -> Result<(), RunError> {
+    /// Stops accepting, finishes what was accepted, resigns if leading. `hurry` ends the wait. Tells whether the member has
+    /// left by now.
+    async fn drain(mut self, member: &Member, hurry: impl Future<Output = ()>) -> Result<Wish, RunError> {
         tracing::info!("draining");
         self.stop_api.send_replace(true);
         if !*self.driver.started.borrow() {
             // Nothing was accepted in this start, and the log may be left at any moment.
             self.api.abort();
             remove(self.socket_file);
-            return Ok(());
+            return Ok(Wish::Stop);
         }
         self.driver.drain();
         let patience = member.settings.api.publish_timeout + DRAIN_MARGIN;
@@ -431,10 +437,11 @@ impl Parts {
             () = hurry => tracing::warn!("stopped at once; what is accepted is on the disk and is offered again at the next start"),
         }
         let is_leaving = self.is_leaving();
+        let mut wish = if *self.driver.left.borrow() { Wish::Left } else { Wish::Stop };
         let finished = timeout(LAST_WRITE_MAX, self.driver.finish()).await.map_err(|_| RunError::DiskHangs)?;
         match finished.map_err(RunError::from) {
             // The others let go of it at the same time, and say so.
-            Err(error) if is_leaving && left(&error) => {}
+            Err(error) if is_leaving && left(&error) => wish = Wish::Left,
             outcome => outcome?,
         }
         self.tickets.close();
@@ -443,7 +450,7 @@ impl Parts {
         }
         self.api.abort();
         remove(self.socket_file);
-        Ok(())
+        Ok(wish)
     }
 }
 

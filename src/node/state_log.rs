@@ -32,7 +32,8 @@ impl StateLog {
             }
         }
         self.look_at_departure(snapshot);
-        self.pursuit.look(snapshot.catching_up, now);
+        let way = snapshot.catching_up.map(|(from, to)| (from, snapshot.slot_decided, to));
+        self.pursuit.look(way, now);
         let full = log.disk_full.is_some();
         if std::mem::replace(&mut self.disk_full, full) != full {
             match &log.disk_full {

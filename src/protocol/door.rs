@@ -79,7 +79,7 @@ impl<M: FaultModel> Replica<M> {
             }
             DoorMessage::Join { secret, name, addresses } => self.handle_join(from, secret, name, addresses),
             DoorMessage::Tell(told) => return self.handle_told(from, told),
-            DoorMessage::Refused(reason) => tracing::info!(peer = %from.short(), %reason, "turned away at a door"),
+            DoorMessage::Refused(reason) => tracing::debug!(peer = %from.short(), %reason, "turned away at a door"),
         }
         Ok(())
     }
@@ -102,6 +102,10 @@ impl<M: FaultModel> Replica<M> {
         let standing = match membership.standing(to) {
             // It keeps its vote, and learns the rest when an epoch without it is established.
             Standing::Stranger if self.epochs.votes_later(to, self.configuration.epoch) => Standing::Voter,
+            // E2: it is needed until the epoch without it is established.
+            _ if self.doorway.departing.get(to).is_some_and(|epoch| *epoch > self.epochs.established) => {
+                Standing::Voter
+            }
             standing => standing,
         };
         let from = have.unwrap_or_default().min(self.epochs.newest().epoch);
@@ -208,10 +212,12 @@ impl<M: FaultModel> Replica<M> {
         let before = self.epochs.newest().epoch;
         self.learn_epochs(from, told.from, told.links)?;
         let newest = self.epochs.newest().epoch;
-        let trusted = self.peers.contains_key(&from) || self.is_known_voter(&from);
+        let trusted = self.vouches(&from);
         for contact in told.contacts.into_iter().take(limits::MEMBERS_MAX) {
             let room = self.doorway.hints.len() < 2 * limits::MEMBERS_MAX;
-            let of_use = room && (trusted || self.is_known_voter(&contact.id));
+            // Who is no member here may name voters that nobody else has named.
+            let fills = self.is_known_voter(&contact.id) && !self.doorway.hints.contains_key(&contact.id);
+            let of_use = room && (trusted || fills);
             if of_use && check_addresses(&contact.addresses).is_ok() {
                 self.doorway.hints.insert(contact.id, contact);
                 self.doorway.changed = true;
@@ -224,9 +230,7 @@ impl<M: FaultModel> Replica<M> {
             self.say(from, DoorMessage::Ask { have: Some(newest) });
         } else if theirs < newest.0 && newest == before && !full {
             // It cannot know us: it is behind.
-            let mut told = self.told(&from, Some(told.from));
-            told.standing = Standing::Stranger; // what it is to the group it reads in the order
-            told.contacts = self.contacts();
+            let told = self.told(&from, Some(told.from));
             self.counters.told_at_doors += 1;
             self.say(from, DoorMessage::Tell(told));
         }
@@ -236,7 +240,7 @@ impl<M: FaultModel> Replica<M> {
     /// A member says that this one has left or was removed. If the one who says so is not known to be a member, its door is
     /// asked for the proof.
     pub(crate) fn handle_told_departed(&mut self, by: MemberId, standing: Standing) -> Result<(), Halt> {
-        if self.peers.contains_key(&by) || self.is_known_voter(&by) {
+        if self.vouches(&by) {
             if standing == Standing::Left && self.is_let_go() {
                 return Ok(());
             }
@@ -244,6 +248,12 @@ impl<M: FaultModel> Replica<M> {
         }
         self.knock(by);
         Ok(())
+    }
+
+    /// Whether this key's word about the membership counts: a member's, or that of a voter of the newest epoch. One that voted
+    /// before may have been removed since.
+    fn vouches(&self, key: &MemberId) -> bool {
+        self.peers.contains_key(key) || self.epochs.newest().voters.contains(key)
     }
 
     fn is_known_voter(&self, key: &MemberId) -> bool {
@@ -290,7 +300,8 @@ impl<M: FaultModel> Replica<M> {
         self.note_stranded();
         let membership = &self.chain.state.membership;
         let same = self.doorway.met.as_ref().is_some_and(|met| Arc::ptr_eq(met, membership));
-        let starts = self.chain.state.heads.values().map(|head| head.batch.incarnation.0).sum();
+        let heads = self.chain.state.heads.values();
+        let starts = heads.fold(0, |sum: u64, head| sum.wrapping_add(head.batch.incarnation.0));
         if same && !self.doorway.changed && self.doorway.starts == starts {
             return;
         }
@@ -299,10 +310,14 @@ impl<M: FaultModel> Replica<M> {
         self.doorway.met = Some(membership.clone());
         let roster = self.roster();
         let cluster = self.configuration.cluster;
-        self.peers.retain(|id, _| roster.members.iter().any(|member| member.id == *id));
+        // One that is linked stays until its link is down: the mesh may see it come back without having seen it go.
+        self.peers.retain(|id, peer| peer.linked || roster.members.iter().any(|member| member.id == *id));
         for member in &roster.members {
-            let peer = self.peers.entry(member.id).or_insert_with(|| Peer::new(cluster));
-            peer.votes = self.configuration.voters.contains(&member.id);
+            self.peers.entry(member.id).or_insert_with(|| Peer::new(cluster));
+        }
+        for (id, peer) in &mut self.peers {
+            peer.votes = self.configuration.voters.contains(id);
+            peer.votes_since = peer.votes.then(|| peer.votes_since.unwrap_or(self.now.instant));
         }
         if self.told_roster.as_ref() != Some(&roster) {
             self.told_roster = Some(roster.clone());

@@ -8,6 +8,7 @@ use super::halt::Halt;
 use super::model::FaultModel;
 use super::replica::Replica;
 use super::sealing::OwnCommand;
+use crate::types::command::check_addresses;
 use crate::types::{Command, Instant, MemberId, Outcome, Rejection, Standing, Ticket, limits};
 
 /// How often this member looks whether it has something to say: what it says waits for seconds, not for messages.
@@ -22,8 +23,6 @@ pub(crate) struct Duties {
     pub commands: VecDeque<OwnCommand>,
     /// The way out, if this member is on it.
     pub leaving: Option<Leaving>,
-    /// Silence of others counts from here: this start, or the beginning of the epoch.
-    pub heard_from: Instant,
     /// It has left: nothing of it is missing.
     pub left: bool,
     /// When it is looked again whether something is to be said.
@@ -51,14 +50,7 @@ pub(crate) enum Stage {
 
 impl Duties {
     pub fn new(addresses: Vec<String>) -> Duties {
-        Duties {
-            addresses,
-            commands: VecDeque::new(),
-            leaving: None,
-            heard_from: Instant(0),
-            left: false,
-            next_look: Instant(0),
-        }
+        Duties { addresses, commands: VecDeque::new(), leaving: None, left: false, next_look: Instant(0) }
     }
 }
 
@@ -93,10 +85,19 @@ impl<M: FaultModel> Replica<M> {
                 Standing::Voter if membership.members.len() == 1 => {
                     return refuse("last_voter", "it is the only member: stop it instead".to_owned());
                 }
+                Standing::Voter | Standing::Learner if !membership.is_open(member) && self.was_removed(member) => {
+                    return refuse(
+                        "already_leaving",
+                        "it is removed already, and keeps its vote until another takes it".to_owned(),
+                    );
+                }
                 Standing::Voter | Standing::Learner => {}
             },
             Command::Configure { voters_target: Some(target), .. } if !limits::VOTERS_TARGETS.contains(target) => {
                 return refuse("bad_target", format!("{target} is not a number of voters: 3, 5 or 7 vote"));
+            }
+            Command::Configure { voters_target: Some(target), limits: None } if *target == membership.voters_target => {
+                return refuse("already_so", format!("{target} members are to vote already"));
             }
             _ => {}
         }
@@ -107,6 +108,11 @@ impl<M: FaultModel> Replica<M> {
             return Some(Rejection::DiskFull(reason.clone()));
         }
         self.lacks_quorum().and_then(|missing| refuse("no_quorum", format!("nothing can be ordered: {missing}")))
+    }
+
+    fn was_removed(&self, member: &MemberId) -> bool {
+        let known = self.chain.state.membership.members.get(member);
+        known.and_then(|known| known.closed).is_some_and(|closed| closed.standing == Standing::Removed)
     }
 
     /// Why no quorum is heard, if none is.
@@ -140,6 +146,18 @@ impl<M: FaultModel> Replica<M> {
         }
     }
 
+    /// Whether this member's lane is closed by its own log.
+    pub(crate) fn is_closed(&self) -> bool {
+        matches!(self.standing_here(), Standing::Left | Standing::Removed)
+    }
+
+    /// Nothing may be sealed any more: the lane is closed, or its LeaveIntent is on its way.
+    pub(crate) fn sealed_its_last(&self) -> Option<Rejection> {
+        let sealed = self.duties.leaving.as_ref().is_some_and(|leaving| leaving.stage == Stage::Sealed);
+        let waits = self.duties.commands.iter().any(|own| own.command == Command::LeaveIntent);
+        (self.is_closed() || (sealed && !waits)).then(|| self.gone()).flatten()
+    }
+
     /// What this member is to the group by its own log. One whose lane is closed has left already, though it may still vote.
     fn standing_here(&self) -> Standing {
         let membership = &self.chain.state.membership;
@@ -156,7 +174,14 @@ impl<M: FaultModel> Replica<M> {
             self.out.ready.outcomes.push((ticket, Outcome::Rejected(refused)));
             return;
         }
-        self.leave().tickets.push(ticket);
+        let leaving = self.leave();
+        if leaving.tickets.len() < limits::COMMANDS_WAITING_MAX {
+            leaving.tickets.push(ticket);
+            return;
+        }
+        let reason = "this member is leaving already, and many wait for it; see its status".to_owned();
+        let refused = Rejection::Membership { code: "already_leaving", reason };
+        self.out.ready.outcomes.push((ticket, Outcome::Rejected(refused)));
     }
 
     fn leave(&mut self) -> &mut Leaving {
@@ -174,10 +199,11 @@ impl<M: FaultModel> Replica<M> {
         self.follow_own_standing()?;
         let idle = self.repairing.is_some() || self.lane.looks_for_hole || self.disk_full.is_some();
         if idle || self.gone().is_some() {
-            self.go_on_leaving();
+            self.go_on_leaving(false);
             return Ok(());
         }
-        if self.now.instant >= self.duties.next_look {
+        let look = self.now.instant >= self.duties.next_look;
+        if look {
             self.duties.next_look = self.now.instant + LOOK_INTERVAL;
             // Who has moved may be found by nobody until it says so: that waits for no quorum.
             self.say_where();
@@ -186,7 +212,7 @@ impl<M: FaultModel> Replica<M> {
                 self.judge_silence();
             }
         }
-        self.go_on_leaving();
+        self.go_on_leaving(look);
         Ok(())
     }
 
@@ -237,7 +263,8 @@ impl<M: FaultModel> Replica<M> {
         if membership.votes(&self.me) || said || !near || waits() {
             return;
         }
-        let (slot, digest) = (self.chain.decided.slot, self.chain.decided.digest);
+        let slot = self.chain.delivered();
+        let Some(digest) = self.chain.digest_at(slot) else { return };
         self.order_command(Command::Ready { slot, digest });
     }
 
@@ -245,7 +272,8 @@ impl<M: FaultModel> Replica<M> {
     fn say_where(&mut self) {
         let Some(known) = self.chain.state.membership.members.get(&self.me) else { return };
         let waits = || self.is_on_its_way(|command| matches!(command, Command::Move { .. }));
-        if self.duties.addresses.is_empty() || known.addresses == self.duties.addresses || waits() {
+        let usable = !self.duties.addresses.is_empty() && check_addresses(&self.duties.addresses).is_ok();
+        if !usable || known.addresses == self.duties.addresses || waits() {
             return;
         }
         let addresses = self.duties.addresses.clone();
@@ -263,8 +291,10 @@ impl<M: FaultModel> Replica<M> {
             if voter == self.me {
                 continue;
             }
-            let heard = self.peers.get(&voter).and_then(|peer| peer.heard).unwrap_or_default();
-            let silent = now.since(heard.max(self.duties.heard_from)) >= self.timing.replace_after;
+            let peer = self.peers.get(&voter);
+            let heard =
+                peer.and_then(|peer| peer.heard).max(peer.and_then(|peer| peer.votes_since)).unwrap_or_default();
+            let silent = now.since(heard.max(self.started)) >= self.timing.replace_after;
             let suspects = membership.suspects(&self.me, &voter);
             let of_it = |command: &Command| match command {
                 Command::Suspect { member } | Command::Unsuspect { member } => *member == voter,
@@ -286,13 +316,13 @@ impl<M: FaultModel> Replica<M> {
 
     /// E4: the LeaveIntent is sealed when an epoch could follow without this member, behind everything that it accepted. One
     /// that had no effect leaves everything as it was.
-    fn go_on_leaving(&mut self) {
+    fn go_on_leaving(&mut self, look: bool) {
         let Some(stage) = self.duties.leaving.as_ref().map(|leaving| leaving.stage) else { return };
         let state = &self.chain.state;
         let open = state.membership.is_open(&self.me);
         let next = match stage {
             Stage::Waiting if !open || !self.caught_up => stage,
-            Stage::Waiting if state.membership.may_leave(&self.me, &state.heads) => Stage::Draining,
+            Stage::Waiting if look && self.may_leave_now() => Stage::Draining,
             Stage::Draining if self.lane.intake().0 == 0 && self.duties.commands.is_empty() => {
                 self.order_command(Command::LeaveIntent);
                 Stage::Sealed
@@ -300,11 +330,20 @@ impl<M: FaultModel> Replica<M> {
             // Ordered, and this member is still in: it had no effect.
             Stage::Sealed if open && !self.is_on_its_way(|command| matches!(command, Command::LeaveIntent)) => {
                 self.counters.leaves_without_effect += 1;
+                if self.duties.leaving.as_ref().is_some_and(|leaving| leaving.tickets.is_empty()) {
+                    self.duties.leaving = None; // nobody wishes it any more
+                }
                 Stage::Waiting
             }
             stage => stage,
         };
         self.leave_stage(next);
+    }
+
+    /// Whether an epoch without this member could follow now, with learners that are heard.
+    fn may_leave_now(&self) -> bool {
+        let state = &self.chain.state;
+        state.membership.may_leave(&self.me, &state.heads, |learner| self.hears(learner))
     }
 
     fn leave_stage(&mut self, stage: Stage) {
@@ -326,7 +365,7 @@ impl<M: FaultModel> Replica<M> {
         }
         if let Some(leaving) = &self.duties.leaving {
             match leaving.stage {
-                Stage::Waiting if !state.membership.may_leave(&self.me, &state.heads) => waits.push(
+                Stage::Waiting if !self.may_leave_now() => waits.push(
                     "leave: a learner that is ready to take this member's vote (`synod invite` on a member, `synod join` on a \
                      new machine), or fewer voters (`synod voters`)"
                         .to_owned(),

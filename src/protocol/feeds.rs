@@ -224,8 +224,11 @@ impl<M: FaultModel> Replica<M> {
             let after = self.feeds.next_gap(decided);
             let ahead = after.0 - decided.0 >= 2 * (limits::CATCHUP_OPEN * limits::CATCHUP_SLOTS) as u64;
             let full = self.feeds.open.len() >= limits::CATCHUP_OPEN || after >= known;
-            if ahead || full || self.peers[&to].decided.slot <= after {
+            if ahead || full {
                 break;
+            }
+            if self.peers[&to].decided.slot <= after {
+                continue; // it is behind, too
             }
             let through = Slot(known.0.min(after.0 + limits::CATCHUP_SLOTS as u64));
             let digest = if after == decided { self.chain.decided.digest } else { Digest::ZERO };
@@ -246,7 +249,8 @@ impl<M: FaultModel> Replica<M> {
         let slots: Vec<DecidedSlot> = self
             .feeds
             .recent
-            .range((first.0 - oldest.0) as usize..)
+            .iter()
+            .skip((first.0 - oldest.0) as usize)
             .take(limits::CATCHUP_SLOTS)
             .take_while(|(slot, kept)| {
                 let fits = bytes < limits::CATCHUP_BYTES && *slot <= through;

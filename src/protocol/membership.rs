@@ -151,7 +151,7 @@ impl Membership {
                 };
                 self.join(member, joining, invite)
             }
-            Command::LeaveIntent if !self.may_leave(by, heads) => Err("no learner is ready to take its vote"),
+            Command::LeaveIntent if !self.may_leave(by, heads, |_| true) => Err("no learner is ready to take its vote"),
             Command::LeaveIntent => self.close(by, Closed { standing: Standing::Left, place }),
             Command::RemoveIntent { member } => self.close(member, Closed { standing: Standing::Removed, place }),
             Command::Configure { voters_target, limits } => self.configure(*voters_target, *limits),
@@ -415,16 +415,17 @@ impl Membership {
         Ok(())
     }
 
-    /// Whether a member could go if it said so now: a learner always, a voter if an epoch without it may follow (rule E4).
-    pub fn may_leave(&self, member: &MemberId, heads: &Heads) -> bool {
+    /// Whether a member could go if it said so now: a learner if another lane is open, a voter if an epoch without it may
+    /// follow with learners that are `usable` (rule E4).
+    pub fn may_leave(&self, member: &MemberId, heads: &Heads, usable: impl Fn(&MemberId) -> bool) -> bool {
         if !self.votes(member) {
-            return true;
+            return self.members.iter().any(|(id, other)| id != member && other.closed.is_none());
         }
         let mut after = self.clone();
         let closed = Closed { standing: Standing::Left, place: u64::MAX };
         let Some(known) = after.members.get_mut(member) else { return false };
         known.closed.get_or_insert(closed);
-        after.due(heads, &Sabotage::NONE, |_| true).is_some_and(|next| !next.contains(member))
+        after.due(heads, &Sabotage::NONE, usable).is_some_and(|next| !next.contains(member))
     }
 
     /// What stands in the way of a change that somebody waits for, for people.

@@ -16,6 +16,8 @@ pub(crate) struct Peer {
     pub linked: bool,
     /// It votes in the present epoch.
     pub votes: bool,
+    /// Since when: silence counts from here at the earliest.
+    pub votes_since: Option<Instant>,
     /// When it was last told this member's status.
     pub told: Option<Instant>,
     pub ever_linked: bool,
@@ -41,6 +43,7 @@ impl Peer {
         Peer {
             linked: false,
             votes: false,
+            votes_since: None,
             told: None,
             ever_linked: false,
             incarnation: None,

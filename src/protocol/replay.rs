@@ -88,6 +88,11 @@ impl<M: FaultModel> Replica<M> {
     fn restore_mark(&mut self, restored: &mut Restored, tip: Tip) -> Result<(), Halt> {
         // While damage is repaired, marks below the highest one are written.
         restored.mark = restored.mark.filter(|highest| highest.slot > tip.slot).or(Some(tip));
+        // What was promised in earlier epochs is over, and in this one there was nothing to promise.
+        let voters = self.epochs.configuration(tip.round.epoch).map(|configuration| &configuration.voters);
+        if voters.is_some_and(|voters| !voters.contains(&self.me)) {
+            restored.voter_after_rot = true;
+        }
         self.marks.clear();
         self.believe(tip);
         let unmarked = std::mem::take(&mut restored.unmarked);
@@ -115,7 +120,9 @@ impl<M: FaultModel> Replica<M> {
 
     fn restore_voter(&mut self, restored: &mut Restored, voter: Voter) {
         restored.incarnation = restored.incarnation.max(voter.incarnation);
-        restored.round = Some((voter.round, voter.incarnation));
+        if restored.round.is_none_or(|(round, _)| round <= voter.round) {
+            restored.round = Some((voter.round, voter.incarnation));
+        }
         restored.voter_after_rot = true;
         self.views.claim = self.views.claim.max(voter.claim);
         // E1: what was voted in an epoch is no vote of a later one.
@@ -158,7 +165,7 @@ impl<M: FaultModel> Replica<M> {
             .retain(|slot, vote| *slot > decided.slot || (*slot == decided.slot && vote.round > decided.round));
         self.marked = self.chain.decided;
         self.heads_at_start = self.chain.state.heads.clone();
-        self.duties.heard_from = now.instant;
+        self.delivered_at_start = self.chain.delivered();
         if restored.rot {
             self.judge_rot(&restored)?;
         }

@@ -97,6 +97,10 @@ pub struct Replica<M: FaultModel = Crash> {
     pub(crate) marked: Tip,
     /// Lane heads as the log had them at the start: words that others have said before it (rule I1).
     pub(crate) heads_at_start: BTreeMap<MemberId, LaneHead>,
+    /// The last slot that the log had whole at the start.
+    pub(crate) delivered_at_start: Slot,
+    /// The last slot that was known when a quorum had told how far the order is.
+    pub(crate) catch_up_goal: Option<Slot>,
     /// Once true, small delays are no reason to be unready.
     pub(crate) caught_up: bool,
     told_hello: Option<Hello>,
@@ -152,6 +156,8 @@ impl<M: FaultModel> Replica<M> {
             disk_full: None,
             marked: chain.decided,
             heads_at_start: BTreeMap::new(),
+            delivered_at_start: Slot(0),
+            catch_up_goal: None,
             caught_up: false,
             told_hello: None,
             told_roster: None,
@@ -420,6 +426,7 @@ impl<M: FaultModel> Replica<M> {
             peer.linked = false;
             peer.status = None; // Complaints of one who is not heard count no more.
             self.schedule.changed = true;
+            self.doorway.changed = true;
         }
         self.feeds.handle_link_down(&id);
     }

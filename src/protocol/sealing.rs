@@ -94,6 +94,13 @@ impl OwnLane {
         self.unordered_bytes < limits::LANE_UNORDERED_BYTES && self.unordered.len() < limits::LANE_UNORDERED_BATCHES
     }
 
+    /// The lane is closed: what of it is not ordered never will be.
+    pub fn close(&mut self) {
+        self.unordered.clear();
+        self.unordered_bytes = 0;
+        self.ordered_total = self.sealed_total;
+    }
+
     /// Own batches up to and with `head` are ordered.
     pub fn ordered(&mut self, head: &LaneHead) {
         while self.unordered.front().is_some_and(|own| own.reference.batch <= head.batch) {
@@ -138,6 +145,10 @@ impl<M: FaultModel> Replica<M> {
         if self.repairing.is_some() || self.lane.looks_for_hole || self.disk_full.is_some() {
             return;
         }
+        if let Some(gone) = self.sealed_its_last() {
+            self.refuse_intake(&gone);
+            return;
+        }
         if !self.lane.opened {
             self.open_lane();
         }
@@ -150,15 +161,18 @@ impl<M: FaultModel> Replica<M> {
         }
     }
 
+    /// What waits in the intake is refused: nothing of it was sealed.
+    fn refuse_intake(&mut self, reason: &Rejection) {
+        for publish in std::mem::take(&mut self.lane.intake) {
+            self.lane.deadlines.remove(&(publish.deadline, publish.ticket));
+            self.out.ready.outcomes.push((publish.ticket, Outcome::Rejected(reason.clone())));
+        }
+        self.lane.intake_bytes = 0;
+    }
+
     /// Commands travel alone, ahead of what waits in the intake, and pass the bound on unordered batches.
     fn seal_commands(&mut self) {
         for OwnCommand { command, asked } in std::mem::take(&mut self.duties.commands) {
-            if asked.is_some_and(|(_, deadline)| deadline <= self.now.instant) {
-                let (ticket, _) = asked.expect("just looked at");
-                let unordered = self.lane.unordered.len() as u64;
-                self.out.ready.outcomes.push((ticket, Outcome::Rejected(Rejection::TimedOut { unordered })));
-                continue;
-            }
             let header = self.next_header(1, None);
             if let Some((ticket, deadline)) = asked {
                 let awaited = Awaited { id: header.message_id(0), index: 0, ack: Ack::Ordered, deadline };
@@ -331,6 +345,7 @@ impl<M: FaultModel> Replica<M> {
 
     /// Answers publishers whose time is up: rejected while in the intake, unknown once sealed.
     pub(crate) fn expire(&mut self) {
+        self.expire_commands();
         while let Some(((deadline, ticket), bytes)) = self.lane.deadlines.pop_first() {
             if deadline > self.now.instant {
                 self.lane.deadlines.insert((deadline, ticket), bytes);
@@ -349,6 +364,18 @@ impl<M: FaultModel> Replica<M> {
         while self.lane.intake.front().is_some_and(|publish| !open(publish)) {
             self.lane.intake.pop_front();
         }
+    }
+
+    fn expire_commands(&mut self) {
+        let (now, unordered) = (self.now.instant, self.lane.unordered.len() as u64);
+        let outcomes = &mut self.out.ready.outcomes;
+        self.duties.commands.retain(|own| match own.asked {
+            Some((ticket, deadline)) if deadline <= now => {
+                outcomes.push((ticket, Outcome::Rejected(Rejection::TimedOut { unordered })));
+                false
+            }
+            _ => true,
+        });
     }
 
     /// What this member's lanes resume at, as far as its own disk tells (rule H1), and whether a hole hides more.

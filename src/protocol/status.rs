@@ -20,7 +20,7 @@ const STATUS_BUSY: Duration = Duration::from_millis(100);
 /// Status interval otherwise.
 const STATUS_IDLE: Duration = Duration::from_secs(1);
 /// A member this many slots behind what it knows to be decided is catching up, not ready.
-const READY_SLOTS: u64 = 64;
+const BEHIND_SLOTS: u64 = 64;
 
 /// When to say what.
 #[derive(Debug, Default)]
@@ -122,6 +122,7 @@ impl<M: FaultModel> Replica<M> {
             || self.views.entering.is_some()
             || self.views.complaint.is_some()
             || self.views.waiting_since.is_some()
+            || self.views.end_due_since.is_some()
             || !self.views.votes.is_empty()
             || !self.lane.unordered.is_empty()
     }
@@ -390,7 +391,7 @@ impl<M: FaultModel> Replica<M> {
             None if !self.caught_up && behind == 0 => {
                 reasons.push("waiting to hear from a quorum how far the order is".to_owned());
             }
-            None if behind > READY_SLOTS || (!self.caught_up && behind > 0) => {
+            None if behind > BEHIND_SLOTS || (!self.caught_up && behind > 0) => {
                 let who = if self.votes() { "catching up" } else { "learner, catching up" };
                 reasons.push(format!("{who}: {behind} slots behind, at {} of {}", self.chain.delivered(), slot_known));
             }
@@ -417,15 +418,20 @@ impl<M: FaultModel> Replica<M> {
 
     /// Which voters are not linked, if those that are make no quorum.
     fn lacks_links(&self) -> Option<String> {
-        let voters = &self.configuration.voters;
+        // Whoever reads of old epochs still has those of the newest one to hear; the old ones may be gone.
+        let newest = self.epochs.newest();
+        let (voters, quorum) = match newest.epoch > self.configuration.epoch {
+            true => (&newest.voters, self.quorum_of(newest)),
+            false => (&self.configuration.voters, self.quorum),
+        };
         let present = |voter: &&MemberId| **voter == self.me || self.linked(voter);
         let count = voters.iter().filter(present).count();
-        if count >= self.quorum {
+        if count >= quorum {
             return None;
         }
         let missing: Vec<String> =
             voters.iter().filter(|voter| !present(voter)).map(|voter| self.name(voter)).collect();
-        let (all, quorum) = (voters.len(), self.quorum);
+        let all = voters.len();
         Some(format!("{count} of {all} voters are reachable, {quorum} are needed; missing: {}", missing.join(", ")))
     }
 
@@ -466,16 +472,21 @@ impl<M: FaultModel> Replica<M> {
         }
     }
 
-    /// From where to where a member catches up, while it does.
+    /// From where to where a member catches up, while it does: what it had at its start, and what it knows of.
     fn catching_up(&self, slot_known: Slot) -> Option<(Slot, Slot)> {
-        (!self.caught_up).then_some((self.chain.delivered(), slot_known))
+        (!self.caught_up).then_some((self.delivered_at_start, slot_known))
     }
 
     /// Latches once a quorum told how far the order is and this member has all of it.
     pub(crate) fn note_caught_up(&mut self) {
         let told = self.peers.values().filter(|peer| peer.votes && peer.status.is_some()).count();
         let told = told + usize::from(self.votes());
-        if !self.caught_up && told >= self.quorum && self.chain.delivered() >= self.known_slot() {
+        if self.caught_up || told < self.quorum {
+            return;
+        }
+        // What was known when a quorum had told: under load there is always something newer.
+        let known = self.known_slot();
+        if self.chain.delivered() >= *self.catch_up_goal.get_or_insert(known) {
             self.caught_up = true;
             self.doorway.changed = true; // from now on the order says where members are
         }

@@ -34,10 +34,16 @@ impl<M: FaultModel> Replica<M> {
         let membership = &derived.membership;
         let near = |voter: &MemberId| {
             let status = self.peers.get(voter).and_then(|peer| peer.status.as_ref());
-            status.is_some_and(|said| said.decided.slot.0 + limits::READY_SLOTS >= self.chain.decided.slot.0)
+            status.is_some_and(|said| {
+                said.decided.slot.0.saturating_add(limits::READY_SLOTS) >= self.chain.decided.slot.0
+            })
         };
         let voters = membership.due(&derived.heads, &self.sabotage, |learner| self.hears(learner) && near(learner))?;
-        let next = membership.next(voters, &self.me);
+        // The first voter of the list leads: one that is heard.
+        let first =
+            if voters.contains(&self.me) { Some(&self.me) } else { voters.iter().find(|voter| self.hears(voter)) };
+        let first = *first.unwrap_or(&self.me);
+        let next = membership.next(voters, &first);
         let heard = next.voters.iter().filter(|voter| self.hears(voter)).count();
         (heard >= self.quorum_of(&next)).then_some(next)
     }
@@ -88,7 +94,7 @@ impl<M: FaultModel> Replica<M> {
         let epoch = self.chain.state.membership.configuration.epoch;
         let link = EpochLink { parent: entry.parent, entry: entry.entry.1.clone(), certificate };
         if let Learned::Bad(bad) = self.learn_link(epoch, link, false)? {
-            tracing::warn!(peer = %from.short(), %bad, "a certificate proves nothing");
+            tracing::debug!(peer = %from.short(), %bad, "a certificate proves nothing");
             self.misbehaved(from, "a certificate that proves nothing");
         }
         Ok(())
@@ -96,16 +102,18 @@ impl<M: FaultModel> Replica<M> {
 
     /// The chain of epochs, as a peer or the door tells it.
     pub(crate) fn learn_epochs(&mut self, from: MemberId, ends: Epoch, links: Vec<EpochLink>) -> Result<(), Halt> {
-        for (link, epoch) in links.into_iter().take(limits::DOOR_LINKS).zip(ends.0..) {
-            match self.learn_link(Epoch(epoch), link, false)? {
+        let mut epoch = ends;
+        for link in links.into_iter().take(limits::DOOR_LINKS) {
+            match self.learn_link(epoch, link, false)? {
                 Learned::New | Learned::Known => {}
                 Learned::Bad(bad) => {
-                    tracing::warn!(peer = %from.short(), %bad, "a chain of epochs proves nothing");
+                    tracing::debug!(peer = %from.short(), %bad, "a chain of epochs proves nothing");
                     self.misbehaved(from, "a chain of epochs that proves nothing");
                     break;
                 }
                 Learned::Gap | Learned::Fork => break,
             }
+            epoch = epoch.next();
         }
         Ok(())
     }
@@ -170,7 +178,6 @@ impl<M: FaultModel> Replica<M> {
         self.schedule.changed = true;
         self.doorway.changed = true;
         self.feeds.forget_feeder();
-        self.duties.heard_from = self.now.instant;
         self.meet();
     }
 

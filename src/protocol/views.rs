@@ -66,6 +66,8 @@ pub(crate) struct Views {
     pub leader_sync: Duration,
     /// Since when an orderable batch waits while nothing is decided.
     pub waiting_since: Option<Instant>,
+    /// Since when the end of the epoch is due, whatever else is decided.
+    pub end_due_since: Option<Instant>,
 }
 
 impl Views {
@@ -89,6 +91,7 @@ impl Views {
             leader_heard: Instant(0),
             leader_sync: Duration::ZERO,
             waiting_since: None,
+            end_due_since: None,
         }
     }
 
@@ -98,7 +101,7 @@ impl Views {
         let before = std::mem::replace(self, Views::new(epoch));
         self.claim = before.claim;
         self.durable_claim = before.durable_claim;
-        self.votes = before.votes.into_iter().filter(|(_, tip)| tip.round.epoch == epoch).collect();
+        self.votes = before.votes.into_iter().filter(|(_, tip)| tip.round.epoch >= epoch).collect();
         self.leader_heard = now;
         match before.remembered {
             Some((round, incarnation)) if round.epoch == epoch => {
@@ -173,7 +176,9 @@ impl<M: FaultModel> Replica<M> {
     /// L1: entering a view is one durable record; nothing of that view leaves before it.
     pub(crate) fn enter(&mut self, round: Round) {
         let known = round <= self.views.target() && self.views.recorded.is_some();
-        if known || self.repairing.is_some() || !self.votes() {
+        // A voter that was in a later epoch than the decided chain has reached says nothing until it is there again.
+        let behind = self.views.remembered.is_some();
+        if known || behind || self.repairing.is_some() || !self.votes() {
             return;
         }
         let claim = self.stated_claim(round);
@@ -219,6 +224,7 @@ impl<M: FaultModel> Replica<M> {
         views.leader_heard = self.now.instant;
         views.leader_sync = Duration::ZERO;
         views.waiting_since = None;
+        views.end_due_since = None;
         let oldest = if self.sabotage.upholds(Rule::R6) { voter.round } else { Round::default() };
         views.proposed.retain(|(round, _), _| *round >= oldest);
         views.bases.retain(|round, _| *round >= voter.round);
@@ -294,6 +300,7 @@ impl<M: FaultModel> Replica<M> {
         self.counters.pauses_noticed += 1;
         self.views.leader_heard = now.min(self.views.leader_heard + stood_still);
         self.views.waiting_since = self.views.waiting_since.map(|since| now.min(since + stood_still));
+        self.views.end_due_since = self.views.end_due_since.map(|since| now.min(since + stood_still));
     }
 
     /// V1, V3, V4: complain or resign where there is reason; enter the next view on q complaints.
@@ -350,10 +357,15 @@ impl<M: FaultModel> Replica<M> {
             let next = self.lanes.next_after(member, head);
             next.is_some_and(|held| held.logged.is_durable())
         });
-        if !(waits || self.end_is_due()) {
+        if !waits {
             self.views.waiting_since = None;
         } else if self.views.waiting_since.is_none() {
             self.views.waiting_since = Some(self.now.instant);
+        }
+        if !self.end_is_due() {
+            self.views.end_due_since = None;
+        } else if self.views.end_due_since.is_none() {
+            self.views.end_due_since = Some(self.now.instant);
         }
     }
 
@@ -361,7 +373,8 @@ impl<M: FaultModel> Replica<M> {
         let patience = self.views.stretched(self.timing.order_timeout, self.timing.timeout_max);
         let offered =
             |since: Instant| self.leader() == self.me || self.schedule.told_leader.is_some_and(|told| told >= since);
-        self.views.waiting_since.is_some_and(|since| self.now.instant.since(since) >= patience && offered(since))
+        let since = [self.views.waiting_since, self.views.end_due_since];
+        since.into_iter().flatten().any(|since| self.now.instant.since(since) >= patience && offered(since))
     }
 
     fn silence_allowed(&self) -> Duration {

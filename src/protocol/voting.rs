@@ -242,6 +242,9 @@ impl<M: FaultModel> Replica<M> {
         self.counters.lanes_closed += self.chain.decide(round, digest, &mut self.lanes);
         let head = self.lanes.head(&self.me);
         self.lane.ordered(&head);
+        if self.is_closed() {
+            self.lane.close();
+        }
         self.ballots.decided(slot);
         self.views.note_decision(slot);
         self.schedule.proposed = self.schedule.proposed.split_off(&slot.next());

@@ -45,7 +45,7 @@ pub enum Command {
         #[n(1)]
         name: String,
         /// Where its mesh listens.
-        #[n(2)]
+        #[cbor(n(2), with = "addresses_field")]
         addresses: Vec<String>,
         /// Which invite, by the digest of its secret.
         #[n(3)]
@@ -99,7 +99,7 @@ pub enum Command {
     #[n(8)]
     Move {
         /// Where its mesh listens.
-        #[n(0)]
+        #[cbor(n(0), with = "addresses_field")]
         addresses: Vec<String>,
     },
 }
@@ -150,6 +150,32 @@ impl Command {
             Command::Ready { .. } => "synod.member.ready",
             Command::Move { .. } => "synod.member.moved",
         }
+    }
+}
+
+/// How addresses stand in CBOR: as an array of texts, no longer than they may be.
+pub mod addresses_field {
+    use minicbor::{Decoder, Encoder, decode::Error as DecodeError, encode::Error as EncodeError, encode::Write};
+
+    use super::limits;
+
+    /// Writes the array.
+    pub fn encode<C, W: Write>(
+        addresses: &[String],
+        encoder: &mut Encoder<W>,
+        _: &mut C,
+    ) -> Result<(), EncodeError<W::Error>> {
+        encoder.array(addresses.len() as u64)?;
+        addresses.iter().try_for_each(|address| encoder.str(address)?.ok())
+    }
+
+    /// Reads one; a longer one is refused before it takes memory.
+    pub fn decode<C>(decoder: &mut Decoder<'_>, _: &mut C) -> Result<Vec<String>, DecodeError> {
+        let length = decoder.array()?.ok_or_else(|| DecodeError::message("arrays have a definite length"))?;
+        if length > limits::ADDRESSES_MAX as u64 {
+            return Err(DecodeError::message(format!("a member has at most {} addresses", limits::ADDRESSES_MAX)));
+        }
+        (0..length).map(|_| decoder.str().map(str::to_owned)).collect()
     }
 }
 

@@ -22,9 +22,11 @@
 use bytes::Bytes;
 use minicbor::{Decode, Encode};
 
+use super::command::addresses_field;
 use super::epoch::EpochLink;
 use super::ids::{ClusterId, Epoch, MemberId};
 use super::join_code::SECRET_BYTES;
+use super::limits;
 
 /// One frame at the door.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
@@ -61,7 +63,7 @@ pub enum DoorMessage {
         #[n(1)]
         name: String,
         /// Where its mesh listens.
-        #[n(2)]
+        #[cbor(n(2), with = "addresses_field")]
         addresses: Vec<String>,
     },
     /// The chain of epochs: an answer, or unasked to a member that cannot know better.
@@ -129,7 +131,7 @@ pub struct Contact {
     #[n(1)]
     pub name: String,
     /// Where its mesh listens.
-    #[n(2)]
+    #[cbor(n(2), with = "addresses_field")]
     pub addresses: Vec<String>,
 }
 
@@ -204,14 +206,27 @@ impl DoorFrame {
         Bytes::from(minicbor::to_vec(self).expect("memory is writable"))
     }
 
+    /// Text of others goes into logs and onto terminals: one line of bounded length.
+    fn is_plain(&self) -> bool {
+        match &self.message {
+            DoorMessage::Refused(DoorRefusal::BadRequest(text) | DoorRefusal::NoQuorum(text)) => {
+                text.len() <= limits::DOOR_TEXT_BYTES && !text.chars().any(char::is_control)
+            }
+            _ => true,
+        }
+    }
+
     /// Admits bytes from any key: decoded, nothing left over.
     pub fn admit(bytes: &[u8]) -> Result<DoorFrame, NotADoorFrame> {
         let mut decoder = minicbor::Decoder::new(bytes);
-        let frame = decoder.decode().map_err(|error| NotADoorFrame(error.to_string()))?;
+        let frame: DoorFrame = decoder.decode().map_err(|error| NotADoorFrame(error.to_string()))?;
         if decoder.position() != bytes.len() {
             return Err(NotADoorFrame("bytes are left over".to_owned()));
         }
-        Ok(frame)
+        frame
+            .is_plain()
+            .then_some(frame)
+            .ok_or_else(|| NotADoorFrame("a refusal's text is long or not plain".to_owned()))
     }
 }
 

@@ -110,7 +110,7 @@ pub enum Rejection {
     /// A membership command that the group could not follow, or that makes no sense; nothing was changed.
     #[error("{code}: {reason}")]
     Membership {
-        /// Stable, for programs: `unknown_member`, `last_voter`, `no_quorum`, `already_leaving`, `bad_target`, `former_member`.
+        /// Stable, for programs: `unknown_member`, `last_voter`, `no_quorum`, `already_leaving`, `already_so`, `bad_target`, `former_member`.
         code: &'static str,
         /// For people, with what to do.
         reason: String,

@@ -201,6 +201,8 @@ pub const READY_SLOTS: u64 = 1024;
 pub const DOOR_LINKS: usize = 64;
 /// Largest frame at the door: a genesis, links and contacts.
 pub const DOOR_FRAME_BYTES: usize = 512 << 10;
+/// Text of a refusal at the door.
+pub const DOOR_TEXT_BYTES: usize = 2 << 10;
 /// Keys that are no members and may wait at the door at a time; members may, each with one knock.
 pub const DOOR_WAITING_MAX: usize = 16;
 /// Knocks of one key that are heard within a second.

@@ -7,7 +7,10 @@ use serde_json::{Value, json};
 use tokio::time::sleep;
 
 use super::process::{anonymous_bytes, cpu_time};
-use super::{BODY_BYTES, Bench, DELIVERY_RATE, LOOK_INTERVAL, Row, WARM_UP, failed, milliseconds, percentile};
+use super::{
+    AFTER_A_CHANGE, BODY_BYTES, Bench, DELIVERY_RATE, LOOK_INTERVAL, PATIENCE, Row, WARM_UP, failed, milliseconds,
+    percentile,
+};
 use crate::cmd::exit::Failure;
 use crate::cmd::group::load::Publisher;
 use crate::cmd::group::settle;
@@ -25,16 +28,12 @@ const PAST_EPOCHS: u32 = 100;
 const LEARNERS: usize = 20;
 /// Publishes a second that do not meet in one slot.
 const LOW_RATE: f64 = 100.0;
-/// An epoch change is over, and its traces too, when it is established and this has passed.
-const AFTER_A_CHANGE: Duration = Duration::from_millis(300);
 /// What a follower's death costs is looked for in this time after it.
 const AFTER_THE_DEATH: Duration = Duration::from_secs(3);
 /// Throughput is counted in windows of this length.
 const WINDOW: Duration = Duration::from_millis(250);
 /// Starts of one member that are timed; the median counts.
 const STARTS: usize = 5;
-/// Changes of one epoch, a join, and filling are given up after this.
-const PATIENCE: Duration = Duration::from_secs(1200);
 
 /// A learner joins a group with a long history, while publishing goes on.
 pub async fn join(messages: u64, output: Output) -> Result<Vec<Row>, Failure> {

@@ -2,6 +2,7 @@
 
 mod membership;
 mod process;
+mod turnover;
 
 use std::collections::HashMap;
 use std::net::Ipv4Addr;
@@ -66,9 +67,11 @@ enum Figure {
     Epochs,
     /// Processor time of the leader per message, without and with 20 learners
     Learners,
+    /// Silence while members join, leave, restart and are replaced
+    Turnover,
 }
 
-const ALL: [Figure; 10] = [
+const ALL: [Figure; 11] = [
     Figure::Memory,
     Figure::Delivery,
     Figure::Silence,
@@ -79,6 +82,7 @@ const ALL: [Figure; 10] = [
     Figure::Follower,
     Figure::Epochs,
     Figure::Learners,
+    Figure::Turnover,
 ];
 const DELIVERY_RATE: f64 = 2000.0;
 const SILENCE_RATE: f64 = 500.0;
@@ -89,6 +93,10 @@ const IDLE: Duration = Duration::from_secs(3);
 /// The first moments after the start do not count.
 const WARM_UP: Duration = Duration::from_secs(1);
 const LOOK_INTERVAL: Duration = Duration::from_millis(2);
+/// A change of the membership is over, and its traces too, when this has passed.
+const AFTER_A_CHANGE: Duration = Duration::from_millis(300);
+/// Changes of the membership, and filling a log, are given up after this.
+const PATIENCE: Duration = Duration::from_secs(1200);
 
 /// One measured value.
 struct Row {
@@ -118,6 +126,7 @@ pub fn run(arguments: &BenchArguments, output: Output) -> Result<(), Failure> {
             Figure::Follower => sidecar::block_on(membership::follower(time))?,
             Figure::Epochs => sidecar::block_on(membership::epochs())?,
             Figure::Learners => sidecar::block_on(membership::learners(time))?,
+            Figure::Turnover => sidecar::block_on(turnover::turnover())?,
         });
     }
     let document: Value = rows
@@ -142,8 +151,13 @@ struct Bench {
 
 impl Bench {
     async fn start(count: usize) -> Result<Bench, Failure> {
+        Bench::start_with(count, &[]).await
+    }
+
+    /// With further settings of every member: (key, text).
+    async fn start_with(count: usize, settings: &[(&'static str, String)]) -> Result<Bench, Failure> {
         let scratch = Scratch::make("bench")?;
-        let mut members = group::found(scratch.path(), "bench", ports::free(count)?)?;
+        let mut members = group::found_with(scratch.path(), "bench", ports::free(count)?, settings)?;
         let clients: Vec<Client> = members.iter().map(poll::client).collect();
         for member in &mut members {
             member.start()?;

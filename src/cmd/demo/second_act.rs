@@ -161,14 +161,11 @@ impl Demo {
 
     fn told_again(&self, course: &Course, published: &Published, streams: &[Vec<Read>], digests: &[String]) -> String {
         let leaver = self.members[LEAVER].name();
-        let row = |((member, stream), digest): ((&_, &Vec<Read>), &String)| {
-            let member: &crate::cmd::group::member_process::MemberProcess = member;
-            [member.name().to_owned(), stream.len().to_string(), digest.clone()]
-        };
-        let rows = self.members[1..].iter().zip(streams).zip(digests).map(row);
+        let told = self.members[1..].iter().zip(streams).zip(digests);
+        let rows =
+            told.map(|((member, stream), digest)| [member.name().into(), stream.len().to_string(), digest.clone()]);
         let left_at = course.leaver.len();
         let beginning = comparison::digest(&streams[0][..left_at.min(streams[0].len())]);
-        let rows: Vec<[String; 3]> = rows.collect();
         format!(
             "\n{}\n{leaver} left behind position {left_at}; up to there its digest and that of the others is {beginning}\n\
              {NAME} had caught up after {:.2} s, {leaver} could go after {:.2} s, the longest silence around that was {} ms\n\

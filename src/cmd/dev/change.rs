@@ -131,7 +131,9 @@ async fn remove(directory: &Path, name: Option<&str>, output: Output) -> Result<
     if member.pid.is_some() {
         let mut progress = Progress::new(output);
         leave::leave(&client(&member), None, |waits_for| progress.tell(waits_for)).await?;
-    } else if let Ok(others) = ready_member(directory, Some(name)).await {
+    } else {
+        // Whether it is a member still only the others can tell: its folder is its key and what it accepted.
+        let others = ready_member(directory, Some(name)).await?;
         let members = sidecar::document(&others, "/v1/members").await?;
         if members["members"].as_array().into_iter().flatten().any(|member| member["name"] == name.as_str()) {
             return Err(Failure::failed(format!(

@@ -22,7 +22,18 @@ const SEGMENT_BYTES: &str = "16MiB";
 
 /// Founds a new group and prepares its members; none is started.
 pub fn found(directory: &Path, name: &str, members: Vec<Ports>) -> Result<Vec<MemberProcess>, Failure> {
-    let settings = vec![("wal.segment_bytes", SEGMENT_BYTES.to_owned())];
+    found_with(directory, name, members, &[])
+}
+
+/// The same, with further settings of every member: (key, text).
+pub fn found_with(
+    directory: &Path,
+    name: &str,
+    members: Vec<Ports>,
+    further: &[(&'static str, String)],
+) -> Result<Vec<MemberProcess>, Failure> {
+    let mut settings = vec![("wal.segment_bytes", SEGMENT_BYTES.to_owned())];
+    settings.extend_from_slice(further);
     let plan = Plan { directory: directory.to_owned(), name: name.to_owned(), members, settings };
     let places = founding::found(&plan).map_err(super::init::failure)?;
     places.into_iter().map(|place| MemberProcess::of(&place.name, place.config)).collect()

@@ -95,11 +95,12 @@ impl Group {
             while !ended.load(Ordering::Acquire) {
                 for input in inbox.take(10, Duration::from_millis(20)) {
                     let Input::Door { from, message } = input else { continue };
-                    if let Some(answer) = answer(&group, &message) {
-                        mesh.door(from, answer);
-                    }
+                    let answer = answer(&group, &message);
                     // The test may have ended.
                     let _ = heard.send((from, message));
+                    if let Some(answer) = answer {
+                        mesh.door(from, answer);
+                    }
                 }
             }
         });
