@@ -79,8 +79,10 @@ impl World {
     pub(super) fn knock(&mut self, machine: usize) {
         let Some(secret) = self.machines[machine].secret else { return };
         self.machines[machine].deaf = false;
-        if self.machines[machine].doors.iter().all(|door| self.is_ended(*door)) {
-            self.machines[machine].secret = None; // nobody is left whom the code names
+        let membership = &self.stage.agreement.order.membership;
+        let admits = |door: &usize| membership.lane_is_open(&self.stage.group.id(*door)) && !self.is_ended(*door);
+        if !self.machines[machine].doors.iter().any(admits) {
+            self.machines[machine].secret = None; // nobody is left whom the code names and who could let it in
             return;
         }
         let runs = |door: &usize| self.stage.nodes[*door].runs();

@@ -385,6 +385,7 @@ impl World {
         let bytes = HEAD_BYTES + u64::from(location.length) + CHECKSUM_BYTES;
         let offset = first + self.random.below(bytes);
         self.stage.chart.note(self.now, member, format!("a bit turns at {}/{offset}", location.segment));
+        self.machines[member].struck = Some(self.now);
         self.rotten[member].get_or_insert_default().strike(&self.stage, member, &location);
         self.stage.nodes[member].files.flip_bit(&format!("{:020}.wal", location.segment), offset);
         let delay = self.downtime();

@@ -129,6 +129,7 @@ impl World {
 
     pub(super) fn link_down(&mut self, member: usize, peer: usize, session: u64) {
         if self.network.tell(member, peer, session, false) {
+            self.parted.insert((member, peer), self.now);
             self.stage.chart.note(self.now, member, format!("link to {} is down", peer + 1));
             let peer = self.stage.group.id(peer);
             self.push(member, Input::LinkDown { peer });

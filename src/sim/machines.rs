@@ -2,10 +2,14 @@
 
 use std::time::Duration;
 
+use super::clock::Moment;
 use super::node::Life;
 use super::world::World;
 use crate::types::join_code::SECRET_BYTES;
 use crate::types::{Configuration, Epoch, MemberId};
+
+/// Nobody takes for alive whose disk was lost so long ago.
+const UNNOTICED: Duration = Duration::from_secs(8);
 
 /// One machine of the random world.
 #[derive(Clone, Debug, Default)]
@@ -22,8 +26,8 @@ pub(super) struct Machine {
     pub leaving: bool,
     /// An operator wanted it removed.
     pub dismissed: bool,
-    /// Its disk is gone.
-    pub lost: bool,
+    /// When its disk was damaged or lost.
+    pub struck: Option<Moment>,
     /// The newest epoch that it knew when it fell asleep.
     pub slept: Option<Epoch>,
 }
@@ -81,23 +85,46 @@ impl World {
     /// Whether a member's disk may be damaged or lost: of the voters of every epoch that may still decide something, f at
     /// most ever are. More could lose what the group decided, or stop it.
     pub(super) fn may_lose(&self, member: usize) -> bool {
+        // Who has moved is found by nobody until the order says where it is.
+        self.members().into_iter().all(|member| self.is_settled(member))
+            && self.deciding().into_iter().all(|configuration| self.spares(configuration, member))
+            && self.next_spares(member)
+    }
+
+    /// Configurations that may decide something, or soon: of the newest epoch, of the one before it until that is
+    /// established, and whatever leaders proposed.
+    fn deciding(&self) -> Vec<&Configuration> {
         let epochs = &self.stage.agreement.epochs;
         let newest = &epochs.newest().configuration;
-        let mut deciding: Vec<&Configuration> = vec![newest];
+        let mut deciding = vec![newest];
         if !epochs.newest().established {
             let before = Epoch(newest.epoch.0 - 1);
             deciding.extend(epochs.at(before).map(|epoch| &epoch.configuration));
         }
         deciding.extend(self.stage.ends_proposed.iter().filter(|end| end.epoch == newest.epoch.next()));
-        // Who has moved is found by nobody until the order says where it is.
-        let settled = self.members().into_iter().all(|member| self.is_settled(member));
-        settled
-            && deciding.into_iter().all(|configuration| {
-                let index = |voter: &MemberId| self.stage.group.index(voter).expect("voters are machines");
-                let voters: Vec<usize> = configuration.voters.iter().map(index).collect();
-                let lost = voters.iter().filter(|voter| **voter != member && self.is_fragile(**voter)).count();
-                !voters.contains(&member) || lost + configuration.quorum() < voters.len()
-            })
+        deciding
+    }
+
+    /// Whether these voters can do without a member, if it is one of them.
+    fn spares(&self, configuration: &Configuration, member: usize) -> bool {
+        let index = |voter: &MemberId| self.stage.group.index(voter).expect("voters are machines");
+        let voters: Vec<usize> = configuration.voters.iter().map(index).collect();
+        let lost = voters.iter().filter(|voter| **voter != member && self.is_fragile(**voter)).count();
+        !voters.contains(&member) || lost + configuration.quorum() < voters.len()
+    }
+
+    /// Whether a next epoch can do without a member that is lost now: for a while a leader takes it for alive, and may end the
+    /// epoch with it.
+    fn next_spares(&self, member: usize) -> bool {
+        let newest = &self.stage.agreement.epochs.newest().configuration;
+        let steady =
+            self.now.since(self.retargeted) >= UNNOTICED && newest.voters.len() <= newest.voters_target as usize;
+        let smallest = if steady { newest.voters.len() } else { newest.voters.len().min(3) };
+        let votes = |machine: &usize| self.stage.agreement.epochs.votes(*machine, newest.epoch);
+        let lately = |machine: &usize| self.machines[*machine].struck.is_some_and(|at| self.now.since(at) < UNNOTICED);
+        let others = (0..self.size()).filter(|machine| *machine != member);
+        let lost = others.filter(|machine| self.is_fragile(*machine) && (votes(machine) || lately(machine))).count();
+        lost < (smallest - 1) / 2
     }
 
     fn is_fragile(&self, member: usize) -> bool {

@@ -174,6 +174,7 @@ impl World {
     fn change_target(&mut self) {
         let Some(member) = self.running() else { return };
         let target = if self.stage.agreement.order.membership.target() == 3 { 5 } else { 3 };
+        self.retargeted = self.now;
         self.order(member, Command::Configure { voters_target: Some(target), limits: None }, Errand::None);
     }
 
@@ -200,7 +201,7 @@ impl World {
             return;
         }
         self.stage.coverage.disks_lost += 1;
-        self.machines[member].lost = true;
+        self.machines[member].struck = Some(self.now);
         self.retire(member, "its disk is lost");
         if self.random.chance(500) {
             self.dismiss(member);
@@ -216,6 +217,7 @@ impl World {
         self.stage.coverage.two_operators += 1;
         match self.random.below(3) {
             0 => {
+                self.retargeted = self.now;
                 for (member, target) in [(one, 3), (other, 5)] {
                     self.order(member, Command::Configure { voters_target: Some(target), limits: None }, Errand::None);
                 }

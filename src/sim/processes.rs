@@ -9,8 +9,10 @@ use super::node::{Ending, Stopped};
 use super::stage::{Act, Scene, count_death, tear};
 use super::world::{Course, Event, Verdict, World};
 use crate::driver::Input;
-use crate::types::MessageId;
+use crate::types::{MemberId, MessageId, PeerMessage};
 
+/// A link that was up so short a time ago may have been up when something was made that leaves now.
+const LATELY: Duration = Duration::from_secs(8);
 /// A turn takes this long besides its syncs.
 const TURN_TIME: Duration = Duration::from_micros(15);
 
@@ -58,7 +60,10 @@ impl World {
     pub(super) fn play(&mut self, member: usize, scene: Scene) -> Course {
         for (at, act) in scene.acts {
             match act {
-                Act::Send { to, envelope } => self.send(member, to, at, envelope),
+                Act::Send { to, envelope } => {
+                    self.check_end(member, &envelope.message)?;
+                    self.send(member, to, at, envelope);
+                }
                 Act::Refuse { peer, reason } => self.refuse(member, peer, reason),
                 Act::Door { to, message } => self.say_at_door(member, to, at, message),
                 Act::Answer { ticket, outcome } => self.answered(ticket, &outcome),
@@ -101,6 +106,39 @@ impl World {
         }
     }
 
+    /// Rules E2 and E6 for an end of an epoch that is proposed for the first time: whoever makes it has links to everybody who
+    /// joins and to a quorum of the next voters, of whom it is the first if it stays.
+    fn check_end(&mut self, member: usize, message: &PeerMessage) -> Course {
+        let PeerMessage::Proposal { entry, .. } = message else { return Ok(()) };
+        let Some(end) = entry.entry.0.epoch_end().filter(|end| self.ends_seen.insert(end.next.digest())) else {
+            return Ok(());
+        };
+        let index = |voter: &MemberId| self.stage.group.index(voter).expect("voters are machines");
+        let next: Vec<usize> = end.next.voters.iter().map(index).collect();
+        // What is made while a link is up may leave when it is down again.
+        let lately = |parted: &Moment| self.now.since(*parted) < LATELY;
+        let linked = |voter: &usize| {
+            let up = *voter == member || self.network.believes(member, *voter);
+            up || self.parted.get(&(member, *voter)).is_some_and(lately)
+        };
+        let fails = |rule, how: &str| {
+            let text = format!("member {} ends an epoch {how}; then these vote: {next:?}", member + 1);
+            Err(Verdict::Diverged(Violation::new(rule, text)))
+        };
+        let present = self.stage.agreement.epochs.newest().configuration.epoch;
+        let voted = |voter: &usize| self.stage.agreement.epochs.votes(*voter, present);
+        if next.iter().any(|voter| !voted(voter) && !linked(voter)) {
+            return fails("E6", "without a link to somebody who joins");
+        }
+        if next.iter().filter(|voter| linked(voter)).count() < end.next.quorum() {
+            return fails("E6", "without links to a quorum of the next");
+        }
+        if next.contains(&member) && next[0] != member {
+            return fails("E2", "and does not lead the next");
+        }
+        Ok(())
+    }
+
     /// A member stopped by itself: for a reason that the faults gave it, or for one it should not have.
     pub(super) fn stopped(&mut self, member: usize, stopped: &Stopped) -> Course {
         let failed = std::mem::take(&mut self.stage.nodes[member].shell.lock().failed);
@@ -127,7 +165,9 @@ impl World {
 
     /// A member has left, and its process ends: nothing that it accepted is missing.
     fn lets_go(&mut self, member: usize) -> Course {
-        let lost = |id: &MessageId| self.rotten[member].as_ref().is_some_and(|damage| damage.excuses(id));
+        let damage = self.rotten[member].as_ref();
+        let order = &self.stage.agreement.order;
+        let lost = |id: &MessageId| order.holds(id) || damage.is_some_and(|damage| damage.excuses(id));
         if let Some(publish) = self.stage.promises.unordered(member, lost) {
             let text =
                 format!("member {} was let go, and publish {publish}, accepted there, is not ordered", member + 1);

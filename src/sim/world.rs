@@ -1,7 +1,7 @@
 //! The random world: virtual time, links, hosts that publish, and faults. One seed, one course of events.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap};
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 use std::time::Duration;
 
 use super::check::Violation;
@@ -19,7 +19,7 @@ use super::shell::Death;
 use super::stage::Stage;
 use crate::driver::Serve;
 use crate::types::join_code::SECRET_BYTES;
-use crate::types::{Ack, Round, Sabotage, Ticket};
+use crate::types::{Ack, Digest, Round, Sabotage, Ticket};
 
 /// Something that is going to happen.
 #[derive(Debug)]
@@ -127,9 +127,15 @@ pub struct World {
     pub(super) machines: Vec<Machine>,
     /// Who knocked at whose door and waits for the answer, in which of its starts.
     pub(super) knocks: BTreeMap<(usize, usize), u64>,
+    /// When a member last learnt that its link to another was down.
+    pub(super) parted: BTreeMap<(usize, usize), Moment>,
     /// When a pair last met and one refused the other.
     pub(super) met: BTreeMap<usize, Moment>,
     pub(super) errands: BTreeMap<Ticket, Errand>,
+    /// Next configurations that somebody proposed.
+    pub(super) ends_seen: BTreeSet<Digest>,
+    /// When operators last wanted another number of voters.
+    pub(super) retargeted: Moment,
     /// Secrets that let somebody in.
     pub(super) used: Vec<[u8; SECRET_BYTES]>,
     queue: BinaryHeap<Reverse<(Moment, u64, EventBox)>>,
@@ -211,8 +217,11 @@ impl World {
             starting: vec![false; size],
             machines: (0..size).map(|machine| Machine { phase: phase(machine), ..Machine::default() }).collect(),
             knocks: BTreeMap::new(),
+            parted: BTreeMap::new(),
             met: BTreeMap::new(),
             errands: BTreeMap::new(),
+            ends_seen: BTreeSet::new(),
+            retargeted: Moment(0),
             used: Vec::new(),
             queue: BinaryHeap::new(),
             order: 0,

@@ -106,6 +106,17 @@ impl Order {
         self.heads.get(member).copied().unwrap_or(LaneHead::START)
     }
 
+    /// Whether this message has a position.
+    pub fn holds(&self, id: &MessageId) -> bool {
+        self.rows.iter().any(|row| match &row.what {
+            What::Messages { first, .. } => {
+                let lane = (first.member, first.incarnation) == (id.member, id.incarnation);
+                lane && (first.number.0..first.number.0 + row.count).contains(&id.number.0)
+            }
+            What::Command { .. } | What::EpochEnd(_) => false,
+        })
+    }
+
     /// Messages in the slot that has most.
     pub fn largest_slot(&self) -> u64 {
         let mut counts = BTreeMap::new();
