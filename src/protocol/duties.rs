@@ -186,6 +186,7 @@ impl<M: FaultModel> Replica<M> {
 
     fn leave(&mut self) -> &mut Leaving {
         self.schedule.changed = true;
+        self.duties.next_look = Instant(0);
         self.duties.leaving.get_or_insert_with(|| Leaving { stage: Stage::Waiting, tickets: Vec::new() })
     }
 
