@@ -164,8 +164,10 @@ impl<M: FaultModel> Replica<M> {
     /// What waits in the intake is refused: nothing of it was sealed.
     fn refuse_intake(&mut self, reason: &Rejection) {
         for publish in std::mem::take(&mut self.lane.intake) {
-            self.lane.deadlines.remove(&(publish.deadline, publish.ticket));
-            self.out.ready.outcomes.push((publish.ticket, Outcome::Rejected(reason.clone())));
+            // One whose time is up was answered, and may stand behind others still.
+            if self.lane.deadlines.remove(&(publish.deadline, publish.ticket)).is_some() {
+                self.out.ready.outcomes.push((publish.ticket, Outcome::Rejected(reason.clone())));
+            }
         }
         self.lane.intake_bytes = 0;
     }
