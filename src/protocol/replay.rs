@@ -30,6 +30,8 @@ pub struct Restored {
     rot: bool,
     /// A voter record or vote was read after the last rot: nothing newer of that kind is lost.
     voter_after_rot: bool,
+    /// A start was read after the last rot: no later one is lost (rule L2).
+    started_after_rot: bool,
     /// Rot, and no opening of a lane of this member behind it: the end of its last lane may be lost.
     own_lane_rot: bool,
     /// What rot took out of the decided chain: the next slots wait for it, from further back in the log or from peers.
@@ -46,7 +48,10 @@ impl<M: FaultModel> Replica<M> {
         match record {
             Record::Genesis(_) => {}
             Record::Epoch(link) => self.restore_epoch(link)?,
-            Record::Incarnation(started) => restored.incarnation = restored.incarnation.max(started.incarnation),
+            Record::Incarnation(started) => {
+                restored.incarnation = restored.incarnation.max(started.incarnation);
+                restored.started_after_rot = true;
+            }
             Record::Batch(bytes) => {
                 let batch = Batch::recall(bytes).map_err(|error| Halt::Unreadable(error.to_string()))?;
                 if batch.header.origin == self.me && batch.header.number == BatchNumber(1) {
@@ -90,7 +95,7 @@ impl<M: FaultModel> Replica<M> {
         restored.mark = restored.mark.filter(|highest| highest.slot > tip.slot).or(Some(tip));
         // What was promised in earlier epochs is over, and in this one there was nothing to promise.
         let voters = self.epochs.configuration(tip.round.epoch).map(|configuration| &configuration.voters);
-        if voters.is_some_and(|voters| !voters.contains(&self.me)) {
+        if restored.started_after_rot && voters.is_some_and(|voters| !voters.contains(&self.me)) {
             restored.voter_after_rot = true;
         }
         self.marks.clear();
@@ -145,6 +150,7 @@ impl<M: FaultModel> Replica<M> {
         restored.rot = true;
         restored.own_lane_rot = true;
         restored.voter_after_rot = false;
+        restored.started_after_rot = false;
     }
 
     /// The log is read: raises the incarnation and takes part. The records that this hands out are to be durable before
