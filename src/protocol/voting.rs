@@ -437,7 +437,7 @@ impl<M: FaultModel> Replica<M> {
         }
     }
 
-    /// Rule E1's other half switched off: the configuration changes when its epoch's beginning is voted on.
+    /// Rule E1's other half switched off: the configuration changes when the end of the epoch is voted on.
     fn act_on_vote(&mut self, tip: Tip) {
         let candidate = self.chain.candidate(tip.slot, &tip.digest);
         let end = candidate.and_then(|candidate| candidate.entry.epoch_end().cloned());
