@@ -5,7 +5,7 @@ use std::io;
 use std::path::PathBuf;
 
 use super::data_directory::DataDirectory;
-use crate::types::{Commitment, CommitmentRecord, NotACommitment, limits};
+use crate::types::{Commitment, CommitmentRecord, NotACommitment};
 
 /// Its name in the data directory.
 pub const COMMITMENT_FILE: &str = "candidacy";
@@ -68,12 +68,7 @@ pub fn read(directory: &DataDirectory, cluster: &str) -> Result<Commitment, Comm
 }
 
 /// Writes it, durably, in place of what there was.
-pub fn write(directory: &DataDirectory, cluster: &str, commitment: &Commitment) -> Result<(), CommitmentError> {
-    let record = CommitmentRecord {
-        version: limits::PROTOCOL_VERSION,
-        cluster: cluster.to_owned(),
-        commitment: commitment.clone(),
-    };
+pub fn write(directory: &DataDirectory, record: &CommitmentRecord) -> Result<(), CommitmentError> {
     directory
         .store(COMMITMENT_FILE, record.encode())
         .map_err(|error| CommitmentError::Io { path: directory.path().join(COMMITMENT_FILE), error })
@@ -82,7 +77,7 @@ pub fn write(directory: &DataDirectory, cluster: &str, commitment: &Commitment) 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::types::{ClusterLimits, FaultModelKind, Genesis};
+    use crate::types::{ClusterLimits, FaultModelKind, Genesis, limits};
 
     #[test]
     fn a_promise_is_read_back_and_damage_is_told() {
@@ -99,7 +94,9 @@ mod tests {
             voters_target: 3,
         };
         let promised = Commitment::Promised(genesis);
-        write(&directory, "shop", &promised).unwrap();
+        let cluster = "shop".to_owned();
+        let record = CommitmentRecord { version: limits::PROTOCOL_VERSION, cluster, commitment: promised.clone() };
+        write(&directory, &record).unwrap();
         assert_eq!(read(&directory, "shop").unwrap(), promised);
         let other = read(&directory, "shed").unwrap_err().to_string();
         assert!(other.contains("set cluster = \"shop\""), "{other}");

@@ -106,7 +106,7 @@ pub async fn join(settings: &Settings, code: &str) -> Result<(), RunError> {
 }
 
 /// The genesis that the directory has, or that names its key.
-fn present(settings: &Settings, directory: &DataDirectory) -> Result<Option<Genesis>, JoinError> {
+pub(super) fn present(settings: &Settings, directory: &DataDirectory) -> Result<Option<Genesis>, JoinError> {
     let path = directory.path().join(GENESIS_FILE);
     if fs::exists(&path)? {
         return genesis_file::read(&path).map(Some).map_err(JoinError::Genesis);
@@ -118,7 +118,7 @@ fn present(settings: &Settings, directory: &DataDirectory) -> Result<Option<Gene
 }
 
 /// The key of the directory; drawn if it has none.
-fn identity(directory: &DataDirectory) -> Result<Identity, RunError> {
+pub(super) fn identity(directory: &DataDirectory) -> Result<Identity, RunError> {
     match Identity::load(directory.path()) {
         Err(IdentityError::Missing(_)) => {
             let identity = Identity::draw()?;

@@ -12,6 +12,7 @@ use tokio::sync::{Semaphore, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
+use super::candidacy::CandidacyError;
 use super::catch_up::CatchUp;
 use super::configuration::Configuration;
 use super::contacts_file::{self, BadContacts};
@@ -66,6 +67,9 @@ pub enum RunError {
     /// Joining came to nothing.
     #[error(transparent)]
     Join(#[from] JoinError),
+    /// Founding a group with others came to nothing.
+    #[error(transparent)]
+    Candidacy(#[from] CandidacyError),
     /// The key neither founded the group nor joined it.
     #[error(
         "the key in data_dir is of member {member}, which the genesis of group `{group}` does not name, and which has not \
@@ -469,7 +473,7 @@ impl Member {
         let mesh_listen = reach::with_ports(&listen)?;
         let contacts = contacts_file::read(directory.path())?;
         let Configuration { settings, genesis, .. } = configuration;
-        let announced = if is_named {
+        let announced = if is_named && !configuration.joined {
             // The others know where it is; unless it is told what else to say.
             settings.mesh_announce.clone()
         } else {
