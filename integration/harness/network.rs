@@ -7,8 +7,6 @@ use std::io::Write;
 use std::net::Ipv4Addr;
 use std::process::{Child, Command, Stdio};
 
-use super::program::PROGRAM;
-
 /// Makes the namespaces' place, says that it stands, and lives as long as its standard input.
 const KEEPER: &str = "mount -t tmpfs tmpfs /run && mkdir /run/netns && ip link set lo up && echo up && exec cat";
 
@@ -51,14 +49,6 @@ impl Network {
         let mut words = self.inside();
         words.extend(["ip", "netns", "exec", &format!("h{host}")].map(str::to_owned));
         words
-    }
-
-    /// The program under test, on a host.
-    pub fn program(&self, host: usize) -> Command {
-        let words = self.on(host);
-        let mut command = Command::new(&words[0]);
-        command.args(&words[1..]).arg(PROGRAM);
-        command
     }
 
     /// Gives a host another address, as when its machine comes back elsewhere. Connections of the old one are dead.
