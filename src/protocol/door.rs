@@ -304,6 +304,14 @@ impl<M: FaultModel> Replica<M> {
         }
     }
 
+    /// A voter that was let go and has no link is needed no more, once the epoch without it is established: it is not dialled in
+    /// vain, and learns at the door what became of it (rule E2).
+    fn forget_departed(&mut self) {
+        let (peers, established) = (&self.peers, self.epochs.established);
+        let linked = |member: &MemberId| peers.get(member).is_some_and(|peer| peer.linked);
+        self.doorway.departing.retain(|member, epoch| *epoch > established || linked(member));
+    }
+
     /// Learners dial voters. One that reaches none, since all it knows may have lost their votes while it did not listen,
     /// dials everybody.
     fn note_stranded(&mut self) {
@@ -329,6 +337,7 @@ impl<M: FaultModel> Replica<M> {
         self.doorway.starts = starts;
         self.doorway.changed = false;
         self.doorway.met = Some(membership.clone());
+        self.forget_departed();
         let roster = self.roster();
         let cluster = self.configuration.cluster;
         // One that is linked stays until its link is down: the mesh may see it come back without having seen it go.
