@@ -19,7 +19,7 @@ use crate::node::settings::layers::Layers;
 use crate::types::peer::Hello;
 use crate::types::{
     ClusterLimits, Digest, Epoch, FaultModelKind, GenesisMember, Incarnation, LaneHead, Roster, Round, Slot,
-    StartNonce, Tip, WallTime,
+    StartNonce, Timing, Tip, WallTime,
 };
 
 /// Drawn from the millions of 127.0.0.0/8, with a port that the system gives to no connection: ports never collide.
@@ -82,6 +82,7 @@ impl Group {
         let mesh = Mesh::start(MeshSettings {
             keypair: key,
             listen: vec![address.clone()],
+            leader_timeout: Timing::default().leader_timeout,
             roster: watch::channel(Roster::default()).1,
             hello: says,
             inbox: sender,
