@@ -73,7 +73,7 @@ pub fn catching_up(status: &Value) -> Option<String> {
 }
 
 fn peers(status: &Value) -> String {
-    let heading = ["PEER", "LINK", "BACK", "HEARD MS", "ROUND TRIP MS", "SLOT", "BEHIND"];
+    let heading = ["PEER", "LINK", "BACK", "BY", "HEARD MS", "ROUND TRIP MS", "SLOT", "BEHIND"];
     let links = status["links"]["peers"].as_array().cloned().unwrap_or_default();
     let row = |peer: &Value| {
         let link = links.iter().find(|link| link["member"] == peer["member"]).unwrap_or(&Value::Null);
@@ -81,6 +81,7 @@ fn peers(status: &Value) -> String {
             cell(&peer["name"]),
             up(&peer["linked"]),
             up(&peer["links_back"]),
+            cell(&link["transport"]),
             cell(&peer["last_heard_ms"]),
             cell(&link["round_trip_ms"]),
             cell(&peer["slot_decided"]),

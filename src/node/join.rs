@@ -179,7 +179,7 @@ impl Joiner {
         let key = Keypair::ed25519_from_bytes(identity.secret()).map_err(io::Error::other)?;
         let listen = reach::listens(settings, None).map_err(JoinError::Unreachable)?;
         // A port that is drawn at each start is told at each start.
-        let fixed = |address: &Multiaddr| listen_address(address).is_none_or(|socket| socket.port() != 0);
+        let fixed = |address: &Multiaddr| listen_address(address).is_none_or(|(_, socket)| socket.port() != 0);
         let fixed: Vec<Multiaddr> = listen.into_iter().filter(fixed).collect();
         let group: Vec<Multiaddr> = code.addresses.iter().filter_map(|text| text.parse().ok()).collect();
         let addresses = reach::announced(settings, &fixed, &group).await;

@@ -1,7 +1,5 @@
 //! Every address a member listens on, taken early: what cannot be used is told before anything is read or sent.
 
-use std::net::TcpListener as PlainListener;
-
 use libp2p::multiaddr::Multiaddr;
 use tokio::net::{TcpListener, UnixListener};
 
@@ -49,8 +47,8 @@ impl Listeners {
             ));
         });
         for address in mesh {
-            if let Some(plain) = listen_address(address)
-                && let Err(error) = PlainListener::bind(plain)
+            if let Some((transport, socket)) = listen_address(address)
+                && let Err(error) = transport.free_port(socket)
             {
                 mistakes.push(format!(
                     "the mesh at {address} (mesh.listen, or genesis): {error}; stop what uses the port, or set another one"

@@ -565,6 +565,7 @@ impl Member {
         Ok(MeshSettings {
             keypair,
             listen: self.mesh_listen.clone(),
+            leader_timeout: self.settings.timing.leader_timeout,
             roster,
             hello,
             inbox,

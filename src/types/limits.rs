@@ -113,6 +113,12 @@ pub const MEMBER_CONNECTIONS_MAX: usize = 8;
 pub const PENDING_CONNECTIONS_MAX: u32 = 64;
 /// Streams of one connection, in both directions, pings and what is being negotiated included.
 pub const CONNECTION_STREAMS_MAX: usize = 32;
+/// What one stream, and one connection, of QUIC may have sent and not yet seen taken.
+pub const QUIC_STREAM_BYTES: u32 = 1 << 20;
+/// The same for all streams of a connection together.
+pub const QUIC_CONNECTION_BYTES: u32 = 4 << 20;
+/// A QUIC dial is given at least this long to be answered; nobody tells that a port is closed.
+pub const QUIC_HANDSHAKE_LEAST: Duration = Duration::from_secs(1);
 /// Pause after the first failed dial; doubles with every further one.
 pub const DIAL_PAUSE_MIN: Duration = Duration::from_millis(50);
 /// Longest pause between dials to a member that cannot be reached.
@@ -254,6 +260,8 @@ const _: () = assert!(BULK_FRAME_BYTES * 4 <= BULK_WINDOW_BYTES);
 const _: () = assert!(ENTRY_BATCHES_MAX * 128 < URGENT_FRAME_BYTES);
 const _: () = assert!(URGENT_FRAME_BYTES < URGENT_QUEUE_BYTES);
 const _: () = assert!(URGENT_PAYLOAD_BYTES < URGENT_FRAME_BYTES);
+const _: () =
+    assert!(2 * BULK_WINDOW_BYTES <= QUIC_STREAM_BYTES as usize && 2 * QUIC_STREAM_BYTES <= QUIC_CONNECTION_BYTES);
 const _: () = assert!(PEER_MESSAGE_BYTES as usize <= BULK_QUEUE_BYTES);
 const _: () = assert!(PEER_MESSAGE_BYTES as usize <= INBOX_BYTES && INBOX_BYTES <= u32::MAX as usize);
 const _: () = assert!(REFUSAL_TEXT_BYTES * 2 < HELLO_FRAME_BYTES);

@@ -20,7 +20,7 @@ use crate::node::settings::layers::Layers;
 use crate::types::peer::Hello;
 use crate::types::{
     ClusterLimits, Digest, Epoch, FaultModelKind, GenesisMember, Incarnation, LaneHead, Roster, Round, Slot,
-    StartNonce, Tip, WallTime,
+    StartNonce, Timing, Tip, WallTime,
 };
 
 /// Drawn from the millions of 127.0.0.0/8, with a port that the system gives to no connection: ports never collide.
@@ -92,6 +92,7 @@ impl Group {
         let mesh = Mesh::start(MeshSettings {
             keypair: key,
             listen: vec![address.clone()],
+            leader_timeout: Timing::default().leader_timeout,
             roster: watch::channel(Roster::default()).1,
             hello: says,
             inbox: sender,
@@ -356,7 +357,7 @@ async fn the_secret_is_told_to_the_key_that_the_code_names() {
 #[tokio::test(flavor = "multi_thread")]
 async fn nobody_is_asked_before_everything_can_be_listened_on() {
     let (group, machine) = (Group::open().await, Machine::new());
-    let taken = std::net::TcpListener::bind(crate::net::listen_address(&machine.listen).unwrap()).unwrap();
+    let taken = std::net::TcpListener::bind(crate::net::listen_address(&machine.listen).unwrap().1).unwrap();
     let error = machine.joins(&group.code()).await.unwrap_err();
     assert!(matches!(error, RunError::CannotListen(_)), "{error}");
     assert!(error.to_string().contains(&machine.listen.to_string()), "{error}");

@@ -18,7 +18,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// The first member of a group of three, on an address of its own, with these settings.
 fn configuration(settings: &[(&'static str, &str)]) -> (TempDir, Configuration) {
     let directory = tempfile::tempdir().unwrap();
-    let address = listen_address(&own_address()).unwrap().ip().to_string();
+    let address = listen_address(&own_address()).unwrap().1.ip().to_string();
     let settings = settings.iter().map(|(key, value)| (*key, (*value).to_owned())).collect();
     let members = (0..3).map(|index| Ports::from_base(7171, index).unwrap()).collect();
     let plan = Plan { directory: directory.path().to_owned(), name: "trial".to_owned(), members, settings };

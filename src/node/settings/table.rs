@@ -85,8 +85,10 @@ pub const SETTINGS: &[Setting] = &[
     list(
         "mesh.listen",
         "Multiaddresses on which the other members reach this one. Default: its addresses in genesis; for a member that \
-         joins, every IPv4 address of the machine, at the port 100 above that of api.listen. Set it where they differ, as \
-         behind address translation: [\"/ip4/0.0.0.0/tcp/7271\"], and mesh.announce to where the others reach it then.",
+         joins, every IPv4 address of the machine, at the port 100 above that of api.listen; to each TCP port the UDP port of \
+         the same number, for QUIC, which is dialled where TCP cannot be. Set it where they differ, as behind address \
+         translation: [\"/ip4/0.0.0.0/tcp/7271\", \"/ip4/0.0.0.0/udp/7271/quic-v1\"]; without the second, no QUIC. Set \
+         mesh.announce too then.",
     ),
     list(
         "mesh.announce",
