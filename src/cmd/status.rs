@@ -52,6 +52,7 @@ fn membership(status: &Value) -> Vec<(&'static str, String)> {
         let (linked, needed) = (cell(&status["quorum"]["linked"]), cell(&status["quorum"]["needed"]));
         facts.push(("voters", format!("{linked} in touch, {needed} needed; missing: {}", missing.join(", "))));
     }
+    facts.extend(status["warnings"].as_array().into_iter().flatten().map(|warning| ("warning", cell(warning))));
     if status["leaving"] == true {
         facts.push(("leaving", "yes, for good".to_owned()));
     }
@@ -72,7 +73,7 @@ pub fn catching_up(status: &Value) -> Option<String> {
 }
 
 fn peers(status: &Value) -> String {
-    let heading = ["PEER", "LINK", "BACK", "HEARD MS", "ROUND TRIP MS", "SLOT", "BEHIND"];
+    let heading = ["PEER", "LINK", "BACK", "BY", "HEARD MS", "ROUND TRIP MS", "SLOT", "BEHIND"];
     let links = status["links"]["peers"].as_array().cloned().unwrap_or_default();
     let row = |peer: &Value| {
         let link = links.iter().find(|link| link["member"] == peer["member"]).unwrap_or(&Value::Null);
@@ -80,6 +81,7 @@ fn peers(status: &Value) -> String {
             cell(&peer["name"]),
             up(&peer["linked"]),
             up(&peer["links_back"]),
+            cell(&link["transport"]),
             cell(&peer["last_heard_ms"]),
             cell(&link["round_trip_ms"]),
             cell(&peer["slot_decided"]),
@@ -129,10 +131,15 @@ mod tests {
             "quorum": {"needed": 2, "linked": 1, "missing": [{"name": "n2"}, {"name": "n3"}]},
             "leaving": true,
             "waits_for": ["a ready learner"],
+            "warnings": ["set mesh.announce"],
         }));
-        for line in
-            ["up: 25 %, slot 150 of 300", "1 in touch, 2 needed; missing: n2, n3", "leaving", "for a ready learner"]
-        {
+        for line in [
+            "up: 25 %, slot 150 of 300",
+            "1 in touch, 2 needed; missing: n2, n3",
+            "leaving",
+            "for a ready learner",
+            "warning set mesh.announce",
+        ] {
             assert!(told.contains(line), "{line} is missing in\n{told}");
         }
     }
