@@ -65,7 +65,7 @@ pub enum BadServiceManager {
 impl ServiceManager {
     /// The one that this process's environment names, if it names one.
     pub fn of_environment() -> Result<Option<ServiceManager>, BadServiceManager> {
-        ServiceManager::named(|name| std::env::var_os(name), std::process::id())
+        ServiceManager::named(std::env::var_os, std::process::id())
     }
 
     fn named(
