@@ -66,7 +66,7 @@ use crate::delivery::DeliveryReader;
 use crate::driver::LogFigures;
 use crate::driver::inbox::InboxSender;
 use crate::types::join_code::SECRET_BYTES;
-use crate::types::{Genesis, Instant, Now, Position, Readiness, Snapshot, limits};
+use crate::types::{Genesis, Instant, MemberId, Now, Position, Readiness, Snapshot, limits};
 
 pub use tickets::Tickets;
 
@@ -141,6 +141,10 @@ pub struct Host {
     pub now: Box<dyn Fn() -> Now + Send + Sync>,
     /// Secrets of join codes.
     pub random: Box<dyn Fn() -> std::io::Result<[u8; SECRET_BYTES]> + Send + Sync>,
+    /// An address of a member with its key behind it, for join codes: there nobody else is told the secret.
+    pub door_of: Box<dyn Fn(&MemberId, &str) -> Option<String> + Send + Sync>,
+    /// What an operator should see to, for the status; empty if all is well.
+    pub warnings: Box<dyn Fn(&Snapshot) -> Vec<String> + Send + Sync>,
     /// The mesh's figures about its links, for the status.
     pub links: Box<dyn Fn() -> serde_json::Value + Send + Sync>,
 }

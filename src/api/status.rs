@@ -135,6 +135,7 @@ fn standing(api: &Api, observation: &Observation) -> Value {
         "waits_for": snapshot.waits_for,
         "catching_up": catching_up(snapshot),
         "quorum": quorum(snapshot),
+        "warnings": (api.host.warnings)(snapshot),
         "clock_offset_ms": snapshot.clock_offset_ms,
         "views_entered": snapshot.views_entered,
         "misbehaviour": snapshot.misbehaviour,

@@ -40,7 +40,7 @@ pub fn run(arguments: &DrainArguments, output: Output) -> Result<(), Failure> {
 async fn drain(client: &Client, arguments: &DrainArguments) -> Result<Value, Failure> {
     sleep(arguments.after).await;
     let wish = json!({ "timeout": duration_text(arguments.timeout) });
-    let patience = arguments.timeout + sidecar::ANSWER_MAX;
+    let patience = arguments.timeout.saturating_add(sidecar::ANSWER_MAX);
     let answer = timeout(patience, client.change(Method::POST, "/v1/drain", &wish)).await;
-    answer.map_err(|_| Failure::new(Exit::Unreachable, sidecar::silent(client, patience)))?.map_err(sidecar::failure)
+    answer.map_err(|_| Failure::new(Exit::Unavailable, sidecar::silent(client, patience)))?.map_err(sidecar::failure)
 }

@@ -28,13 +28,13 @@ pub enum Exit {
     NotThereYet = 9,
     /// This build cannot do that; another feature is needed.
     Unable = 64,
-    /// No sidecar answers.
-    Unreachable = 69,
+    /// Nobody answers, or the group can admit nobody just now: the same command may do later.
+    Unavailable = 69,
     /// A bug: something that must hold did not.
     Bug = 70,
     /// The member has left its group or was removed: it is not started again.
     Departed = 71,
-    /// Members contradict each other: this one stopped before it could break a promise.
+    /// Members contradict each other: this one stopped before it could break a promise, or what they proved shows it.
     Contradiction = 72,
     /// The member cannot come back under this identity.
     IdentityLost = 73,
@@ -42,7 +42,8 @@ pub enum Exit {
     DiskFailed = 74,
     /// A publish, or a change of the membership, was sent and its answer did not come: it is perhaps ordered.
     OutcomeUnknown = 75,
-    /// The group's door does not let this key in: the join code is unknown, used, expired or of another group.
+    /// The group's door does not let this key in, now or later: the join code is unknown, used, expired or of another group,
+    /// or what answers is not the group.
     NotAdmitted = 77,
 }
 
@@ -60,14 +61,20 @@ impl Exit {
         (Exit::Undetermined, "sim: one seed took two courses"),
         (Exit::NotThereYet, "the command is not there yet"),
         (Exit::Unable, "this build cannot do that; build with the feature it names"),
-        (Exit::Unreachable, "no sidecar answers"),
+        (
+            Exit::Unavailable,
+            "no sidecar answers; join: no member does, or the group admits nobody just now (no_quorum, busy): try again later",
+        ),
         (Exit::Bug, "a bug: something that must hold did not; please report it"),
         (Exit::Departed, "run: this member has left or was removed, and is not started again under this identity"),
-        (Exit::Contradiction, "members contradict each other; stopped before a promise is broken, keep all logs"),
+        (
+            Exit::Contradiction,
+            "members contradict each other: stopped before a promise is broken (verify: an epoch has two ends); keep all logs",
+        ),
         (Exit::IdentityLost, "this member cannot come back under its identity (damaged, old or copied log)"),
         (Exit::DiskFailed, "a write or a sync of the log failed; what was promised stands on the disk"),
         (Exit::OutcomeUnknown, "no answer came: the message, or the change, is perhaps ordered; it was not repeated"),
-        (Exit::NotAdmitted, "join: the group's door does not let this key in; the message says why"),
+        (Exit::NotAdmitted, "join: the group's door does not let this key in, for good; the message says why"),
     ];
 
     /// Ends of a member after which the same start would end in the same way, or do harm: somebody has to see to it first.

@@ -161,8 +161,8 @@ pub fn main() -> ExitCode {
 
 fn run(command: Command, output: Output) -> Result<(), Failure> {
     match command {
-        Command::Run(arguments) => run::run(&arguments),
-        Command::Join(arguments) => run::join(&arguments),
+        Command::Run(arguments) => run::run(&arguments, output),
+        Command::Join(arguments) => run::join(&arguments, output),
         Command::Init(arguments) => init::run(&arguments, output),
         Command::Dev(arguments) => dev::run(&arguments, output),
         Command::Demo => demo::run(output),

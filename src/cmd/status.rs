@@ -88,6 +88,7 @@ fn membership(status: &Value) -> Vec<(&'static str, String)> {
         let (linked, needed) = (cell(&status["quorum"]["linked"]), cell(&status["quorum"]["needed"]));
         facts.push(("voters", format!("{linked} in touch, {needed} needed; missing: {}", missing.join(", "))));
     }
+    facts.extend(status["warnings"].as_array().into_iter().flatten().map(|warning| ("warning", cell(warning))));
     if status["leaving"] == true {
         facts.push(("leaving", "yes, for good".to_owned()));
     }
@@ -165,10 +166,15 @@ mod tests {
             "quorum": {"needed": 2, "linked": 1, "missing": [{"name": "n2"}, {"name": "n3"}]},
             "leaving": true,
             "waits_for": ["a ready learner"],
+            "warnings": ["set mesh.announce"],
         }));
-        for line in
-            ["up: 25 %, slot 150 of 300", "1 in touch, 2 needed; missing: n2, n3", "leaving", "for a ready learner"]
-        {
+        for line in [
+            "up: 25 %, slot 150 of 300",
+            "1 in touch, 2 needed; missing: n2, n3",
+            "leaving",
+            "for a ready learner",
+            "warning set mesh.announce",
+        ] {
             assert!(told.contains(line), "{line} is missing in\n{told}");
         }
     }

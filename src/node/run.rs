@@ -6,6 +6,7 @@ use std::path::Path;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
+use futures::FutureExt;
 use libp2p::Multiaddr;
 use libp2p::identity::Keypair;
 use tokio::sync::{Semaphore, oneshot, watch};
@@ -34,12 +35,13 @@ use crate::api::{self, ApiSettings, CannotServe, Host, Observation, Tickets};
 use crate::delivery;
 use crate::driver::inbox::{InboxSender, inbox};
 use crate::driver::{Input, Start, StartError, Stop};
+use crate::net::identity::door_of;
 use crate::net::{Mesh, MeshError, MeshSettings};
 use crate::protocol::Halt;
 use crate::types::peer::{Hello, Refusal};
 use crate::types::{
-    Contact, Genesis, MemberId, PeerMessage, Position, Roster, RosterMember, Sabotage, Standing, StartNonce, Ticket,
-    limits,
+    Contact, Genesis, MemberId, PeerMessage, Position, Roster, RosterMember, Sabotage, Snapshot, Standing, StartNonce,
+    Ticket, limits,
 };
 use crate::wal::{self, DiskFiles};
 
@@ -153,11 +155,19 @@ const NOBODYS: Ticket = Ticket(u64::MAX);
 
 /// Runs a member until `stop` is done, then drains it. Needs a tokio runtime.
 ///
-/// While draining a second `stop`, a while after the first, ends the drain at once; then only the last write is waited
+/// While it leaves or drains a second `stop`, a while after the first, ends that at once; then only the last write is waited
 /// for, and not for long.
 pub async fn run<S: Future<Output = ()>>(
     configuration: Configuration,
+    stop: impl FnMut() -> S,
+) -> Result<(), RunError> {
+    run_with(configuration, stop, ONE_WISH).await
+}
+
+async fn run_with<S: Future<Output = ()>>(
+    configuration: Configuration,
     mut stop: impl FnMut() -> S,
+    one_wish: Duration,
 ) -> Result<(), RunError> {
     let directory = DataDirectory::lock(&configuration.settings.data_dir)?;
     let identity = Identity::load(directory.path())?;
@@ -185,18 +195,23 @@ pub async fn run<S: Future<Output = ()>>(
     }
     member.keep_what_is_final(&outcome);
     let told = Instant::now();
-    let mut hurry = async || {
+    let hurry = async {
         // One wish to stop often comes twice: to the process and to its group, or as a signal and as the end of input.
-        while told.elapsed() < ONE_WISH {
+        loop {
             stop().await;
+            if told.elapsed() >= one_wish {
+                break;
+            }
         }
     };
+    // Whoever is in a hurry while the member leaves will not wait for the drain, either.
+    let hurry = hurry.shared();
     if matches!(outcome?, Wish::Stop) && member.settings.leave_on_exit {
-        let outcome = parts.leave(&member, hurry()).await;
+        let outcome = parts.leave(&member, hurry.clone()).await;
         member.keep_what_is_final(&outcome);
         outcome?;
     }
-    let outcome = parts.drain(&member, hurry()).await;
+    let outcome = parts.drain(&member, hurry).await;
     member.keep_what_is_final(&outcome);
     outcome?;
     tracing::info!("stopped");
@@ -315,6 +330,8 @@ impl Parts {
             drained: driver.drained.clone(),
             now: Box::new(move || time.now()),
             random: Box::new(random::bytes),
+            door_of: Box::new(door_of),
+            warnings: Box::new(member.warnings()),
             links: Box::new(move || mesh_figures::document(links.get())),
         };
         let driver_silence_max = limits::DRIVER_SILENCE_MAX.max(member.settings.timing.heartbeat * HEARTBEATS_MISSED);
@@ -356,6 +373,7 @@ impl Parts {
     async fn serve_until(&mut self, member: &Member, stop: impl Future<Output = ()>) -> Result<Wish, RunError> {
         tokio::pin!(stop);
         let mut left = self.driver.left.clone();
+        let (mut observed, mut warned) = (self.observed.clone(), false);
         loop {
             let hello = async {
                 match &mut self.hello {
@@ -374,6 +392,11 @@ impl Parts {
                 ended = &mut self.api => {
                     ended.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))?;
                     unreachable!("the API ends in order only when it is told");
+                }
+                Ok(first) = observed.wait_for(Option::is_some), if !warned => {
+                    warned = true;
+                    let snapshot = &first.as_ref().expect("it was waited for").snapshot;
+                    member.warnings()(snapshot).iter().for_each(|warning| tracing::warn!("{warning}"));
                 }
                 Some(hello) = hello => {
                     self.hello = None;
@@ -497,6 +520,16 @@ impl Member {
         Ok(Member { identity, genesis, settings, mesh_listen, announced, contacts, directory })
     }
 
+    /// What its operator should see to, as things stand.
+    fn warnings(&self) -> impl Fn(&Snapshot) -> Vec<String> + use<> {
+        // Who tells where it is needs no warning.
+        let listen = if self.announced.is_empty() { self.mesh_listen.clone() } else { Vec::new() };
+        move |snapshot| {
+            let own = snapshot.membership.members.iter().find(|member| member.id == snapshot.member);
+            own.and_then(|own| reach::moved(&listen, &own.addresses)).into_iter().collect()
+        }
+    }
+
     /// What must not be forgotten between this start and a next one.
     fn keep_what_is_final(&self, outcome: &Result<Wish, RunError>) {
         match outcome {
@@ -603,3 +636,6 @@ fn remove(socket: SocketFile) {
         tracing::debug!(%error, "the socket stays");
     }
 }
+
+#[cfg(test)]
+mod tests;

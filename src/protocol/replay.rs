@@ -155,14 +155,13 @@ impl<M: FaultModel> Replica<M> {
 
     /// The log is read: raises the incarnation and takes part. The records that this hands out are to be durable before
     /// anything is sent (L2, L1).
-    pub fn start(&mut self, restored: Restored, genesis: bytes::Bytes, now: Now) -> Result<(), Halt> {
+    pub fn start(&mut self, mut restored: Restored, genesis: bytes::Bytes, now: Now) -> Result<(), Halt> {
         self.now = now;
         self.started = now.instant;
         self.views.leader_heard = now.instant;
-        if restored.lost.is_some() {
-            self.advance()?; // an earlier repair may stand behind the last mark
-            self.deliver();
-        }
+        self.believe_proofs(&mut restored);
+        self.advance()?; // an earlier repair may stand behind the last mark
+        self.deliver();
         self.lane.suspect = restored.own_lane_rot && self.sabotage.upholds(Rule::H1);
         self.views.durable_claim = self.views.claim;
         let decided = self.chain.decided;
@@ -194,6 +193,16 @@ impl<M: FaultModel> Replica<M> {
             self.take_part();
         }
         Ok(())
+    }
+
+    /// E3: what proves the end of an epoch is a decided mark, too. The voter's record of the next epoch makes it forget its votes
+    /// on that end: where the mark itself is lost, nothing else may tell of it.
+    fn believe_proofs(&mut self, restored: &mut Restored) {
+        let Some(proven) = self.epochs.base(self.epochs.newest().epoch) else { return };
+        self.believe(proven);
+        if restored.mark.is_none_or(|mark| mark.slot < proven.slot) {
+            restored.mark = Some(proven);
+        }
     }
 
     /// Rule Rot: what is lost must be at or below the durable decided mark, and the newest word of this voter must not
