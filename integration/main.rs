@@ -20,3 +20,4 @@ mod order;
 mod others_bugs;
 mod pauses;
 mod refusals;
+mod service_manager;
