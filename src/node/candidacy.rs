@@ -12,7 +12,7 @@ use libp2p::multiaddr::{Multiaddr, Protocol};
 use serde_json::{Map, json};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
 use super::commitment_file::{self, CommitmentError};
 use super::data_directory::DataDirectory;
@@ -34,6 +34,10 @@ use crate::types::{
 
 /// Never waits longer for nothing: what people are told shows how long somebody was silent.
 const TICK_MAX: Duration = Duration::from_secs(1);
+/// The addresses of this machine are known within this time after it listens on them.
+const INTERFACES_MAX: Duration = Duration::from_secs(2);
+/// Between two looks at them.
+const INTERFACES_PAUSE: Duration = Duration::from_millis(10);
 /// What was said last is on its way within this time.
 const FAREWELL: Duration = Duration::from_millis(500);
 
@@ -135,9 +139,11 @@ impl Candidacy {
             listen,
             sources: settings.sources.clone(),
             leader_timeout: settings.timing.leader_timeout,
+            cluster: bootstrap.cluster.clone(),
+            expect: bootstrap.expect,
         })
         .await?;
-        let addresses = addresses(settings, &mesh.listen_addresses());
+        let addresses = addresses(settings, &mesh).await;
         let candidate = CandidateSettings {
             me: identity.member(),
             name: settings.name.clone().unwrap_or_else(|| identity.member().short()),
@@ -184,7 +190,7 @@ impl Candidacy {
             if let Some(verdict) = self.hand_out()? {
                 let outcome = self.conclude(verdict);
                 // Others wait for what was said last: who asks again hears it from the member that starts now.
-                let _ = tokio::time::timeout(FAREWELL, self.mesh.stop()).await;
+                let _ = timeout(FAREWELL, self.mesh.stop()).await;
                 return Ok(outcome.map(|()| true)?);
             }
             self.tell();
@@ -192,7 +198,7 @@ impl Candidacy {
             let input = tokio::select! {
                 biased;
                 () = &mut stop => {
-                    let _ = tokio::time::timeout(FAREWELL, self.mesh.stop()).await;
+                    let _ = timeout(FAREWELL, self.mesh.stop()).await;
                     return Ok(false);
                 }
                 event = self.mesh.next() => match event {
@@ -265,22 +271,42 @@ impl Candidacy {
     }
 }
 
-/// Where the others are told to reach this one: what its settings say, else where it listens, without what leads back to the
-/// asker's own machine, unless nothing else is left.
-fn addresses(settings: &Settings, listen: &[Multiaddr]) -> Vec<Multiaddr> {
+/// Where the others are told to reach this one: what its settings say, else where it listens, without what leads the asker
+/// back to its own machine, unless nothing else is left.
+async fn addresses(settings: &Settings, mesh: &CandidateMesh) -> Vec<Multiaddr> {
     if !settings.mesh_announce.is_empty() {
         return settings.mesh_announce.clone();
     }
-    let is_local = |address: &&Multiaddr| match address.iter().next() {
+    // The addresses of a listener that listens everywhere come one by one.
+    let told = timeout(INTERFACES_MAX, async {
+        loop {
+            let listen = mesh.listen_addresses();
+            let told: Vec<Multiaddr> = listen.into_iter().filter(|address| !is_local(address)).collect();
+            if !told.is_empty() {
+                return told;
+            }
+            sleep(INTERFACES_PAUSE).await;
+        }
+    });
+    let mut told = if settings.mesh_listen.iter().all(is_local) && !settings.mesh_listen.is_empty() {
+        mesh.listen_addresses()
+    } else {
+        told.await.unwrap_or_else(|_| {
+            tracing::warn!("this machine has no address but its own loopback; others cannot reach it");
+            mesh.listen_addresses()
+        })
+    };
+    told.truncate(limits::ADDRESSES_MAX);
+    told
+}
+
+/// Whether an address leads to the asker itself, or to nobody beyond one cable.
+fn is_local(address: &Multiaddr) -> bool {
+    match address.iter().next() {
         Some(Protocol::Ip4(ip)) => ip.is_loopback() || ip.is_link_local(),
         Some(Protocol::Ip6(ip)) => ip.is_loopback() || ip.is_unicast_link_local(),
         _ => false,
-    };
-    let (local, mut told): (Vec<&Multiaddr>, Vec<&Multiaddr>) = listen.iter().partition(is_local);
-    if told.is_empty() {
-        told = local;
     }
-    told.into_iter().take(limits::ADDRESSES_MAX).cloned().collect()
 }
 
 /// The API of a candidate.
