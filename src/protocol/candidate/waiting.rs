@@ -50,6 +50,8 @@ pub enum WaitingPhase {
         proposer: WaitingCandidate,
         /// How many candidates that one knows, as it says.
         knows: u32,
+        /// It is bound to what this one proposes.
+        bound: Option<WaitingCandidate>,
     },
     /// Something that passes by itself, or that the text says.
     Held {
@@ -141,7 +143,12 @@ impl Candidate {
                     return WaitingPhase::Gathers { missing };
                 }
                 let candidacy = self.known.get(&id).and_then(|peer| peer.candidacy.as_ref());
-                WaitingPhase::Awaits { proposer: self.person(id), knows: candidacy.map_or(0, |it| it.knows) }
+                let bound = candidacy.and_then(|it| it.promise).filter(|promise| promise.proposer != id);
+                WaitingPhase::Awaits {
+                    proposer: self.person(id),
+                    knows: candidacy.map_or(0, |it| it.knows),
+                    bound: bound.map(|promise| self.person(promise.proposer)),
+                }
             }
             Some(Hindrance::Unmet(id)) => held(format!("{} was found and has not answered yet", id.short())),
             Some(Hindrance::Yields) => {
@@ -224,7 +231,12 @@ impl fmt::Display for WaitingPhase {
                 "crowded: so many could make two groups, so none is made; stop some of them, or start all that are meant with \
                  one --bootstrap-expect, the number of them all",
             ),
-            WaitingPhase::Awaits { proposer, knows } => write!(f, "{proposer} is to propose, and knows {knows}"),
+            WaitingPhase::Awaits { proposer, bound: Some(bound), .. } => {
+                write!(f, "{proposer} is to propose, but has promised what {bound} proposes; {}", remedy(&bound.to_string()))
+            }
+            WaitingPhase::Awaits { proposer, knows, bound: None } => {
+                write!(f, "{proposer} is to propose, and knows {knows}")
+            }
             WaitingPhase::Held { reason } => f.write_str(reason),
             WaitingPhase::Proposes { group, missing } => {
                 let each = missing.iter().map(|(candidate, reason)| match reason {

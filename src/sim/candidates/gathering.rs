@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use super::machine::{Doom, Machine, Process, owner};
+use super::machine::{Machine, Process, owner};
 use super::telling::{change, describe, members, plain, tell};
 use super::vows::Vows;
 use crate::codec::{CANDIDACY_HEADER_BYTES, admit_candidacy, candidacy_frame};
@@ -296,11 +296,16 @@ impl Gathering {
         if let Some(verdict) = verdict {
             return self.judge(index, verdict);
         }
-        if self.machines[index].doom == Some(Doom::BeforeSync) && !self.machines[index].writing.is_empty() {
+        if self.is_doomed(index, false) && !self.machines[index].writing.is_empty() {
             return self.kill(index, false);
         }
         self.wake_in_time(index);
         Ok(())
+    }
+
+    /// Whether a process dies with the record that it writes now.
+    fn is_doomed(&self, index: usize, durable: bool) -> bool {
+        self.machines[index].doom.is_some_and(|doom| doom.record == 1 && doom.durable == durable)
     }
 
     fn wake_in_time(&mut self, index: usize) {
@@ -344,8 +349,11 @@ impl Gathering {
     fn synced(&mut self, index: usize) -> Course {
         let Some(record) = self.machines[index].writing.pop_front() else { return Ok(()) };
         self.store(index, record)?;
-        if self.machines[index].doom == Some(Doom::AfterSync) {
+        if self.is_doomed(index, true) {
             return self.kill(index, false);
+        }
+        if let Some(doom) = &mut self.machines[index].doom {
+            doom.record -= 1;
         }
         self.step(index, CandidateInput::Durable)
     }

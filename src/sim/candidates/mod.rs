@@ -18,6 +18,6 @@ mod world;
 
 pub use gathering::{Gathering, Manner};
 pub use machine::{Doom, MACHINES_MAX, Machine, Setup};
-pub use telling::{members, plain};
+pub use telling::{members, names, plain, tell};
 pub use vows::Vows;
 pub use world::gather;

@@ -349,6 +349,25 @@ mod tests {
     }
 
     #[test]
+    fn temporary() {
+        let mut coverage = crate::sim::coverage::Coverage::default();
+        let from: u64 = std::env::var("FROM").map_or(0, |text| text.parse().unwrap());
+        let count: u64 = std::env::var("COUNT").map_or(0, |text| text.parse().unwrap());
+        let mut slow = Vec::new();
+        for seed in from..from + count {
+            let begun = std::time::Instant::now();
+            let report = gather(seed, &Sabotage::NONE);
+            coverage.add(&report.coverage);
+            slow.push((begun.elapsed(), seed));
+            if report.verdict != Verdict::Passed {
+                println!("seed {seed}: {:?}\n{}", report.verdict, report.chart.unwrap());
+            }
+        }
+        slow.sort();
+        println!("{coverage}\n{:?}", &slow[slow.len().saturating_sub(5)..]);
+    }
+
+    #[test]
     fn the_same_seed_takes_the_same_course() {
         let (once, again) = (gather(5, &Sabotage::NONE), gather(5, &Sabotage::NONE));
         assert_eq!((once.trace, once.coverage), (again.trace, again.coverage));
