@@ -156,6 +156,8 @@ fn a_genesis_is_believed_only_from_one_that_it_names() {
     let made = CandidacyMessage::Made(genesis.clone());
     let mut two = bound();
     assert!(matches!(asks(&mut two, 7, made.clone()), CandidacyMessage::Here(_)), "a stranger says so");
+    let hearsay = CandidacyMessage::Refused(CandidacyRefusal::Exists(genesis.cluster()));
+    assert!(matches!(asks(&mut two, 3, hearsay), CandidacyMessage::Here(_)), "it was told so itself");
     let frame = CandidacyFrame::new("shop", 0, made);
     two.step(CandidateInput::Asked { from: id(3), frame }, at(20));
     assert_eq!(two.ready().record.unwrap().commitment, Commitment::Made(genesis.clone()));
@@ -167,7 +169,8 @@ fn a_genesis_is_believed_only_from_one_that_it_names() {
     other = Candidate::new(settings(4), record(Commitment::Made(genesis.clone())), at(0));
     assert_eq!(other.err(), Some(BadCandidate::NotMine(id(4))));
     let elsewhere = CandidateSettings { cluster: "stall".to_owned(), ..settings(2) };
-    let refused = Candidate::new(elsewhere, record(Commitment::Free), at(0)).err().unwrap();
+    assert!(Candidate::new(elsewhere.clone(), record(Commitment::Free), at(0)).is_ok(), "it is bound to nothing");
+    let refused = Candidate::new(elsewhere, record(Commitment::Promised(genesis)), at(0)).err().unwrap();
     assert!(refused.to_string().contains("belongs to a candidate for the group named `shop`"), "{refused}");
 }
 

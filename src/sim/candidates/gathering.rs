@@ -3,23 +3,16 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use super::machine::{Doom, Machine, Process, owner};
-use super::telling::{change, describe, members, plain, tell};
+use super::machine::{Machine, Process};
+use super::telling::{change, tell};
 use super::vows::Vows;
-use crate::codec::{CANDIDACY_HEADER_BYTES, admit_candidacy, candidacy_frame};
-use crate::protocol::{Candidate, CandidateInput, CandidateReady, CandidateVerdict};
+use crate::protocol::{Candidate, CandidateInput, CandidateReady, CandidateVerdict, FoundedGroup};
 use crate::sim::chart::Chart;
 use crate::sim::check::Violation;
 use crate::sim::clock::Moment;
 use crate::sim::coverage::Coverage;
 use crate::sim::random::Random;
-use crate::types::limits::CANDIDACY_TIMEOUT;
-use crate::types::{
-    CandidacyFrame, CandidacyMessage, CandidacyRefusal, Commitment, CommitmentRecord, Instant, MemberId, Sabotage,
-};
-
-/// A source tells a machine so often who is there.
-const DISCOVERY: Duration = Duration::from_secs(2);
+use crate::types::{CandidacyFrame, Commitment, CommitmentRecord, Digest, Instant, MemberId, Sabotage};
 
 /// How exchanges go.
 #[derive(Clone, Copy, Debug)]
@@ -36,7 +29,7 @@ pub struct Manner {
 
 /// Something that is going to happen. A process is named by machine and start.
 #[derive(Debug)]
-enum Event {
+pub(super) enum Event {
     /// A process looks at the time.
     Wake(usize, u64),
     /// A source tells a process who is there.
@@ -70,12 +63,12 @@ pub struct Gathering {
     /// Directions in which nothing arrives.
     pub blocked: BTreeSet<(usize, usize)>,
     sabotage: Sabotage,
-    random: Random,
+    pub(super) random: Random,
     queue: BTreeMap<(Moment, u64), Event>,
     order: u64,
-    exchanges: u64,
+    pub(super) exchanges: u64,
     told: BTreeSet<(usize, String)>,
-    trace: blake3::Hasher,
+    pub(super) trace: blake3::Hasher,
 }
 
 /// Ends everything.
@@ -110,8 +103,8 @@ impl Gathering {
     }
 
     /// Digest of everything that happened.
-    pub fn trace(&self) -> crate::types::Digest {
-        crate::types::Digest(*self.trace.finalize().as_bytes())
+    pub fn trace(&self) -> Digest {
+        Digest(*self.trace.finalize().as_bytes())
     }
 
     /// Lets everything up to a moment happen.
@@ -215,65 +208,7 @@ impl Gathering {
         }
     }
 
-    /// A source tells who is there: a candidate is to ask them, a member says whose group it is.
-    fn discover(&mut self, index: usize, start: u64) -> Course {
-        self.after(DISCOVERY, Event::Discover(index, start));
-        for other in 0..self.machines.len() {
-            let there = other != index && self.machines[other].runs() && self.reach(index, other);
-            if !there || self.random.chance(self.manner.unseen) {
-                continue;
-            }
-            let id = self.machines[other].id(other);
-            match &self.machines[index].process {
-                Process::Candidate(_) => self.step(index, CandidateInput::Found(id))?,
-                Process::Member(group) if group.genesis.members.iter().all(|member| member.id != id) => {
-                    let greeting = group.greeting();
-                    self.send_ask(index, id, greeting)?;
-                }
-                _ => {}
-            }
-        }
-        Ok(())
-    }
-
-    fn ask_arrives(&mut self, from: usize, to: usize, exchange: u64, frame: CandidacyFrame) -> Course {
-        let asker = self.machines[from].id(from);
-        match &self.machines[to].process {
-            Process::Candidate(_) => {
-                self.machines[to].asks.insert(asker, exchange);
-                self.step(to, CandidateInput::Asked { from: asker, frame })
-            }
-            Process::Member(group) => {
-                let answer = group.answer(asker, &frame);
-                if let Some(other) = answer.other_group {
-                    self.meets_another(to, &other);
-                }
-                self.machines[to].asks.insert(asker, exchange);
-                self.send_answer(to, asker, answer.frame)
-            }
-            Process::Down | Process::Stopped(_) => Ok(()),
-        }
-    }
-
-    fn answer_arrives(&mut self, from: MemberId, to: usize, frame: CandidacyFrame) -> Course {
-        let Process::Member(group) = &self.machines[to].process else {
-            return self.step(to, CandidateInput::Answered { from, frame });
-        };
-        if let Some(other) = group.other_group(&frame) {
-            self.meets_another(to, &other);
-        }
-        Ok(())
-    }
-
-    /// Two groups of one name have met: said loudly on both sides.
-    fn meets_another(&mut self, index: usize, cluster: &crate::types::ClusterId) {
-        let named = self.vows.made().find(|genesis| genesis.cluster() == *cluster).map(members).unwrap_or_default();
-        if self.note_once(index, format!("meets another group of its name: {named}")) {
-            self.coverage.groups_of_one_name_met += 1;
-        }
-    }
-
-    fn step(&mut self, index: usize, input: CandidateInput) -> Course {
+    pub(super) fn step(&mut self, index: usize, input: CandidateInput) -> Course {
         let now = self.instant();
         let Process::Candidate(candidate) = &mut self.machines[index].process else { return Ok(()) };
         candidate.step(input, now);
@@ -296,11 +231,16 @@ impl Gathering {
         if let Some(verdict) = verdict {
             return self.judge(index, verdict);
         }
-        if self.machines[index].doom == Some(Doom::BeforeSync) && !self.machines[index].writing.is_empty() {
+        if self.is_doomed(index, false) && !self.machines[index].writing.is_empty() {
             return self.kill(index, false);
         }
         self.wake_in_time(index);
         Ok(())
+    }
+
+    /// Whether a process dies with the record that it writes now.
+    fn is_doomed(&self, index: usize, durable: bool) -> bool {
+        self.machines[index].doom.is_some_and(|doom| doom.record == 1 && doom.durable == durable)
     }
 
     fn wake_in_time(&mut self, index: usize) {
@@ -320,7 +260,7 @@ impl Gathering {
             CandidateVerdict::Founded(genesis) => {
                 self.vows.founded(id, &genesis)?;
                 self.coverage.candidates_founded += 1;
-                let group = crate::protocol::FoundedGroup { me: id, genesis };
+                let group = FoundedGroup { me: id, genesis };
                 self.machines[index].process = Process::Member(group);
             }
             CandidateVerdict::Exists { cluster, told_by } => {
@@ -344,8 +284,11 @@ impl Gathering {
     fn synced(&mut self, index: usize) -> Course {
         let Some(record) = self.machines[index].writing.pop_front() else { return Ok(()) };
         self.store(index, record)?;
-        if self.machines[index].doom == Some(Doom::AfterSync) {
+        if self.is_doomed(index, true) {
             return self.kill(index, false);
+        }
+        if let Some(doom) = &mut self.machines[index].doom {
+            doom.record = doom.record.saturating_sub(1).max(1);
         }
         self.step(index, CandidateInput::Durable)
     }
@@ -375,70 +318,6 @@ impl Gathering {
         }
     }
 
-    fn send_ask(&mut self, from: usize, to: MemberId, frame: CandidacyFrame) -> Course {
-        let frame = self.pass(from, &to, frame)?;
-        self.exchanges += 1;
-        let exchange = self.exchanges;
-        self.machines[from].asked.insert(to, exchange);
-        let target = owner(&to).map(|(index, _)| index).filter(|index| {
-            let there = *index < self.machines.len() && self.machines[*index].id(*index) == to;
-            there && self.machines[*index].runs()
-        });
-        let latency = self.delay();
-        let Some(target) = target else {
-            self.after(latency * 2, Event::NoAnswer { from: to, to: from, exchange });
-            return Ok(());
-        };
-        self.after(CANDIDACY_TIMEOUT, Event::NoAnswer { from: to, to: from, exchange });
-        if !self.random.chance(self.manner.lost) && !self.blocked.contains(&(from, target)) {
-            self.after(latency, Event::Ask { from, to: target, exchange, frame });
-        }
-        Ok(())
-    }
-
-    fn send_answer(&mut self, from: usize, to: MemberId, frame: CandidacyFrame) -> Course {
-        let frame = self.pass(from, &to, frame)?;
-        let Some(exchange) = self.machines[from].asks.remove(&to) else { return Ok(()) };
-        let Some((target, _)) = owner(&to) else { return Ok(()) };
-        let lost = self.blocked.contains(&(from, target)) || self.random.chance(self.manner.lost);
-        if !lost {
-            let (latency, id) = (self.delay(), self.machines[from].id(from));
-            self.after(latency, Event::Answer { from: id, to: target, exchange, frame });
-        }
-        Ok(())
-    }
-
-    /// What leaves is judged and goes through its bytes.
-    fn pass(&mut self, from: usize, to: &MemberId, frame: CandidacyFrame) -> Result<CandidacyFrame, Violation> {
-        let id = self.machines[from].id(from);
-        let bytes = candidacy_frame(&frame).expect("what candidates say fits into a frame");
-        self.trace.update(&self.now.0.to_le_bytes());
-        self.trace.update(&to.0);
-        self.trace.update(&bytes);
-        self.chart.note(self.now, from, format!("to {}: {}", tell(to), describe(&frame)));
-        if let CandidacyMessage::Refused(refusal) = &frame.message {
-            self.refuses(from, to, refusal);
-        }
-        self.vows.says(id, &frame)?;
-        let admitted = admit_candidacy(&bytes[CANDIDACY_HEADER_BYTES..]);
-        assert_eq!(admitted.as_ref(), Ok(&frame), "what is said is heard");
-        Ok(frame)
-    }
-
-    fn refuses(&mut self, from: usize, to: &MemberId, refusal: &CandidacyRefusal) {
-        let row = match refusal {
-            CandidacyRefusal::Crowded { .. } => &mut self.coverage.candidates_refused_crowded,
-            CandidacyRefusal::OtherSettings { .. } | CandidacyRefusal::OtherExpect { .. } => {
-                &mut self.coverage.candidates_refused_differing
-            }
-            CandidacyRefusal::Lower(_) => &mut self.coverage.proposals_refused_lower,
-            _ => return,
-        };
-        *row += 1;
-        let text = plain(&refusal.to_string(), &self.ids());
-        self.note_once(from, format!("refuses {}: {text}", tell(to)));
-    }
-
     /// Every key there is or was.
     pub fn ids(&self) -> Vec<MemberId> {
         let all = self.machines.iter().enumerate();
@@ -446,7 +325,7 @@ impl Gathering {
             .collect()
     }
 
-    fn note_once(&mut self, index: usize, words: String) -> bool {
+    pub(super) fn note_once(&mut self, index: usize, words: String) -> bool {
         let new = self.told.insert((index, words.clone()));
         if new {
             self.note(index, words);
@@ -471,12 +350,12 @@ impl Gathering {
         Instant(self.now.0)
     }
 
-    fn delay(&mut self) -> Duration {
+    pub(super) fn delay(&mut self) -> Duration {
         let latency = self.manner.latency;
         if self.manner.varies { self.random.around(latency) } else { latency }
     }
 
-    fn after(&mut self, delay: Duration, event: Event) {
+    pub(super) fn after(&mut self, delay: Duration, event: Event) {
         self.at(self.now + delay, event);
     }
 

@@ -46,13 +46,13 @@ pub enum Process {
     Stopped(ClusterId),
 }
 
-/// When a process dies by itself.
+/// When a process dies by itself: with one of its coming records.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Doom {
-    /// When it wants its next record durable, which is lost.
-    BeforeSync,
-    /// When its next record is durable, before it knows.
-    AfterSync,
+pub struct Doom {
+    /// Which one, from 1.
+    pub record: u64,
+    /// It is durable, though the process does not know; else it is lost.
+    pub durable: bool,
 }
 
 /// One machine.

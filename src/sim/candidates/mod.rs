@@ -4,12 +4,14 @@
 //!
 //! | file | duty |
 //! |---|---|
-//! | `gathering` | machines, exchanges and time; used by seeds and by scenarios |
+//! | `gathering` | machines and time; used by seeds and by scenarios |
+//! | `exchanges` | what goes between machines |
 //! | `machine` | one machine: its disk, its process, what it is set to |
 //! | `telling` | what happens, for people |
 //! | `vows` | what must hold |
 //! | `world` | what a seed draws: when who starts, which faults fall, and what must be there in the end |
 
+mod exchanges;
 mod gathering;
 mod machine;
 mod telling;
@@ -18,6 +20,6 @@ mod world;
 
 pub use gathering::{Gathering, Manner};
 pub use machine::{Doom, MACHINES_MAX, Machine, Setup};
-pub use telling::{members, plain};
+pub use telling::{members, names, plain, tell};
 pub use vows::Vows;
 pub use world::gather;

@@ -16,6 +16,11 @@ pub fn members(genesis: &Genesis) -> String {
     genesis.members.iter().map(|member| tell(&member.id)).collect::<Vec<_>>().join(" ")
 }
 
+/// Their names for people, as the genesis has them.
+pub fn names(genesis: &Genesis) -> String {
+    genesis.members.iter().map(|member| member.name.as_str()).collect::<Vec<_>>().join(" ")
+}
+
 /// Texts of candidates with keys as people read them.
 pub fn plain(text: &str, ids: &[MemberId]) -> String {
     ids.iter().fold(text.to_owned(), |text, id| text.replace(&id.short(), &tell(id)))

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use super::gathering::{Course, Gathering, Manner};
-use super::machine::{DISKS_MAX, Process};
+use super::machine::{DISKS_MAX, Doom, Process};
 use super::telling::{plain, tell};
 use crate::protocol::WaitingPhase;
 use crate::sim::campaign::{Report, guarded};
@@ -22,6 +22,8 @@ const PATIENCE: Duration = Duration::from_secs(40);
 enum Fault {
     /// One dies and comes back.
     Kill,
+    /// One dies with one of its next records, durable or lost, and comes back.
+    Doom,
     /// One dies and comes back without its disk.
     Lose,
     /// One dies and never comes back, and its disk is gone.
@@ -82,10 +84,10 @@ impl World {
             lost: random.weighted(&[(4, 0), (2, 30), (1, 250)]),
             unseen: random.weighted(&[(2, 0), (1, 400)]),
         };
-        let spread = Duration::from_millis(random.weighted(&[(5, 300), (4, 8_000), (1, 180_000)]));
+        let spread = Duration::from_millis(random.weighted(&[(5, 300), (4, 8_000), (1, 100_000)]));
         let gap = Duration::from_millis(random.weighted(&[(3, 700), (2, 3_000), (2, 1_000_000)]));
         let rare = |random: &mut Random, weight: u64| if random.chance(350) { weight } else { 0 };
-        let mut faults = vec![(8, Fault::Kill)];
+        let mut faults = vec![(8, Fault::Kill), (8, Fault::Doom)];
         for (weight, fault) in [
             (3, Fault::Lose),
             (2, Fault::Retire),
@@ -189,6 +191,14 @@ impl World {
         let index = self.random.index(self.gathering.machines.len());
         match fault {
             Fault::Kill => self.kill(index),
+            Fault::Doom => {
+                let doom = Doom { record: self.random.between(1, 2), durable: self.random.chance(500) };
+                self.gathering.machines[index].doom = Some(doom);
+                if self.wanted[index] {
+                    self.starts_later(index);
+                }
+                Ok(())
+            }
             Fault::Lose if self.gathering.machines[index].disks_lost + 1 < DISKS_MAX => {
                 self.kill(index)?;
                 self.gathering.lose(index);
@@ -237,11 +247,15 @@ impl World {
         let written = self.random.chance(500);
         self.gathering.kill(index, written)?;
         if self.wanted[index] {
-            let most = self.random.weighted(&[(3, 300), (2, 4_000), (1, 15_000)]);
-            let delay = self.random.duration(Duration::from_millis(1), Duration::from_millis(most));
-            self.after(delay, Deed::Start(index));
+            self.starts_later(index);
         }
         Ok(())
+    }
+
+    fn starts_later(&mut self, index: usize) {
+        let most = self.random.weighted(&[(3, 300), (2, 4_000), (1, 15_000)]);
+        let delay = self.random.duration(Duration::from_millis(1), Duration::from_millis(most));
+        self.after(delay, Deed::Start(index));
     }
 
     fn joins_later(&mut self) {
@@ -260,6 +274,7 @@ impl World {
         for index in 0..gathering.machines.len() {
             let machine = &mut self.gathering.machines[index];
             machine.sync = machine.sync.min(Duration::from_millis(20));
+            machine.doom = None;
             let differs = machine.setup.expect != self.expect || machine.setup.voters_target != self.expect as u32;
             machine.setup.expect = self.expect;
             machine.setup.voters_target = self.expect as u32;
@@ -293,7 +308,7 @@ impl World {
             Commitment::Free if crowded => waiting.phase == WaitingPhase::Crowded,
             Commitment::Promised(genesis) => {
                 let gone = self.gathering.vows.is_lost(&genesis.members[0].id);
-                matches!(waiting.phase, WaitingPhase::Promised { silent, .. } if silent.is_some() == gone)
+                matches!(waiting.phase, WaitingPhase::Promised { silent, .. } if silent == gone)
             }
             _ => true,
         };

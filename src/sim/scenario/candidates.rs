@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::player::{Player, Understood, duration, number};
-use crate::sim::candidates::{Doom, Gathering, MACHINES_MAX, Manner, members, plain};
+use crate::sim::candidates::{Doom, Gathering, MACHINES_MAX, Manner, members, names, plain, tell};
 use crate::sim::clock::Moment;
 use crate::sim::random::Random;
 
@@ -50,8 +50,8 @@ impl Player {
                 player.gathering().lose(index);
                 Ok(())
             }),
-            ["doom", machine, "before-sync"] => self.doom_machine(machine, Doom::BeforeSync),
-            ["doom", machine, "after-sync"] => self.doom_machine(machine, Doom::AfterSync),
+            ["doom", machine, "before-sync", record] => self.doom_machine(machine, false, record),
+            ["doom", machine, "after-sync", record] => self.doom_machine(machine, true, record),
             ["advance", time] => {
                 let by = duration(time)?;
                 let until: Moment = self.gathering().now + by;
@@ -74,7 +74,9 @@ impl Player {
             }
             ["waiting", machines @ ..] => self.each_machine(machines, Player::show_waiting),
             ["groups"] => {
-                let groups: Vec<String> = self.gathering().vows.made().map(members).collect();
+                let ids = self.gathering().ids();
+                let told = |genesis| format!("{} ({})", members(genesis), plain(&names(genesis), &ids));
+                let groups: Vec<String> = self.gathering().vows.made().map(told).collect();
                 let told = if groups.is_empty() { "no group".to_owned() } else { groups.join(" · ") };
                 self.later.push((None, format!("groups: {told}")));
                 Ok(())
@@ -109,19 +111,19 @@ impl Player {
         Ok(())
     }
 
-    fn doom_machine(&mut self, word: &str, doom: Doom) -> Understood<()> {
-        let index = self.machine(word)?;
-        self.gathering().machines[index].doom = Some(doom);
+    fn doom_machine(&mut self, word: &str, durable: bool, record: &str) -> Understood<()> {
+        let (index, record) = (self.machine(word)?, number(record)?);
+        self.gathering().machines[index].doom = Some(Doom { record, durable });
         Ok(())
     }
 
     fn block(&mut self, one: &str, other: &str, both: bool, block: bool) -> Understood<()> {
         let (one, other) = (self.machine(one)?, self.machine(other)?);
-        let directions = [(one, other), (other, one)].into_iter().take(if both { 2 } else { 1 });
+        let directions = &[(one, other), (other, one)][..if both { 2 } else { 1 }];
         let blocked = &mut self.gathering().blocked;
         match block {
-            true => blocked.extend(directions),
-            false => directions.into_iter().for_each(|direction| drop(blocked.remove(&direction))),
+            true => blocked.extend(directions.iter().copied()),
+            false => blocked.retain(|direction| !directions.contains(direction)),
         }
         Ok(())
     }
@@ -156,11 +158,12 @@ impl Player {
 
     fn show_waiting(&mut self, index: usize) -> Understood<()> {
         let ids = self.gathering().ids();
+        let id = tell(&self.gathering().machines[index].id(index));
         let told = match self.gathering().machines[index].candidate() {
             Some(candidate) => plain(&candidate.waiting().to_string(), &ids),
             None => "is no candidate now".to_owned(),
         };
-        self.later.push((None, format!("{} waits: {told}", index + 1)));
+        self.later.push((None, format!("{id} waits: {told}")));
         Ok(())
     }
 }

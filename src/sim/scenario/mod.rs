@@ -48,7 +48,7 @@
 //! |---|---|
 //! | `candidates N expect K` | N machines, none of them started, that expect K; must be first |
 //! | `start M …`, `advance TIME`, `kill M …` | as above; what a dying process was writing is lost |
-//! | `doom M before-sync\|after-sync` | it dies with its next record: lost, or durable and not known |
+//! | `doom M before-sync\|after-sync N` | it dies with the Nth of its coming records: lost, or durable and not known |
 //! | `lose M …` | its disk is gone, and its key with it |
 //! | `cut M N`, `link M N`, `silence A->B`, `speak A->B` | as above |
 //! | `part M …`, `join` | these and the others do not reach each other; nothing is in the way any more |
