@@ -297,7 +297,7 @@ impl Heard {
             Heard::Refusal(_, refusal) => match refusal {
                 DoorRefusal::FormerMember => 9,
                 DoorRefusal::UsedInvite => 8,
-                DoorRefusal::BadRequest(_) => 7,
+                DoorRefusal::BadRequest(_) | DoorRefusal::ForgedChain(_) => 7,
                 DoorRefusal::NoQuorum(_) => 6,
                 DoorRefusal::Busy => 5,
                 DoorRefusal::ExpiredInvite => 4,
