@@ -146,7 +146,8 @@ impl<M: FaultModel> Replica<M> {
             self.say(from, DoorMessage::Refused(DoorRefusal::BadRequest(reason)));
             return;
         }
-        if let Some(reason) = self.lets_nobody_in().or_else(|| self.lacks_quorum()) {
+        let full = || self.disk_full.as_ref().map(|reason| format!("this member's disk is full: {reason}"));
+        if let Some(reason) = self.lets_nobody_in().or_else(|| self.lacks_quorum()).or_else(full) {
             self.say(from, DoorMessage::Refused(DoorRefusal::NoQuorum(reason)));
             return;
         }

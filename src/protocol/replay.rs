@@ -160,6 +160,7 @@ impl<M: FaultModel> Replica<M> {
         self.now = now;
         self.started = now.instant;
         self.views.leader_heard = now.instant;
+        self.marked = self.chain.decided;
         self.believe_proofs(&mut restored);
         self.advance()?; // an earlier repair may stand behind the last mark
         self.deliver();
@@ -169,7 +170,6 @@ impl<M: FaultModel> Replica<M> {
         self.views
             .votes
             .retain(|slot, vote| *slot > decided.slot || (*slot == decided.slot && vote.round > decided.round));
-        self.marked = self.chain.decided;
         self.heads_at_start = self.chain.state.heads.clone();
         self.delivered_at_start = self.chain.delivered();
         if restored.rot {
