@@ -211,6 +211,10 @@ pub const DOOR_KNOCKS_OF_KEY: u32 = 4;
 pub const DOOR_KNOCKS_OF_STRANGERS: u32 = 32;
 /// From a knock to its answer; a join waits for its place in the order.
 pub const DOOR_TIMEOUT: Duration = Duration::from_secs(30);
+/// Addresses of the group that an examination knocks at.
+pub const EXAMINED_DOORS_MAX: usize = MEMBERS_MAX * ADDRESSES_MAX;
+/// And at how many of them at a time.
+pub const EXAMINED_AT_A_TIME: usize = 4;
 /// Longest document of epochs that is checked offline.
 pub const PROOF_BYTES_MAX: u64 = 64 << 20;
 /// Messages of the next epoch that are kept until it is entered here.
