@@ -69,7 +69,7 @@ mod tests {
     /// Each start makes a segment of its own.
     fn started(folder: &std::path::Path, times: usize) {
         for _ in 0..times {
-            let settings = Settings { segment_bytes: 64 << 10, spares: 0, sabotage: Sabotage::NONE };
+            let settings = Settings { segment_bytes: 64 << 10, spares: 1, sabotage: Sabotage::NONE };
             let (mut log, _) = Log::open(DiskFiles::new(folder), settings, Digest([7; 32]), &mut Nobody).unwrap();
             log.append(1, b"a record").unwrap();
             log.sync().unwrap();

@@ -21,6 +21,7 @@ use serde_json::{Value, json};
 use super::exit::Failure;
 use super::output::{Output, Progress};
 use super::sidecar::{SidecarArguments, block_on};
+use super::status::cell;
 use crate::node::examination::directory::{Examined, Place};
 use crate::node::examination::doors::Doors;
 use crate::node::examination::ports::{Expected, Port};
@@ -74,13 +75,14 @@ async fn examine(arguments: &SidecarArguments, mut progress: Progress) -> Result
     Ok(findings)
 }
 
-/// Room and speed of the disk; nothing where there is no directory to look at.
+/// Room and speed of the disk, as far as there is a directory to look at.
 fn volume(situation: &Situation, examined: Option<&Examined>) -> Vec<Finding> {
-    let Some(data_dir) = situation.data_dir.as_deref().filter(|data_dir| examined.is_some() && data_dir.is_dir())
-    else {
+    let Some(data_dir) = situation.data_dir.as_deref().filter(|data_dir| data_dir.is_dir()) else {
         return Vec::new();
     };
-    vec![disk::room(data_dir, situation.segment_bytes()), disk::speed(data_dir, &situation.timing())]
+    let room = disk::room(data_dir, situation.segment_bytes());
+    let usable = examined.is_some_and(|examined| examined.usable);
+    std::iter::once(room).chain(usable.then(|| disk::speed(data_dir, &situation.timing()))).collect()
 }
 
 fn ports(situation: &Situation, examined: Option<&Examined>, heard: &Heard) -> Vec<Finding> {
@@ -142,7 +144,9 @@ fn doors(situation: &Situation, examined: Option<&Examined>, documents: Option<&
     if let Some(examined) = examined {
         doors.add_contacts(&examined.contacts);
     }
-    for member in documents.iter().flat_map(|documents| documents.members()) {
+    let mut members: Vec<&Value> = documents.iter().flat_map(|documents| documents.members()).collect();
+    members.sort_by_key(|member| (member["joined"].as_u64(), cell(&member["name"])));
+    for member in members {
         let id: Option<MemberId> = member["id"].as_str().and_then(|id| id.parse().ok());
         let addresses: Vec<String> =
             member["addresses"].as_array().into_iter().flatten().filter_map(Value::as_str).map(str::to_owned).collect();

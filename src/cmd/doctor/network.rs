@@ -9,8 +9,9 @@ use crate::node::examination::doors::mend;
 
 /// Every judgement of the ways to the others.
 pub fn judge(documents: &Documents) -> Vec<Finding> {
-    let mut findings: Vec<Finding> =
-        list(&documents.status["peers"]).iter().filter_map(|peer| link(peer, documents)).collect();
+    let mut peers: Vec<&Value> = list(&documents.status["peers"]).iter().collect();
+    peers.sort_by_key(|peer| cell(&peer["name"]));
+    let mut findings: Vec<Finding> = peers.into_iter().filter_map(|peer| link(peer, documents)).collect();
     findings.extend(not_reached(documents));
     findings.extend(suspected(documents));
     findings.extend(refusals(&documents.status["links"]));

@@ -68,9 +68,12 @@ fn quorum(documents: &Documents, timing: &Timing) -> Finding {
         return Finding::warn(check, what, advice);
     }
     let advice = format!(
-        "nothing is ordered until {} more are in touch: start {names}, or see below why they are not reached; everything goes \
-         on where it was",
-        needed - linked
+        "nothing is ordered until {} in touch again: start {names}, or see below why they are not reached; everything \
+         goes on where it was",
+        match needed - linked {
+            1 => "one more is".to_owned(),
+            more => format!("{more} more are"),
+        }
     );
     Finding::fail(check, what, advice)
 }
@@ -231,7 +234,7 @@ mod tests {
         assert!(one.state == State::Warn && one.advice.unwrap().contains("start n3"));
         let two = quorum(&documents(1, &["n2", "n3"]), &Timing::default());
         assert!(two.what.contains("n2 (never heard"), "{two:?}");
-        assert!(two.state == State::Fail && two.advice.unwrap().contains("1 more are in touch: start n2, n3"));
+        assert!(two.state == State::Fail && two.advice.unwrap().contains("one more is in touch again: start n2, n3"));
     }
 
     #[test]

@@ -7,6 +7,8 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
+use nix::unistd::{AccessFlags, access};
+
 use super::Finding;
 use super::disk::size;
 use super::holders::process_name;
@@ -34,6 +36,8 @@ pub struct Place<'a> {
 pub struct Examined {
     /// What was found.
     pub findings: Vec<Finding>,
+    /// Whether it is a directory that this user may read and write.
+    pub usable: bool,
     /// Its key, if that can be used.
     pub identity: Option<Identity>,
     /// Where its member was told that the others are.
@@ -51,96 +55,88 @@ pub struct Held {
 
 /// Looks at everything in the directory.
 pub fn examine(place: &Place) -> Examined {
-    let mut examined = Examined { findings: Vec::new(), identity: None, contacts: Vec::new(), held: None };
-    let own_user = fs::metadata("/proc/self").map(|metadata| metadata.uid()).ok();
-    let usable = directory(place, own_user);
-    let readable = usable.as_ref().is_some_and(|_| fs::read_dir(place.data_dir).is_ok());
-    examined.findings.extend(usable.unwrap_or_else(|| missing(place.data_dir)));
-    if !readable {
-        return examined;
+    let access = access(place.data_dir, AccessFlags::R_OK | AccessFlags::W_OK | AccessFlags::X_OK);
+    let finding = directory(place, fs::metadata(place.data_dir), access.map_err(io::Error::from));
+    let usable = fs::metadata(place.data_dir).is_ok_and(|metadata| metadata.is_dir()) && access.is_ok();
+    let mut examined = Examined { findings: vec![finding], usable, identity: None, contacts: Vec::new(), held: None };
+    if usable {
+        examined.look_inside(place);
     }
-    let (held, finding) = lock(place);
-    examined.held = held;
-    examined.findings.push(finding);
-    match Identity::load(place.data_dir) {
-        Ok(identity) => {
-            examined.findings.push(Finding::ok(KEY_FILE, format!("mode 0600, member {}", identity.member())));
-            examined.identity = Some(identity);
-        }
-        Err(error) => examined.findings.push(no_key(&error)),
-    }
-    examined.findings.extend(marks(place.data_dir, DataDirectory::marks(place.data_dir)));
-    match contacts_file::read(place.data_dir) {
-        Ok(contacts) => examined.contacts = contacts,
-        Err(error) => {
-            let advice = "remove it if those that the genesis names still are where they were, or restore it";
-            examined.findings.push(Finding::fail(
-                "contacts",
-                format!("{}: {}", error.path.display(), error.reason),
-                advice,
-            ));
-        }
-    }
-    let member = examined.identity.as_ref().map(Identity::member);
-    let owner = place.cluster.as_ref().zip(member.as_ref()).map(|(cluster, member)| log_owner(cluster, member));
-    examined.findings.push(log(glance(DiskFiles::new(log_folder(place.data_dir))), owner));
-    examined.findings.extend(dated(newest(&log_folder(place.data_dir)), SystemTime::now()));
     examined
+}
+
+impl Examined {
+    fn look_inside(&mut self, place: &Place) {
+        let (held, finding) = lock(place);
+        self.held = held;
+        self.findings.push(finding);
+        match Identity::load(place.data_dir) {
+            Ok(identity) => {
+                self.findings.push(Finding::ok(KEY_FILE, format!("mode 0600, member {}", identity.member())));
+                self.identity = Some(identity);
+            }
+            Err(error) => self.findings.push(no_key(&error)),
+        }
+        self.findings.extend(marks(place.data_dir, DataDirectory::marks(place.data_dir)));
+        match contacts_file::read(place.data_dir) {
+            Ok(contacts) => self.contacts = contacts,
+            Err(error) => {
+                let what = format!("{}: {}", error.path.display(), error.reason);
+                let advice = "remove it if those that the genesis names still are where they were, or restore it";
+                self.findings.push(Finding::fail("contacts", what, advice));
+            }
+        }
+        let member = self.identity.as_ref().map(Identity::member);
+        let owner = place.cluster.as_ref().zip(member.as_ref()).map(|(cluster, member)| log_owner(cluster, member));
+        let folder = log_folder(place.data_dir);
+        self.findings.push(log(glance(DiskFiles::new(&folder)), owner));
+        self.findings.extend(dated(newest(&folder), SystemTime::now()));
+    }
 }
 
 const DIRECTORY: &str = "data directory";
 
-/// What stands there and whose it is; none if nothing does.
-fn directory(place: &Place, own_user: Option<u32>) -> Option<Vec<Finding>> {
-    let path = place.data_dir;
-    let finding = match fs::metadata(path) {
-        Ok(metadata) if !metadata.is_dir() => Finding::fail(
-            DIRECTORY,
-            format!("{} is no directory", path.display()),
-            "set data_dir to the directory of this member's key and log",
-        ),
-        Ok(metadata) => match fs::read_dir(path) {
-            Ok(_) => permissions(path, &metadata, own_user),
-            Err(error) => unreadable(path, metadata.uid(), &error, place.answers),
-        },
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return None,
+/// What stands there, and whether this user may use it.
+fn directory(place: &Place, metadata: io::Result<Metadata>, access: io::Result<()>) -> Finding {
+    let path = place.data_dir.display();
+    let metadata = match metadata {
+        Ok(metadata) => metadata,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let advice = "check data_dir; `synod init` makes a new group, `synod join` with a join code a new member of one \
+                          that there is; a lost directory is a lost identity, which never comes back";
+            return Finding::fail(DIRECTORY, format!("{path} does not exist"), advice);
+        }
         Err(error) => {
-            Finding::fail(DIRECTORY, format!("{}: {error}", path.display()), "see to the path; run this as its owner")
+            return Finding::fail(
+                DIRECTORY,
+                format!("{path}: {error}"),
+                "see to the path; run this as the member's user",
+            );
         }
     };
-    Some(vec![finding])
-}
-
-fn missing(path: &Path) -> Vec<Finding> {
-    let advice = "check data_dir; `synod init` makes a new group, `synod join` with a join code a new member of one that \
-                  there is; a lost directory is a lost identity, which never comes back";
-    vec![Finding::fail(DIRECTORY, format!("{} does not exist", path.display()), advice)]
-}
-
-fn unreadable(path: &Path, owner: u32, error: &io::Error, answers: bool) -> Finding {
-    let what = format!("{} is of user {owner}, and cannot be read: {error}", path.display());
-    if answers {
-        return Finding::warn(DIRECTORY, what, "its member runs; to have the files examined, run this as that user");
+    if !metadata.is_dir() {
+        let advice = "set data_dir to the directory of this member's key and log";
+        return Finding::fail(DIRECTORY, format!("{path} is no directory"), advice);
     }
-    Finding::fail(DIRECTORY, what, "run as its owner, or `chown -R` it to the user that the member runs as")
-}
-
-fn permissions(path: &Path, metadata: &Metadata, own_user: Option<u32>) -> Finding {
     let (mode, owner) = (metadata.permissions().mode() & 0o7777, metadata.uid());
-    let what = format!("{}, mode {mode:04o}, of user {owner}", path.display());
-    if mode & 0o022 != 0 {
-        let advice = format!("others than its owner may replace the key and the log: `chmod go-w {}`", path.display());
-        return Finding::warn(DIRECTORY, what, advice);
-    }
-    match own_user {
-        Some(0) if owner != 0 => {
-            Finding::ok(DIRECTORY, format!("{what}; examined as root: the member is to run as its owner"))
-        }
-        Some(user) if user != owner => {
-            let advice = "run as its owner, or `chown -R` it to the user that the member runs as";
-            Finding::fail(DIRECTORY, format!("{what}, and this is user {user}"), advice)
-        }
-        _ => Finding::ok(DIRECTORY, what),
+    let what = format!("{path}, mode {mode:04o}, of user {owner}");
+    match access {
+        Err(error) if place.answers => Finding::warn(
+            DIRECTORY,
+            format!("{what}: {error}; its files are not examined"),
+            "its member runs; to have the files examined, run this as the same user",
+        ),
+        Err(error) => Finding::fail(
+            DIRECTORY,
+            format!("{what}: cannot be read and written by this user: {error}"),
+            "run as its owner, or `chown -R` it to the user that the member runs as",
+        ),
+        Ok(()) if mode & 0o002 != 0 => Finding::warn(
+            DIRECTORY,
+            what,
+            format!("everybody on this machine may replace the key and the log: `chmod o-w {path}`"),
+        ),
+        Ok(()) => Finding::ok(DIRECTORY, what),
     }
 }
 
@@ -234,7 +230,8 @@ fn log(glance: Result<Glance, OpenError>, owner: Option<Digest>) -> Finding {
             );
         }
     };
-    let what = format!("{} segments, {}", glance.segments, size(glance.bytes));
+    let plural = if glance.segments == 1 { "" } else { "s" };
+    let what = format!("{} in {} segment{plural}", size(glance.bytes), glance.segments);
     if !glance.troubles.is_empty() {
         let advice = "keep the directory as it is, and look at all of the log with `synod verify` while the member is \
                       stopped; what is decided is repaired from the others at the next start";
@@ -329,15 +326,18 @@ mod tests {
     }
 
     #[test]
-    fn others_may_not_write_the_directory() {
+    fn who_may_use_the_directory_is_told() {
         let folder = tempfile::tempdir().unwrap();
-        fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o775)).unwrap();
-        let metadata = fs::metadata(folder.path()).unwrap();
-        let told = permissions(folder.path(), &metadata, Some(metadata.uid()));
-        assert!(told.state == State::Warn && told.advice.unwrap().contains("chmod go-w"));
-        fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
-        let metadata = fs::metadata(folder.path()).unwrap();
-        assert_eq!(permissions(folder.path(), &metadata, Some(metadata.uid())).state, State::Ok);
-        assert_eq!(permissions(folder.path(), &metadata, Some(metadata.uid() + 1)).state, State::Fail);
+        let told = |mode: u32, access: io::Result<()>, answers: bool| {
+            fs::set_permissions(folder.path(), fs::Permissions::from_mode(mode)).unwrap();
+            let place = Place { data_dir: folder.path(), cluster: None, answers };
+            directory(&place, fs::metadata(folder.path()), access)
+        };
+        let denied = || Err(io::ErrorKind::PermissionDenied.into());
+        assert_eq!(told(0o750, Ok(()), false).state, State::Ok);
+        let wide = told(0o777, Ok(()), false);
+        assert!(wide.state == State::Warn && wide.advice.unwrap().contains("chmod o-w"));
+        assert_eq!(told(0o700, denied(), false).state, State::Fail);
+        assert_eq!(told(0o700, denied(), true).state, State::Warn, "the member itself may");
     }
 }

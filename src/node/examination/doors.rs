@@ -267,7 +267,8 @@ fn standing(outcomes: &[Outcome]) -> Option<Finding> {
 fn alone(outcomes: &[Outcome]) -> Option<Finding> {
     let reached = outcomes.iter().any(|outcome| matches!(outcome, Outcome::Answered(..)));
     (!outcomes.is_empty() && !reached).then(|| {
-        let advice = "if the others run, it is this machine's network: see its addresses, routes and firewall";
+        let advice =
+            "start the others; if they run, it is this machine's network: see its addresses, routes and firewall";
         Finding::fail("reach", "nobody answers at any address that is known", advice)
     })
 }
