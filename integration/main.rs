@@ -5,6 +5,7 @@ mod commands;
 mod crashes;
 mod damaged_logs;
 mod dev_and_demo;
+mod doctor;
 mod drain;
 mod full_disk;
 mod genesis;

@@ -51,7 +51,10 @@ impl Exit {
     /// Every code with its meaning, for the help.
     pub const TABLE: &[(Exit, &str)] = &[
         (Exit::Success, "done"),
-        (Exit::Failure, "failed, or the answer is no (verify: not whole; demo: the members differ)"),
+        (
+            Exit::Failure,
+            "failed, or the answer is no (verify: not whole; doctor: a check failed; demo: the members differ)",
+        ),
         (Exit::Usage, "the command line or the configuration cannot be used; nothing was started"),
         (Exit::Stalled, "sim: no progress after the faults stopped"),
         (Exit::Diverged, "sim: a promise was broken"),

@@ -26,6 +26,15 @@ pub struct DataDirectory {
     _lock: File,
 }
 
+/// What keeps a data directory from ever being started again.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Marks {
+    /// How its member came to be none any more.
+    pub departed: Option<String>,
+    /// Why the others refused it for good.
+    pub refused: Option<String>,
+}
+
 /// Why a data directory cannot be used. Nothing was changed in it.
 #[derive(Debug, thiserror::Error)]
 pub enum DataDirectoryError {
@@ -123,9 +132,20 @@ impl DataDirectory {
         fs::read_to_string(path.join(LOCK_FILE)).ok()?.trim().parse().ok()
     }
 
+    /// How the member of a directory came to be none any more, and why the others refused the directory for good, as far as
+    /// either happened. Needs no lock.
+    pub fn marks(path: &Path) -> io::Result<Marks> {
+        let words = |file: &str| match fs::read_to_string(path.join(file)) {
+            Ok(words) => Ok(Some(words.trim_end().to_owned())),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        };
+        Ok(Marks { departed: words(DEPARTED_FILE)?, refused: words(REFUSED_FILE)? })
+    }
+
     /// Why the others refused this directory for good, if they have.
     pub fn refused(&self) -> Result<Option<String>, DataDirectoryError> {
-        self.words(REFUSED_FILE)
+        Ok(self.own_marks()?.refused)
     }
 
     /// Writes down, durably, that the others refused this directory for good.
@@ -135,7 +155,7 @@ impl DataDirectory {
 
     /// How its member came to be none any more, if it did.
     pub fn departed(&self) -> Result<Option<String>, DataDirectoryError> {
-        self.words(DEPARTED_FILE)
+        Ok(self.own_marks()?.departed)
     }
 
     /// Writes down, durably, that its member has left or was removed.
@@ -153,12 +173,8 @@ impl DataDirectory {
         File::open(&self.path)?.sync_all()
     }
 
-    fn words(&self, file: &str) -> Result<Option<String>, DataDirectoryError> {
-        match fs::read_to_string(self.path.join(file)) {
-            Ok(words) => Ok(Some(words.trim_end().to_owned())),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(DataDirectoryError::sorted(&self.path, error)),
-        }
+    fn own_marks(&self) -> Result<Marks, DataDirectoryError> {
+        DataDirectory::marks(&self.path).map_err(|error| DataDirectoryError::sorted(&self.path, error))
     }
 
     /// Where it is.

@@ -14,6 +14,7 @@
 //! | `identity`, `data_directory`, `random`, `real_time` | what a member has |
 //! | `founding` | makes a group |
 //! | `verification`, `epoch_proof` | a log, and the chain of epochs, checked offline |
+//! | `examination/` | what is around a member: directory, disk, ports, ways to the others |
 
 pub mod candidacy;
 pub mod catch_up;
@@ -25,6 +26,7 @@ pub mod data_directory;
 pub mod descriptors;
 pub mod driver_thread;
 pub mod epoch_proof;
+pub mod examination;
 pub mod founding;
 pub mod genesis_file;
 pub mod identity;
