@@ -217,6 +217,22 @@ pub const DOOR_KNOCKS_OF_KEY: u32 = 4;
 pub const DOOR_KNOCKS_OF_STRANGERS: u32 = 32;
 /// From a knock to its answer; a join waits for its place in the order.
 pub const DOOR_TIMEOUT: Duration = Duration::from_secs(30);
+/// How many candidates may found a group: the largest of the sizes below.
+pub const CANDIDATES_EXPECTED_MAX: usize = 7;
+/// Keys that a candidate remembers; beyond it those that were silent longest are forgotten.
+pub const CANDIDATES_MAX: usize = 128;
+/// Largest frame between candidates: a genesis.
+pub const CANDIDACY_FRAME_BYTES: usize = 32 << 10;
+/// Text of a refusal between candidates, or of an address.
+pub const CANDIDACY_TEXT_BYTES: usize = 2 << 10;
+/// From a candidate's question to its answer, which may wait for a disk.
+pub const CANDIDACY_TIMEOUT: Duration = Duration::from_secs(2);
+/// Keys whose question to a candidate is being heard or answered, at a time.
+pub const CANDIDACY_WAITING_MAX: usize = 64;
+/// Questions of one key to a candidate that are heard within a second.
+pub const CANDIDACY_ASKS_OF_KEY: u32 = 16;
+/// Questions of all keys to a candidate that are heard within a second.
+pub const CANDIDACY_ASKS: u32 = 512;
 /// Longest document of epochs that is checked offline.
 pub const PROOF_BYTES_MAX: u64 = 64 << 20;
 /// Messages of the next epoch that are kept until it is entered here.
@@ -235,6 +251,14 @@ pub const VOTERS_TARGETS: &[u32] = &[3, 5, 7];
 /// Voters of a group in the crash model: useful sizes, and 1 for trying out.
 pub const CRASH_GROUP_SIZES: &[usize] = &[1, 3, 5, 7];
 
+const _: () = assert!(CRASH_GROUP_SIZES[CRASH_GROUP_SIZES.len() - 1] == CANDIDATES_EXPECTED_MAX);
+// Texts, keys and addresses of a genesis, each with its length before it, and what else stands in a frame.
+const _: () = assert!(
+    CANDIDATES_EXPECTED_MAX * (NAME_BYTES_MAX + ADDRESSES_MAX * (ADDRESS_BYTES_MAX + 4) + 64) + 512
+        < CANDIDACY_FRAME_BYTES
+);
+const _: () = assert!(ADDRESS_BYTES_MAX <= CANDIDACY_TEXT_BYTES && CANDIDACY_TEXT_BYTES + 512 < CANDIDACY_FRAME_BYTES);
+const _: () = assert!(2 * CANDIDATES_EXPECTED_MAX < CANDIDATES_MAX && CANDIDATES_MAX <= CANDIDACY_ASKS as usize);
 const _: () = assert!(BATCH_BYTES_CEILING < PEER_MESSAGE_BYTES);
 const _: () = assert!(MESSAGE_BYTES_CEILING + MESSAGE_OVERHEAD_BYTES < BATCH_BYTES_CEILING);
 const _: () = assert!(SEGMENT_BYTES_MAX <= u32::MAX as u64, "an offset in the log is a u32");

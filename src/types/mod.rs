@@ -17,7 +17,9 @@
 //! `frozen.txt` holds an example of each, which a test compares.
 
 pub mod batch;
+pub mod candidacy;
 pub mod command;
+pub mod commitment;
 pub mod configuration;
 pub mod door;
 pub mod entry;
@@ -39,7 +41,9 @@ pub mod text;
 pub mod time;
 
 pub use batch::{Batch, BatchHeader, BatchId, BatchRef, LaneHead};
+pub use candidacy::{Candidacy, CandidacyFrame, CandidacyMessage, CandidacyRefusal, CommonSettings, Promise};
 pub use command::Command;
+pub use commitment::{Commitment, CommitmentRecord};
 pub use configuration::{ClusterLimits, Configuration, FaultModelKind, Genesis, GenesisMember};
 pub use door::{Contact, DoorFrame, DoorMessage, DoorRefusal, Standing, Told};
 pub use entry::{Entry, EntryBody, chain_digest};
