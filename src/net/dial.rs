@@ -339,7 +339,11 @@ mod tests {
         assert_eq!((dialler.due(now, |_| false), dialler.turn(&member)), (vec![member], vec![quic.clone()]));
         let over = Failed::Over { trouble: "refused; silent".to_owned(), fresh: true };
         assert_eq!(dialler.failed(&member, "silent".to_owned(), now), Some(over));
-        assert_eq!((dialler.due(now, |_| false).len(), dialler.turn(&member).len()), (0, 2), "after a pause, TCP again");
+        assert_eq!(
+            (dialler.due(now, |_| false).len(), dialler.turn(&member).len()),
+            (0, 2),
+            "after a pause, TCP again"
+        );
         dialler.direct(BTreeMap::from([(member, Target { addresses: vec![quic.clone()], dial: true })]), now);
         assert_eq!(dialler.turn(&member), [quic]);
         assert!(matches!(dialler.failed(&member, String::new(), now), Some(Failed::Over { .. })), "there is no other");

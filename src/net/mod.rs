@@ -95,8 +95,10 @@ pub enum MeshError {
     #[error("the key of this member cannot be used for the mesh: {0}")]
     Key(String),
     /// Not an address to listen on.
-    #[error("the mesh cannot listen on {address}: expected /ip4/<address>/tcp/<port>, \
-         /ip4/<address>/udp/<port>/quic-v1, or the same of ip6")]
+    #[error(
+        "the mesh cannot listen on {address}: expected /ip4/<address>/tcp/<port>, \
+         /ip4/<address>/udp/<port>/quic-v1, or the same of ip6"
+    )]
     BadListenAddress {
         /// Which.
         address: Multiaddr,

@@ -1,5 +1,5 @@
 //! The streams of a connection, by connection: who dialled for a link opens both, the other side takes one of each. At
-//! the door either side may knock, on any connection, as often as the doorkeeper hears it.
+//! the door either side may knock, and ask as candidates do, on any connection, as often as the doorkeeper hears it.
 //!
 //! `libp2p-stream` would open them on any of several connections, does not say which connection an incoming one is on,
 //! drops incoming ones beyond the first that waits, and keeps an entry for every connection there ever was. Here a link
@@ -30,6 +30,7 @@ use crate::types::limits;
 const URGENT: StreamProtocol = StreamProtocol::new("/synod/urgent/1");
 const BULK: StreamProtocol = StreamProtocol::new("/synod/bulk/1");
 const DOOR: StreamProtocol = StreamProtocol::new("/synod/door/1");
+const CANDIDATE: StreamProtocol = StreamProtocol::new("/synod/candidate/1");
 
 /// What became of a stream.
 #[derive(Debug)]
@@ -48,6 +49,10 @@ pub(super) enum Opened {
     Knock(Stream),
     /// We knock at theirs: the stream, or why there is none.
     Door(Result<Stream, String>),
+    /// They ask as candidates do.
+    Asked(Stream),
+    /// We ask them so: the stream, or why there is none.
+    Ask(Result<Stream, String>),
 }
 
 /// One of the two streams of a link, or why there is none.
@@ -58,23 +63,31 @@ pub(super) type StreamOutcome = Result<(StreamClass, Stream), String>;
 pub(super) enum Wanted {
     Pair(StreamClass),
     Door,
+    Ask,
 }
 
 /// Opens and takes streams, and admits connections.
 pub(super) struct Streams {
+    strangers_max: usize,
     members: HashSet<PeerId>,
     connections: HashMap<ConnectionId, (PeerId, Transport)>,
     actions: VecDeque<ToSwarm<StreamEvent, Wanted>>,
 }
 
 impl Streams {
-    pub fn new() -> Streams {
-        Streams { members: HashSet::new(), connections: HashMap::new(), actions: VecDeque::new() }
+    /// Admits no more connections than that of keys that are no members.
+    pub fn new(strangers_max: usize) -> Streams {
+        Streams { strangers_max, members: HashSet::new(), connections: HashMap::new(), actions: VecDeque::new() }
     }
 
     /// Who is a member from now on; everybody else is a stranger. Connections there are stay.
     pub fn set_members(&mut self, members: HashSet<PeerId>) {
         self.members = members;
+    }
+
+    /// Any connection to that key.
+    pub fn any_to(&self, peer: &PeerId) -> Option<ConnectionId> {
+        self.connections.iter().find(|(_, (other, _))| other == peer).map(|(id, _)| *id)
     }
 
     /// Every connection there is.
@@ -98,6 +111,11 @@ impl Streams {
         self.want(peer, connection, Wanted::Door);
     }
 
+    /// Opens a stream on which to ask as candidates do.
+    pub fn ask(&mut self, peer: PeerId, connection: ConnectionId) {
+        self.want(peer, connection, Wanted::Ask);
+    }
+
     fn want(&mut self, peer: PeerId, connection: ConnectionId, wanted: Wanted) {
         let handler = NotifyHandler::One(connection);
         self.actions.push_back(ToSwarm::NotifyHandler { peer_id: peer, handler, event: wanted });
@@ -109,7 +127,7 @@ impl Streams {
         let (count, most) = if member {
             (peers.filter(|other| *other == peer).count(), limits::MEMBER_CONNECTIONS_MAX)
         } else {
-            (peers.filter(|other| !self.members.contains(*other)).count(), limits::STRANGERS_MAX)
+            (peers.filter(|other| !self.members.contains(*other)).count(), self.strangers_max)
         };
         if count >= most {
             return Err(ConnectionDenied::new(TooManyConnections));
@@ -198,6 +216,9 @@ impl Handler {
         if *protocol == DOOR {
             return self.tell(Opened::Knock(stream));
         }
+        if *protocol == CANDIDATE {
+            return self.tell(Opened::Asked(stream));
+        }
         // A second stream of a class, negotiated at the same time as the first, is dropped.
         if let Some(place) = self.takes.iter().position(|taken| taken == protocol) {
             self.takes.remove(place);
@@ -210,6 +231,7 @@ impl Handler {
         self.tell(match wanted {
             Wanted::Pair(class) => Opened::Pair(outcome.map(|stream| (class, stream))),
             Wanted::Door => Opened::Door(outcome),
+            Wanted::Ask => Opened::Ask(outcome),
         });
     }
 
@@ -227,7 +249,7 @@ impl ConnectionHandler for Handler {
     type OutboundOpenInfo = Wanted;
 
     fn listen_protocol(&self) -> SubstreamProtocol<Upgrade> {
-        let takes = self.takes.iter().cloned().chain([DOOR]).collect();
+        let takes = self.takes.iter().cloned().chain([DOOR, CANDIDATE]).collect();
         SubstreamProtocol::new(Upgrade(takes), ()).with_timeout(limits::HELLO_TIMEOUT)
     }
 
@@ -240,6 +262,7 @@ impl ConnectionHandler for Handler {
             Wanted::Pair(StreamClass::Urgent) => URGENT,
             Wanted::Pair(StreamClass::Bulk) => BULK,
             Wanted::Door => DOOR,
+            Wanted::Ask => CANDIDATE,
         };
         let protocol = SubstreamProtocol::new(Upgrade(vec![protocol]), wanted).with_timeout(limits::HELLO_TIMEOUT);
         self.events.push_back(ConnectionHandlerEvent::OutboundSubstreamRequest { protocol });

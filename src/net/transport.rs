@@ -181,8 +181,7 @@ mod tests {
 
     #[test]
     fn an_address_tells_its_transport() {
-        for (text, transport) in
-            [("/ip4/127.0.0.1/tcp/1", Transport::Tcp), ("/ip6/::1/udp/2/quic-v1", Transport::Quic)]
+        for (text, transport) in [("/ip4/127.0.0.1/tcp/1", Transport::Tcp), ("/ip6/::1/udp/2/quic-v1", Transport::Quic)]
         {
             let address: Multiaddr = text.parse().unwrap();
             let (told, socket) = listen_address(&address).unwrap();

@@ -83,7 +83,8 @@ impl Configuration {
             // What mesh.listen itself says was checked when it was read.
             None => {
                 // The same at this machine's own addresses.
-                let here: Multiaddr = std::iter::once(Protocol::Ip4(Ipv4Addr::UNSPECIFIED)).chain(address.iter().skip(1)).collect();
+                let here: Multiaddr =
+                    std::iter::once(Protocol::Ip4(Ipv4Addr::UNSPECIFIED)).chain(address.iter().skip(1)).collect();
                 Some(format!(
                     "mesh.listen is not set, and genesis gives this member {address}, which cannot be listened on: set \
                      mesh.listen = [\"{here}\"]"

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use toml::{Table, Value};
 
-use super::settings::{Mistakes, table, mesh_multiaddress};
+use super::settings::{Mistakes, mesh_multiaddress, table};
 use crate::types::text::{size, size_text};
 use crate::types::{ClusterLimits, FaultModelKind, Genesis, GenesisMember, MemberId, limits};
 
