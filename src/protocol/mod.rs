@@ -165,6 +165,7 @@
 //! | `Ready` | the log up to its slot |
 
 mod ballots;
+mod candidate;
 mod chain;
 mod counters;
 mod door;
@@ -188,6 +189,10 @@ mod turnover;
 mod views;
 mod voting;
 
+pub use candidate::{
+    BadCandidate, CANDIDATE_SILENCE, Candidate, CandidateInput, CandidateReady, CandidateSettings, CandidateVerdict,
+    FoundedAnswer, FoundedGroup, Waiting, WaitingCandidate, WaitingPhase,
+};
 pub use counters::Counters;
 pub use halt::Halt;
 pub use model::{Channel, Crash, FaultModel, Quorums};

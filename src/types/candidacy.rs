@@ -27,7 +27,7 @@ use bytes::Bytes;
 use minicbor::{Decode, Encode};
 
 use super::command::{addresses_field, check_addresses, check_name};
-use super::configuration::{ClusterLimits, FaultModelKind, Genesis};
+use super::configuration::{CommonSettings, Genesis};
 use super::ids::{ClusterId, MemberId, StartNonce};
 use super::limits;
 
@@ -109,52 +109,6 @@ pub struct Promise {
     /// The id of the group that it would make.
     #[n(1)]
     pub cluster: ClusterId,
-}
-
-/// The cluster-wide settings, which a genesis writes down: candidates whose settings differ refuse each other.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
-#[cbor(array)]
-pub struct CommonSettings {
-    /// The fault model.
-    #[n(0)]
-    pub model: FaultModelKind,
-    /// By which rules positions are made.
-    #[n(1)]
-    pub rules_version: u32,
-    /// Bounds everybody agrees on.
-    #[n(2)]
-    pub limits: ClusterLimits,
-    /// How many members are to vote.
-    #[n(3)]
-    pub voters_target: u32,
-}
-
-impl CommonSettings {
-    /// The settings that a genesis writes down.
-    pub fn of(genesis: &Genesis) -> CommonSettings {
-        CommonSettings {
-            model: genesis.model,
-            rules_version: genesis.rules_version,
-            limits: genesis.limits,
-            voters_target: genesis.voters_target,
-        }
-    }
-
-    /// Every setting that differs, by name, as `voters_target = 5 there and 3 here`.
-    pub fn differences(&self, there: &CommonSettings) -> Vec<String> {
-        let numbers = |settings: &CommonSettings| {
-            [
-                ("model (0: crash, 1: byzantine)", settings.model as u64),
-                ("rules_version", settings.rules_version.into()),
-                ("limits.message_bytes_max", settings.limits.message_bytes_max),
-                ("limits.batch_bytes_max", settings.limits.batch_bytes_max),
-                ("voters_target", settings.voters_target.into()),
-            ]
-        };
-        let pairs = numbers(self).into_iter().zip(numbers(there));
-        let differing = pairs.filter(|((_, ours), (_, theirs))| ours != theirs);
-        differing.map(|((name, ours), (_, theirs))| format!("{name} = {theirs} there and {ours} here")).collect()
-    }
 }
 
 /// Why a candidate, or a member, says no. *Theirs* is what the refused one said.
@@ -318,7 +272,7 @@ fn check_text(text: &str) -> Result<(), String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::types::{Digest, GenesisMember};
+    use crate::types::{ClusterLimits, Digest, FaultModelKind, GenesisMember};
 
     fn settings() -> CommonSettings {
         let limits = ClusterLimits::default();

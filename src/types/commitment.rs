@@ -44,15 +44,10 @@ impl Commitment {
         }
     }
 
-    /// The promise that others are shown: an own proposal is one. A genesis that is made is none any more.
+    /// Who proposed that genesis, and the id of the group that it makes.
     pub fn promise(&self) -> Option<Promise> {
-        match self {
-            Commitment::Proposed(genesis) | Commitment::Promised(genesis) => {
-                let proposer = genesis.members.first()?.id;
-                Some(Promise { proposer, cluster: genesis.cluster() })
-            }
-            Commitment::Free | Commitment::Made(_) => None,
-        }
+        let genesis = self.genesis()?;
+        Some(Promise { proposer: genesis.members.first()?.id, cluster: genesis.cluster() })
     }
 }
 

@@ -41,10 +41,10 @@ pub mod text;
 pub mod time;
 
 pub use batch::{Batch, BatchHeader, BatchId, BatchRef, LaneHead};
-pub use candidacy::{Candidacy, CandidacyFrame, CandidacyMessage, CandidacyRefusal, CommonSettings, Promise};
+pub use candidacy::{Candidacy, CandidacyFrame, CandidacyMessage, CandidacyRefusal, Promise};
 pub use command::Command;
 pub use commitment::{Commitment, CommitmentRecord};
-pub use configuration::{ClusterLimits, Configuration, FaultModelKind, Genesis, GenesisMember};
+pub use configuration::{ClusterLimits, CommonSettings, Configuration, FaultModelKind, Genesis, GenesisMember};
 pub use door::{Contact, DoorFrame, DoorMessage, DoorRefusal, Standing, Told};
 pub use entry::{Entry, EntryBody, chain_digest};
 pub use epoch::{Certificate, EpochEnd, EpochLink, Seal, SealBytes};
