@@ -21,7 +21,7 @@ use super::identity::member_of_peer;
 use super::link::{Intake, weight};
 use super::streams::{Opened, StreamEvent};
 use super::switchboard::{Event, why_not_reached};
-use super::transport::{self, BehaviourEvent};
+use super::transport::{self, BehaviourEvent, SwarmSettings};
 use super::{MeshError, Shared};
 use crate::codec::BadFrame;
 use crate::driver::Input;
@@ -185,7 +185,7 @@ pub async fn knock(
     message: DoorMessage,
 ) -> Result<(MemberId, DoorMessage), NoAnswer> {
     let no_answer = |reason: String| NoAnswer { address: address.clone(), reason };
-    let mut swarm = transport::swarm(keypair, Timing::default().leader_timeout)
+    let mut swarm = transport::swarm(keypair, SwarmSettings::plain(Timing::default().leader_timeout, 1))
         .map_err(|error: MeshError| no_answer(error.to_string()))?;
     let dial = DialOpts::unknown_peer_id().address(address.clone()).allocate_new_port().build();
     swarm.dial(dial).map_err(|error| no_answer(why_not_reached(&error)))?;

@@ -10,8 +10,8 @@ use tokio::time::timeout;
 use tracing::error;
 
 use crate::codec::{
-    BadFrame, CANDIDACY_HEADER_BYTES, DOOR_HEADER_BYTES, admit_candidacy, admit_door, candidacy_frame, candidacy_length,
-    door_frame, door_length,
+    BadFrame, CANDIDACY_HEADER_BYTES, DOOR_HEADER_BYTES, admit_candidacy, admit_door, candidacy_frame,
+    candidacy_length, door_frame, door_length,
 };
 use crate::types::{CandidacyFrame, DoorFrame, limits};
 

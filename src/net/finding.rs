@@ -72,7 +72,9 @@ impl fmt::Display for Outcome {
             Outcome::Ourselves => f.write_str("this member itself"),
             Outcome::Linked(key) => write!(f, "member {}, linked", key.short()),
             Outcome::Member(key) => write!(f, "member {}, not linked", key.short()),
-            Outcome::Unknown(key) => write!(f, "{} says it is a member of this group, but is not known here", key.short()),
+            Outcome::Unknown(key) => {
+                write!(f, "{} says it is a member of this group, but is not known here", key.short())
+            }
             Outcome::Candidate(key) => write!(f, "candidate {}", key.short()),
             Outcome::OtherGroup { name, cluster: None } => write!(f, "a member of another group, `{name}`"),
             Outcome::OtherGroup { name, cluster: Some(id) } => {
@@ -214,12 +216,6 @@ impl Finder {
         self.next_due
     }
 
-    /// Every address that leads to a stranger is asked again at once, as far as there is room.
-    pub fn hurry(&mut self, now: Instant) {
-        self.spots.values_mut().for_each(|spot| (spot.due, spot.pauses) = (now, 0));
-        self.next_due = Some(now);
-    }
-
     /// Which addresses to dial now.
     pub fn due(&mut self, now: Instant, stands: impl Fn(&Multiaddr, Option<&MemberId>) -> Stand) -> Vec<Place> {
         if self.next_due.is_none_or(|due| due > now) {
@@ -340,7 +336,8 @@ impl Finder {
 mod tests {
     use super::*;
 
-    const PATIENCE: Patience = Patience { stranger: limits::STRANGER_PAUSE_MAX, unreached: limits::UNREACHED_PAUSE_MAX };
+    const PATIENCE: Patience =
+        Patience { stranger: limits::STRANGER_PAUSE_MAX, unreached: limits::UNREACHED_PAUSE_MAX };
 
     fn place(number: usize) -> Place {
         format!("10.0.{}.{}:7", number / 250, number % 250 + 1).parse().unwrap()
@@ -400,8 +397,6 @@ mod tests {
             }
             assert_eq!(pauses[..3], [1, 2, 4].map(Duration::from_secs));
             assert_eq!(pauses[11], most);
-            finder.hurry(now);
-            assert_eq!(dialled(&mut finder, now).len(), 1);
         }
     }
 
@@ -422,8 +417,7 @@ mod tests {
             None => Stand::Nobody,
         });
         assert_eq!(due, news.finds[3..]);
-        let words: Vec<&str> =
-            finder.figures()[0].addresses.iter().map(|found| found.outcome.word()).collect();
+        let words: Vec<&str> = finder.figures()[0].addresses.iter().map(|found| found.outcome.word()).collect();
         assert_eq!(words, ["linked", "member", "ourselves", "waiting"]);
         assert_eq!(finder.addresses(&member), [news.finds[1].address.clone()]);
     }

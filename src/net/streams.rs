@@ -15,6 +15,7 @@ use std::task::{Context, Poll};
 use libp2p::core::transport::PortUse;
 use libp2p::core::upgrade::{InboundUpgrade, OutboundUpgrade, UpgradeInfo};
 use libp2p::core::{ConnectedPoint, Endpoint, Multiaddr};
+use libp2p::multiaddr::Protocol;
 use libp2p::swarm::handler::{ConnectionEvent, DialUpgradeError, FullyNegotiatedInbound, FullyNegotiatedOutbound};
 use libp2p::swarm::{
     ConnectionDenied, ConnectionHandler, ConnectionHandlerEvent, ConnectionId, FromSwarm, NetworkBehaviour,
@@ -66,11 +67,19 @@ pub(super) enum Wanted {
     Ask,
 }
 
+/// A connection that there is.
+struct Connected {
+    peer: PeerId,
+    transport: Transport,
+    /// Whether it is within this machine.
+    loopback: bool,
+}
+
 /// Opens and takes streams, and admits connections.
 pub(super) struct Streams {
     strangers_max: usize,
     members: HashSet<PeerId>,
-    connections: HashMap<ConnectionId, (PeerId, Transport)>,
+    connections: HashMap<ConnectionId, Connected>,
     actions: VecDeque<ToSwarm<StreamEvent, Wanted>>,
 }
 
@@ -87,7 +96,7 @@ impl Streams {
 
     /// Any connection to that key.
     pub fn any_to(&self, peer: &PeerId) -> Option<ConnectionId> {
-        self.connections.iter().find(|(_, (other, _))| other == peer).map(|(id, _)| *id)
+        self.connections.iter().find(|(_, connected)| connected.peer == *peer).map(|(id, _)| *id)
     }
 
     /// Every connection there is.
@@ -97,7 +106,12 @@ impl Streams {
 
     /// What carries a connection.
     pub fn transport(&self, connection: ConnectionId) -> Option<Transport> {
-        self.connections.get(&connection).map(|(_, transport)| *transport)
+        self.connections.get(&connection).map(|connected| connected.transport)
+    }
+
+    /// Whether a connection is within this machine.
+    pub fn is_loopback(&self, connection: ConnectionId) -> bool {
+        self.connections.get(&connection).is_some_and(|connected| connected.loopback)
     }
 
     /// Opens both streams of a link on a connection that we dialled.
@@ -123,7 +137,7 @@ impl Streams {
 
     fn admit(&self, peer: &PeerId) -> Result<(), ConnectionDenied> {
         let member = self.members.contains(peer);
-        let peers = self.connections.values().map(|(other, _)| other);
+        let peers = self.connections.values().map(|connected| &connected.peer);
         let (count, most) = if member {
             (peers.filter(|other| *other == peer).count(), limits::MEMBER_CONNECTIONS_MAX)
         } else {
@@ -181,8 +195,14 @@ impl NetworkBehaviour for Streams {
                     ConnectedPoint::Dialer { address, .. } => address,
                     ConnectedPoint::Listener { local_addr, .. } => local_addr,
                 };
-                let connection = (established.peer_id, Transport::of(address));
-                self.connections.insert(established.connection_id, connection);
+                let remote = established.endpoint.get_remote_address().iter().next();
+                let loopback = match remote {
+                    Some(Protocol::Ip4(ip)) => ip.is_loopback(),
+                    Some(Protocol::Ip6(ip)) => ip.is_loopback(),
+                    _ => false,
+                };
+                let connected = Connected { peer: established.peer_id, transport: Transport::of(address), loopback };
+                self.connections.insert(established.connection_id, connected);
             }
             FromSwarm::ConnectionClosed(closed) => {
                 self.connections.remove(&closed.connection_id);

@@ -6,7 +6,7 @@ use std::{fs, io};
 
 use tokio::time::sleep;
 
-use super::{News, Place, Source};
+use super::{News, Source};
 use crate::types::limits;
 
 /// Whether the file has changed is looked for this often.
@@ -83,7 +83,10 @@ fn read(text: &str) -> News {
     let numbers: Vec<String> = broken.iter().take(BROKEN_TOLD).map(usize::to_string).collect();
     let and = if broken.len() > BROKEN_TOLD { " and more" } else { "" };
     let trouble = (!broken.is_empty()).then(|| {
-        format!("no place to look for others in line {}{and}: a multiaddress or host:port is expected", numbers.join(", "))
+        format!(
+            "no place to look for others in line {}{and}: a multiaddress or host:port is expected",
+            numbers.join(", ")
+        )
     });
     News { finds, trouble }
 }
@@ -108,6 +111,7 @@ impl Source for WatchedFile {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::net::Place;
 
     fn addresses(news: &News) -> Vec<String> {
         news.finds.iter().map(Place::to_string).collect()

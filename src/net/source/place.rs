@@ -21,8 +21,10 @@ pub struct Place {
 
 /// Text that names no place.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("`{text}` is no place to look for others: expected host:port, or a multiaddress such as /ip4/10.0.0.7/tcp/7271, \
-         /dns4/n7.example.org/tcp/7271 or /ip4/10.0.0.7/udp/7271/quic-v1, with /p2p/<key> behind it or without")]
+#[error(
+    "`{text}` is no place to look for others: expected host:port, or a multiaddress such as /ip4/10.0.0.7/tcp/7271, \
+         /dns4/n7.example.org/tcp/7271 or /ip4/10.0.0.7/udp/7271/quic-v1, with /p2p/<key> behind it or without"
+)]
 pub struct NotAPlace {
     /// What it says.
     pub text: String,
@@ -115,9 +117,18 @@ mod tests {
 
     #[test]
     fn what_is_no_place_is_told() {
-        for text in
-            ["", "host", "host:", "host:0", ":7271", "a b:1", "http://a:1", "/ip4/1.2.3.4", "/ip4/1.2.3.4/tcp/1/ws", "/tcp/1"]
-        {
+        for text in [
+            "",
+            "host",
+            "host:",
+            "host:0",
+            ":7271",
+            "a b:1",
+            "http://a:1",
+            "/ip4/1.2.3.4",
+            "/ip4/1.2.3.4/tcp/1/ws",
+            "/tcp/1",
+        ] {
             assert!(text.parse::<Place>().is_err(), "{text}");
         }
     }
