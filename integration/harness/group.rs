@@ -76,11 +76,17 @@ impl Group {
         let meshes: Vec<String> = group.members.iter().map(|member| member.mesh.to_string()).collect();
         for member in &group.members {
             let (found_by, listen) = match network {
-                Some(_) => ("mdns = \"true\"".to_owned(), "/ip4/0.0.0.0/tcp/7271\", \"/ip4/0.0.0.0/udp/7271/quic-v1".to_owned()),
+                Some(_) => (
+                    "mdns = \"true\"".to_owned(),
+                    "/ip4/0.0.0.0/tcp/7271\", \"/ip4/0.0.0.0/udp/7271/quic-v1".to_owned(),
+                ),
                 None => {
                     let multiaddress = |mesh: &str| format!("/ip4/{}", mesh.replace(':', "/tcp/"));
                     let others: Vec<String> = meshes.iter().map(|mesh| format!("\"{}\"", multiaddress(mesh))).collect();
-                    (format!("addresses = [{}]\nmdns = \"false\"", others.join(", ")), multiaddress(&member.mesh.to_string()))
+                    (
+                        format!("addresses = [{}]\nmdns = \"false\"", others.join(", ")),
+                        multiaddress(&member.mesh.to_string()),
+                    )
                 }
             };
             let api = if network.is_some() { "127.0.0.1:7171".to_owned() } else { member.api.to_string() };

@@ -100,7 +100,8 @@ impl Network {
 
     fn run(&self, script: &str) {
         let words = self.inside();
-        let ran = Command::new(&words[0]).args(&words[1..]).args(["sh", "-ec", script]).output().expect("nsenter is there");
+        let ran =
+            Command::new(&words[0]).args(&words[1..]).args(["sh", "-ec", script]).output().expect("nsenter is there");
         assert!(ran.status.success(), "{script}: {}", String::from_utf8_lossy(&ran.stderr));
     }
 }

@@ -100,18 +100,15 @@ pub(super) fn filter(
 /// Takes requests apart.
 pub(super) fn requests() -> impl Filter<Extract = (Request,), Error = warp::Rejection> + Clone + Send + Sync + 'static {
     let query = warp::query::raw().or(warp::any().map(String::new)).unify();
-    warp::method()
-        .and(warp::path::full())
-        .and(query)
-        .and(warp::header::headers_cloned())
-        .and(warp::body::stream())
-        .map(|method, path: FullPath, query, headers, body| Request {
+    warp::method().and(warp::path::full()).and(query).and(warp::header::headers_cloned()).and(warp::body::stream()).map(
+        |method, path: FullPath, query, headers, body| Request {
             method,
             path: path.as_str().to_owned(),
             query,
             headers,
             body: pieces(body).boxed(),
-        })
+        },
+    )
 }
 
 /// A body's pieces as bytes. No copy: they already are.
@@ -149,11 +146,7 @@ async fn act(api: &Api, request: Request, guarded: bool) -> Result<Response, Box
 }
 
 /// The route of a request that may be made; it is there, though perhaps not with such parameters.
-pub(super) fn admitted(
-    request: &Request,
-    token: Option<&str>,
-    guarded: bool,
-) -> Result<&'static Route, Box<Problem>> {
+pub(super) fn admitted(request: &Request, token: Option<&str>, guarded: bool) -> Result<&'static Route, Box<Problem>> {
     refuse_foreign_pages(&request.headers)?;
     match token {
         Some(token) if guarded => check_token(&request.headers, token)?,

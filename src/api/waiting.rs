@@ -110,8 +110,7 @@ mod tests {
             details: Map::from_iter([("group".to_owned(), json!("shop"))]),
         };
         let body = futures::stream::empty().boxed();
-        let request =
-            Request { method, path: path.to_owned(), query: String::new(), headers: HeaderMap::new(), body };
+        let request = Request { method, path: path.to_owned(), query: String::new(), headers: HeaderMap::new(), body };
         answer(&waiting, &request, token, true).map(|answer| answer.status()).map_err(|problem| format!("{problem:?}"))
     }
 

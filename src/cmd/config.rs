@@ -66,7 +66,8 @@ fn check(arguments: &SettingsArguments, output: Output) -> Result<(), Failure> {
 /// The group that would be founded, if there is no genesis yet.
 fn founds(arguments: &SettingsArguments) -> Result<Option<Bootstrap>, Failure> {
     let settings = arguments.for_start(false)?;
-    let there_is_one = [settings.genesis.clone(), settings.data_dir.join(GENESIS_FILE)].iter().any(|path| path.exists());
+    let there_is_one =
+        [settings.genesis.clone(), settings.data_dir.join(GENESIS_FILE)].iter().any(|path| path.exists());
     Ok(settings.bootstrap.filter(|_| !there_is_one))
 }
 

@@ -29,7 +29,8 @@ use crate::api::{ApiSettings, CannotServe};
 use crate::net::candidates::{CandidateEvent, CandidateMesh, CandidateMeshSettings};
 use crate::protocol::candidate::{BadCandidate, Candidate, CandidateInput, CandidateSettings, CandidateVerdict};
 use crate::types::{
-    ClusterId, Commitment, CommitmentRecord, CommonSettings, FaultModelKind, Genesis, MemberId, Sabotage, StartNonce, limits,
+    ClusterId, Commitment, CommitmentRecord, CommonSettings, FaultModelKind, Genesis, MemberId, Sabotage, StartNonce,
+    limits,
 };
 
 /// Never waits longer for nothing: what people are told shows how long somebody was silent.
@@ -137,7 +138,7 @@ impl Candidacy {
         let mesh = CandidateMesh::start(CandidateMeshSettings {
             keypair,
             listen,
-            sources: settings.sources.clone(),
+            sources: settings.discovery.clone(),
             leader_timeout: settings.timing.leader_timeout,
             cluster: bootstrap.cluster.clone(),
             expect: bootstrap.expect,
@@ -261,7 +262,8 @@ impl Candidacy {
         let mut details = Map::new();
         details.insert("group".to_owned(), json!(self.cluster));
         details.insert("candidacy".to_owned(), json!(waiting));
-        details.insert("links".to_owned(), json!({ "discovery": super::mesh_figures::discovery(&self.mesh.figures()) }));
+        details
+            .insert("links".to_owned(), json!({ "discovery": super::mesh_figures::discovery(&self.mesh.figures()) }));
         let words: String = reason.chars().filter(|character| !character.is_ascii_digit()).collect();
         if words != self.last_words {
             tracing::info!("{reason}");

@@ -37,12 +37,12 @@ use crate::delivery;
 use crate::driver::inbox::{InboxSender, inbox};
 use crate::driver::{Input, Start, StartError, Stop};
 use crate::net::identity::door_of;
-use crate::net::{Mesh, MeshError, MeshSettings};
-use crate::protocol::Halt;
+use crate::net::{Founded, Mesh, MeshError, MeshSettings};
+use crate::protocol::{FoundedGroup, Halt};
 use crate::types::peer::{Hello, Refusal};
 use crate::types::{
-    Contact, Genesis, MemberId, PeerMessage, Position, Roster, RosterMember, Sabotage, Snapshot, Standing, StartNonce,
-    Ticket, limits,
+    CandidacyFrame, Contact, Genesis, MemberId, PeerMessage, Position, Roster, RosterMember, Sabotage, Snapshot,
+    Standing, StartNonce, Ticket, limits,
 };
 use crate::wal::{self, DiskFiles};
 
@@ -569,7 +569,7 @@ impl Member {
             addresses: member.addresses.clone(),
             dial: true,
         });
-        Roster { members: members.collect(), former: Vec::new() }
+        Roster { members: members.collect(), ..Roster::default() }
     }
 
     fn mesh_settings(
@@ -584,11 +584,26 @@ impl Member {
             keypair,
             listen: self.mesh_listen.clone(),
             leader_timeout: self.settings.timing.leader_timeout,
+            sources: self.settings.discovery.clone(),
+            founded: self.founded(),
+            announce: self.settings.mesh_announce.clone(),
+            gossip: self.settings.gossip,
             roster,
             hello,
             inbox,
             credits: Arc::new(Semaphore::new(limits::INBOX_BYTES)),
         })
+    }
+
+    /// What candidates, and members of other groups, hear of this one (rule G1).
+    fn founded(&self) -> Founded {
+        let group = FoundedGroup { me: self.identity.member(), genesis: self.genesis.clone() };
+        let greeting = group.greeting();
+        let answer = move |from: MemberId, asked: &CandidacyFrame| {
+            let answer = group.answer(from, asked);
+            (answer.frame, answer.other_group)
+        };
+        Founded { greeting, answer: Box::new(answer) }
     }
 
     fn start(&self) -> io::Result<Start> {

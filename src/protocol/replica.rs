@@ -232,6 +232,7 @@ impl<M: FaultModel> Replica<M> {
             Input::LinkUp { peer, hello } => self.handle_link_up(peer, hello),
             Input::LinkDown { peer } => self.handle_link_down(peer),
             Input::Refused { peer, reason } => return self.handle_refused(peer, reason),
+            Input::Announced { from, epoch, link } => return self.handle_announced(from, epoch, link),
             Input::Received { peer, envelope } => return self.handle_received(peer, envelope),
             Input::Command { ticket, command, deadline } => self.handle_command(ticket, command, deadline),
             Input::Leave { ticket } => self.handle_leave(ticket),

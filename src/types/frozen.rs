@@ -93,6 +93,11 @@ fn vectors() -> Vec<(String, Vec<u8>)> {
         assert_eq!(CommitmentRecord::admit(&record.encode()).unwrap(), record);
         add(&format!("commitment: {name}"), &record.encode());
     }
+    for (name, message) in announcements() {
+        let announcement = Announcement::new(genesis().cluster(), message);
+        assert_eq!(Announcement::admit(&announcement.encode()).unwrap(), announcement);
+        add(&format!("announcement: {name}"), &announcement.encode());
+    }
     add("join code", &join_code().encode());
     add("invite", &join_code::secret_digest(&[0x5e; 16]).0);
     add("hello", &read_back(hello()));
@@ -295,6 +300,15 @@ fn seal() -> Seal {
 
 fn certificate() -> Certificate {
     Certificate { tip: tip(), votes: vec![(ONE, seal().signature)] }
+}
+
+fn announcements() -> Vec<(&'static str, AnnouncementMessage)> {
+    let addresses = vec!["/ip4/10.0.0.4/tcp/7271".to_owned()];
+    let presence = Presence { incarnation: Incarnation(7), number: 3, addresses };
+    vec![
+        ("presence", AnnouncementMessage::Presence(presence)),
+        ("epoch head", AnnouncementMessage::EpochHead(EpochHead { epoch: Epoch(1), link: link() })),
+    ]
 }
 
 fn link() -> EpochLink {

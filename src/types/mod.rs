@@ -16,6 +16,7 @@
 //!
 //! `frozen.txt` holds an example of each, which a test compares.
 
+pub mod announcement;
 pub mod batch;
 pub mod candidacy;
 pub mod command;
@@ -40,6 +41,7 @@ pub mod statement;
 pub mod text;
 pub mod time;
 
+pub use announcement::{Announcement, AnnouncementMessage, EpochHead, NotAnAnnouncement, Presence};
 pub use batch::{Batch, BatchHeader, BatchId, BatchRef, LaneHead};
 pub use candidacy::{Candidacy, CandidacyFrame, CandidacyMessage, CandidacyRefusal, Promise};
 pub use command::Command;

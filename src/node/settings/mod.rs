@@ -13,11 +13,11 @@ use libp2p::Multiaddr;
 use libp2p::multiaddr::Protocol;
 
 use crate::api::listen::SOCKET_PATH_BYTES_MAX;
-use crate::net::{listen_address, port};
+use crate::net::{DnsName, Place, Sources, listen_address, port};
 use crate::node::genesis_file::GENESIS_FILE;
 use crate::types::command::{check_addresses, check_name};
-use crate::types::text;
 use crate::types::limits::CRASH_GROUP_SIZES;
+use crate::types::text;
 use crate::types::{ClusterLimits, Genesis, Timing};
 use layers::{Given, Layers, Origin};
 
@@ -41,6 +41,10 @@ pub struct Settings {
     pub mesh_listen: Vec<Multiaddr>,
     /// Where the others are told to reach it; empty means the default.
     pub mesh_announce: Vec<Multiaddr>,
+    /// Who tells where others may be.
+    pub discovery: Sources,
+    /// Whether members gossip about where they are.
+    pub gossip: bool,
     /// When the ordering core acts on silence and standstill.
     pub timing: Timing,
     /// Size of one file of the log.
@@ -127,10 +131,11 @@ impl Settings {
         let api = reader.api(data_dir.as_deref());
         let name = reader.name();
         let bootstrap = reader.bootstrap();
-        let leave_on_exit =
-            reader.parsed("leave_on_exit", |text| text.parse::<bool>().map_err(|_| "expected \"true\" or \"false\""));
+        let leave_on_exit = reader.truth("leave_on_exit");
         let mesh_listen = reader.multiaddresses("mesh.listen", own_multiaddress);
         let mesh_announce = reader.announced();
+        let discovery = reader.discovery();
+        let gossip = reader.truth("discovery.gossip");
         let timing = reader.timing();
         let segment_bytes = reader.segment_bytes();
         let log = reader.log();
@@ -156,6 +161,8 @@ impl Settings {
             leave_on_exit: leave_on_exit.expect("its absence is a mistake"),
             mesh_listen: mesh_listen.expect("its absence is a mistake"),
             mesh_announce: mesh_announce.expect("its absence is a mistake"),
+            discovery: discovery.expect("its absence is a mistake"),
+            gossip: gossip.expect("its absence is a mistake"),
             timing: timing.expect("its absence is a mistake"),
             segment_bytes: segment_bytes.expect("its absence is a mistake"),
             log: log.expect("its absence is a mistake"),
@@ -258,10 +265,35 @@ impl Reader<'_> {
             (Some(expect), Some(cluster)) => Some(Some(Bootstrap { cluster, expect, limits })),
             (Some(_), None) => {
                 let given = self.layers.value("bootstrap.expect");
-                self.wrong("bootstrap.expect", &given, "the group needs a name: set cluster too, the same on all of them");
+                self.wrong(
+                    "bootstrap.expect",
+                    &given,
+                    "the group needs a name: set cluster too, the same on all of them",
+                );
                 None
             }
         }
+    }
+
+    fn truth(&mut self, key: &'static str) -> Option<bool> {
+        self.parsed(key, |text| text.parse::<bool>().map_err(|_| "expected \"true\" or \"false\""))
+    }
+
+    fn list<T, E>(&mut self, key: &'static str, parse: impl Fn(&str) -> Result<T, E>) -> Option<Vec<T>>
+    where
+        E: fmt::Display,
+    {
+        self.parsed(key, |text| {
+            text.split(',').filter(|item| !item.is_empty()).map(&parse).collect::<Result<Vec<_>, _>>()
+        })
+    }
+
+    fn discovery(&mut self) -> Option<Sources> {
+        let addresses = self.list("discovery.addresses", str::parse::<Place>);
+        let dns = self.list("discovery.dns", str::parse::<DnsName>);
+        let file = self.path("discovery.file");
+        let mdns = self.truth("discovery.mdns");
+        Some(Sources { addresses: addresses?, dns: dns?, file, mdns: mdns? })
     }
 
     fn multiaddresses(
@@ -269,9 +301,7 @@ impl Reader<'_> {
         key: &'static str,
         usable: impl Fn(&str) -> Result<Multiaddr, String>,
     ) -> Option<Vec<Multiaddr>> {
-        self.parsed(key, |text| {
-            text.split(',').filter(|address| !address.is_empty()).map(&usable).collect::<Result<Vec<_>, _>>()
-        })
+        self.list(key, usable)
     }
 
     fn announced(&mut self) -> Option<Vec<Multiaddr>> {

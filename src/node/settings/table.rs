@@ -102,6 +102,35 @@ pub const SETTINGS: &[Setting] = &[
          names, nothing: what the group knows stands, and the log and the status warn if that does not lead here. For one that joined, mesh.listen, with the address of this machine \
          towards the group in place of 0.0.0.0 or ::. A member that starts with others than the group knows tells it.",
     ),
+    list(
+        "discovery.addresses",
+        "Where others may be, besides what the group itself knows: multiaddresses, with /p2p/ and a key behind them or \
+         without, or host:port for TCP: [\"10.0.0.7:7271\"]. Who answers there is known by its key, and is a member only if \
+         the group says so.",
+    ),
+    list(
+        "discovery.dns",
+        "Names that lead to others, resolved again every few seconds: host:port asks for its addresses (A, AAAA), \
+         _service._proto.name for hosts and ports (SRV), as a Kubernetes headless service gives both.",
+    ),
+    text(
+        "discovery.file",
+        "",
+        "File that lists others, one to a line in the form of discovery.addresses; `#` begins a comment. It is read again \
+         when it changes. Default: none.",
+    ),
+    text(
+        "discovery.mdns",
+        "true",
+        "Whether others are looked for on the local network by multicast DNS, and found there: true or false. It does \
+         nothing where the mesh listens on loopback only.",
+    ),
+    text(
+        "discovery.gossip",
+        "true",
+        "Whether members tell all others where they are and which epoch is the newest by gossip: true or false. Without it \
+         a group works as well; who moves or sleeps is only found again later.",
+    ),
     text(
         "bootstrap.expect",
         "",
