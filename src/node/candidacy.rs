@@ -27,7 +27,7 @@ use crate::api::listen::SocketFile;
 use crate::api::waiting::{self, Waiting};
 use crate::api::{ApiSettings, CannotServe};
 use crate::net::candidates::{CandidateEvent, CandidateMesh, CandidateMeshSettings};
-use crate::protocol::candidate::{BadCandidate, Candidate, CandidateInput, CandidateSettings, CandidateVerdict};
+use crate::protocol::{BadCandidate, Candidate, CandidateInput, CandidateSettings, CandidateVerdict};
 use crate::types::{
     ClusterId, Commitment, CommitmentRecord, CommonSettings, FaultModelKind, Genesis, MemberId, Sabotage, StartNonce,
     limits,
@@ -108,7 +108,7 @@ pub async fn found(
     let token = settings.api.token_file.as_deref().map(token::read).transpose().map_err(RunError::Token)?;
     let listeners = Listeners::take(settings, &listen).await?;
     let candidacy = Candidacy::start(settings, bootstrap, directory, &identity, listen).await?;
-    let api = WaitingApi::start(settings, listeners, token, candidacy.told.subscribe());
+    let api = WaitingApi::start(listeners, token, candidacy.told.subscribe());
     let outcome = candidacy.run(stop).await;
     api.stop().await;
     outcome
@@ -320,7 +320,6 @@ struct WaitingApi {
 
 impl WaitingApi {
     fn start(
-        settings: &Settings,
         listeners: Listeners,
         token: Option<String>,
         waiting: watch::Receiver<Waiting>,

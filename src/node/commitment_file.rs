@@ -5,7 +5,8 @@ use std::io;
 use std::path::PathBuf;
 
 use super::data_directory::DataDirectory;
-use crate::types::{Commitment, CommitmentRecord, NotACommitment};
+use crate::types::commitment::NotACommitment;
+use crate::types::{Commitment, CommitmentRecord};
 
 /// Its name in the data directory.
 pub const COMMITMENT_FILE: &str = "candidacy";
