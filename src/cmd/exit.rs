@@ -77,10 +77,25 @@ impl Exit {
         (Exit::NotAdmitted, "join: the group's door does not let this key in, for good; the message says why"),
     ];
 
+    /// Ends of a member after which the same start would end in the same way, or do harm: somebody has to see to it first.
+    pub const FINAL: &[Exit] = &[
+        Exit::Usage,
+        Exit::Unable,
+        Exit::Departed,
+        Exit::Contradiction,
+        Exit::IdentityLost,
+        Exit::DiskFailed,
+        Exit::NotAdmitted,
+    ];
+
     /// The table as it stands in the help.
     pub fn help() -> String {
-        let lines = Exit::TABLE.iter().map(|(exit, meaning)| format!("  {:>2}  {meaning}\n", *exit as u8));
-        format!("Exit codes:\n{}", lines.collect::<String>())
+        let line = |(exit, meaning): &(Exit, &str)| {
+            let mark = if Exit::FINAL.contains(exit) { '!' } else { ' ' };
+            format!("  {:>2}{mark} {meaning}\n", *exit as u8)
+        };
+        let lines: String = Exit::TABLE.iter().map(line).collect();
+        format!("Exit codes (! is final: who starts members by itself, starts this one no more):\n{lines}")
     }
 }
 
@@ -129,5 +144,13 @@ mod tests {
     fn every_code_is_told_once_and_in_order() {
         let codes: Vec<u8> = Exit::TABLE.iter().map(|(exit, _)| *exit as u8).collect();
         assert!(codes.windows(2).all(|pair| pair[0] < pair[1]), "{codes:?}");
+    }
+
+    #[test]
+    fn systemd_restarts_no_member_whose_end_is_final() {
+        let unit = include_str!("../../config/systemd/synod.service");
+        let last: Vec<String> = Exit::FINAL.iter().map(|exit| (*exit as u8).to_string()).collect();
+        let line = format!("RestartPreventExitStatus={}", last.join(" "));
+        assert!(unit.lines().any(|other| other == line), "the unit lacks: {line}");
     }
 }

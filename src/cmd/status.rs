@@ -6,9 +6,45 @@ use super::exit::Failure;
 use super::output::{Output, table};
 use super::sidecar::{self, SidecarArguments};
 
+/// What to show.
+#[derive(Debug, clap::Args)]
+pub struct StatusArguments {
+    #[command(flatten)]
+    sidecar: SidecarArguments,
+    /// Ask this one thing only; the exit code is 0 if it is so. For supervisors that run a command as their probe
+    #[arg(long, value_enum)]
+    probe: Option<Probe>,
+}
+
+/// What a supervisor may ask.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Probe {
+    /// The process answers
+    Livez,
+    /// It serves, has caught up, and is in touch with a quorum
+    Readyz,
+    /// Its start is finished: the log is read
+    Startupz,
+}
+
+impl Probe {
+    fn path(self) -> &'static str {
+        match self {
+            Probe::Livez => "/livez",
+            Probe::Readyz => "/readyz",
+            Probe::Startupz => "/startupz",
+        }
+    }
+}
+
 /// Runs the command.
-pub fn run(arguments: &SidecarArguments, output: Output) -> Result<(), Failure> {
-    let status = sidecar::ask(arguments, "/v1/status")?;
+pub fn run(arguments: &StatusArguments, output: Output) -> Result<(), Failure> {
+    if let Some(probe) = arguments.probe {
+        let answer = sidecar::ask(&arguments.sidecar, probe.path())?;
+        output.print(&answer, || cell(&answer["status"]));
+        return Ok(());
+    }
+    let status = sidecar::ask(&arguments.sidecar, "/v1/status")?;
     output.print(&status, || text(&status));
     Ok(())
 }

@@ -26,6 +26,7 @@ use super::log_reader::LogReader;
 use super::outside::{HelloSource, LateMesh, RealOutside};
 use super::progress::Progress;
 use super::real_time::RealTime;
+use super::service_manager::{Facts, ServiceManager};
 use super::settings::Settings;
 use super::state_log::StateLog;
 use super::{mesh_figures, random, reach, token};
@@ -189,6 +190,9 @@ async fn run_with<S: Future<Output = ()>>(
         Err(error) if parts.is_leaving() && left(&error) => Ok(Wish::Left),
         outcome => outcome,
     };
+    if let Some(service_manager) = &parts.service_manager {
+        service_manager.stopping();
+    }
     member.keep_what_is_final(&outcome);
     let told = Instant::now();
     let hurry = async {
@@ -276,6 +280,7 @@ struct Parts {
     stop_api: watch::Sender<bool>,
     tickets: Arc<Tickets>,
     observed: watch::Receiver<Option<Observation>>,
+    service_manager: Option<Arc<ServiceManager>>,
 }
 
 impl Parts {
@@ -322,22 +327,30 @@ impl Parts {
             delivered,
             observed: observed.clone(),
             started: driver.started.clone(),
+            drained: driver.drained.clone(),
             now: Box::new(move || time.now()),
             random: Box::new(random::bytes),
             door_of: Box::new(door_of),
             warnings: Box::new(member.warnings()),
             links: Box::new(move || mesh_figures::document(links.get())),
         };
+        let driver_silence_max = limits::DRIVER_SILENCE_MAX.max(member.settings.timing.heartbeat * HEARTBEATS_MISSED);
         let settings = ApiSettings {
             tcp: Some(listeners.tcp),
             unix: Some(listeners.unix),
             publish_timeout: member.settings.api.publish_timeout,
             token,
             connections_max: descriptors::connections_max(),
-            driver_silence_max: limits::DRIVER_SILENCE_MAX.max(member.settings.timing.heartbeat * HEARTBEATS_MISSED),
+            driver_silence_max,
             ..ApiSettings::new(member.genesis.limits.message_bytes_max)
         };
         let (stop_api, stopped) = watch::channel(false);
+        let service_manager = report_to_service_manager(Facts {
+            started: driver.started.clone(),
+            observed: observed.clone(),
+            driver_silence_max,
+            time,
+        });
         let api = tokio::spawn(api::serve(settings, host, stopped));
         let socket_file = listeners.socket_file;
         Ok(Parts {
@@ -351,6 +364,7 @@ impl Parts {
             stop_api,
             tickets,
             observed,
+            service_manager,
         })
     }
 
@@ -593,6 +607,21 @@ impl Member {
             }
         };
         CatchUp::start(move |location| reader.payload(location), send)
+    }
+}
+
+/// Tells the service manager how things stand, if there is one, until the process ends.
+fn report_to_service_manager(facts: Facts) -> Option<Arc<ServiceManager>> {
+    match ServiceManager::of_environment() {
+        Ok(manager) => {
+            let manager = Arc::new(manager?);
+            tokio::spawn(manager.clone().report(facts));
+            Some(manager)
+        }
+        Err(error) => {
+            tracing::warn!("{error}");
+            None
+        }
     }
 }
 

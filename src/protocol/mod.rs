@@ -153,6 +153,8 @@
 //!   has in its log from before its own start, something higher of that identity refuses it as `stale_disk`, and it stops;
 //!   one incarnation with two nonces is refused on both. Within one start (same nonce) nothing is compared: words may
 //!   overtake a hello on another stream.
+//!   Votes of epochs that have ended are void (E1): a member whose damaged log may have lost one says, in the place of its
+//!   highest vote, that it knows of everything below the newest epoch that its log tells of.
 //!
 //! | before this leaves | this is on disk |
 //! |---|---|

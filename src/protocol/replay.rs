@@ -11,9 +11,10 @@ use super::ready::Handed;
 use super::replica::Replica;
 use crate::types::peer::ChainEntry;
 use crate::types::record::{EntryRecord, Started, Voted, Voter};
-use crate::types::statement::{Round, Tip};
+use crate::types::statement::{Claim, Round, Tip};
 use crate::types::{
-    Batch, BatchNumber, BatchRef, Command, Entry, EpochLink, Incarnation, LaneHead, Location, Now, Record, Rule,
+    Batch, BatchNumber, BatchRef, Command, Digest, Entry, Epoch, EpochLink, Incarnation, LaneHead, Location, Now,
+    Record, Rule, Slot, View,
 };
 
 /// How long peers are asked for a hole that rot left in this member's own lanes, before its lane ends there. It begins
@@ -163,7 +164,7 @@ impl<M: FaultModel> Replica<M> {
         self.advance()?; // an earlier repair may stand behind the last mark
         self.deliver();
         self.lane.suspect = restored.own_lane_rot && self.sabotage.upholds(Rule::H1);
-        self.views.durable_claim = self.views.claim;
+        self.views.durable_claim = self.views.claim.max(self.void_below(&restored));
         let decided = self.chain.decided;
         self.views
             .votes
@@ -193,6 +194,16 @@ impl<M: FaultModel> Replica<M> {
             self.take_part();
         }
         Ok(())
+    }
+
+    /// E1: what this member voted in epochs that have ended promises nothing any more. Where damage took such votes, its hello
+    /// says that it knows of everything below the newest epoch that its log tells of (rule I1): what it voted there, or later,
+    /// is higher.
+    fn void_below(&self, restored: &Restored) -> Claim {
+        let begun = restored.mark.map(|mark| mark.round.epoch).max(restored.round.map(|(round, _)| round.epoch));
+        let epoch = self.epochs.newest().epoch.max(begun.unwrap_or_default());
+        let first = Tip { round: Round { epoch, view: View(0) }, slot: Slot(0), digest: Digest::ZERO };
+        (restored.rot && epoch > Epoch(0)).then_some(first)
     }
 
     /// E3: what proves the end of an epoch is a decided mark, too. The voter's record of the next epoch makes it forget its votes
@@ -243,7 +254,7 @@ impl<M: FaultModel> Replica<M> {
                     batch.origin.short()
                 ));
             }
-            (slot, digest) = (crate::types::Slot(slot.0 - 1), candidate.parent);
+            (slot, digest) = (Slot(slot.0 - 1), candidate.parent);
         }
         if digest != mark.digest {
             return Err("the claimed chain does not extend the decided mark".to_owned());

@@ -109,6 +109,7 @@ impl Member {
             mood: Mutex::new(Mood::Order),
             epochs: Mutex::default(),
             ended: AtomicBool::new(false),
+            drained: watch::Sender::new(false),
         });
         let driver = Driver::new(control.clone(), inbox, writer, log, tickets.clone());
         let driver = std::thread::spawn(move || driver.run());
@@ -120,6 +121,7 @@ impl Member {
             delivered,
             observed: observed_seen,
             started: started_seen,
+            drained: control.drained.subscribe(),
             now: Box::new({
                 let start = std::time::Instant::now();
                 move || Now { instant: NOW + start.elapsed(), wall: WALL }
