@@ -364,3 +364,57 @@ impl Gathering {
         self.queue.insert((at.max(self.now), self.order), event);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ALL: [usize; 3] = [0, 1, 2];
+
+    fn three() -> Gathering {
+        let manner = Manner { latency: Duration::from_millis(1), varies: false, lost: 0, unseen: 0 };
+        Gathering::new(ALL.len(), ALL.len(), manner, Random::new(0, 0), Sabotage::NONE)
+    }
+
+    /// Lets time pass; then all are members of one group.
+    fn make_one_group(mut gathering: Gathering, course: &str) {
+        let until = gathering.now + Duration::from_secs(15);
+        gathering.advance(until).unwrap();
+        assert_eq!(gathering.vows.made().count(), 1, "{course}");
+        for machine in &gathering.machines {
+            assert!(matches!(machine.process, Process::Member(_)), "{course}: {}", gathering.chart.draw());
+        }
+    }
+
+    #[test]
+    fn started_in_any_order_minutes_apart_three_make_one_group() {
+        for [first, second, third] in [[0, 1, 2], [0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]] {
+            let mut gathering = three();
+            for index in [first, second, third] {
+                gathering.start(index).unwrap();
+                let until = gathering.now + Duration::from_secs(if index == third { 0 } else { 200 });
+                gathering.advance(until).unwrap();
+            }
+            make_one_group(gathering, &format!("{first} {second} {third}"));
+        }
+    }
+
+    #[test]
+    fn whoever_is_killed_at_whatever_moment_three_make_one_group() {
+        for index in ALL {
+            for half_milliseconds in 0..60 {
+                for written in [false, true] {
+                    let mut gathering = three();
+                    ALL.into_iter().for_each(|index| gathering.start(index).unwrap());
+                    gathering.advance(Moment(half_milliseconds * 500_000 + 250_000)).unwrap();
+                    gathering.kill(index, written).unwrap();
+                    let away = Duration::from_secs(if half_milliseconds % 2 == 0 { 1 } else { 8 });
+                    let until = gathering.now + away;
+                    gathering.advance(until).unwrap();
+                    gathering.start(index).unwrap();
+                    make_one_group(gathering, &format!("{} killed after {half_milliseconds} half ms", index + 1));
+                }
+            }
+        }
+    }
+}
