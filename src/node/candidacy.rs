@@ -21,6 +21,7 @@ use super::identity::Identity;
 use super::listeners::Listeners;
 use super::real_time::RealTime;
 use super::run::{RunError, refuse_the_departed};
+use super::service_manager::ServiceManager;
 use super::settings::{Bootstrap, Mistakes, Settings};
 use super::{descriptors, join, random, reach, token};
 use crate::api::listen::SocketFile;
@@ -109,6 +110,9 @@ pub async fn found(
     let listeners = Listeners::take(settings, &listen).await?;
     let candidacy = Candidacy::start(settings, bootstrap, directory, &identity, listen).await?;
     let api = WaitingApi::start(listeners, token, candidacy.told.subscribe());
+    if let Some(manager) = ServiceManager::of_environment() {
+        tokio::spawn(manager.report_waiting(candidacy.told.subscribe()));
+    }
     let outcome = candidacy.run(stop).await;
     api.stop().await;
     outcome
@@ -319,11 +323,7 @@ struct WaitingApi {
 }
 
 impl WaitingApi {
-    fn start(
-        listeners: Listeners,
-        token: Option<String>,
-        waiting: watch::Receiver<Waiting>,
-    ) -> WaitingApi {
+    fn start(listeners: Listeners, token: Option<String>, waiting: watch::Receiver<Waiting>) -> WaitingApi {
         let (stop, stopped) = watch::channel(false);
         let api = ApiSettings {
             tcp: Some(listeners.tcp),

@@ -17,6 +17,7 @@ use super::genesis_file::GENESIS_FILE;
 use super::identity::{Identity, IdentityError};
 use super::listeners::Listeners;
 use super::run::{RunError, refuse_the_departed};
+use super::service_manager::ServiceManager;
 use super::settings::{Mistakes, Settings};
 use super::{contacts_file, genesis_file, reach, token};
 use crate::net::door::{NoAnswer, knock};
@@ -105,6 +106,9 @@ async fn join_within(settings: &Settings, code: &str, rounds: usize) -> Result<(
         return Ok(());
     }
     check_start(settings).await?;
+    if let Some(manager) = ServiceManager::of_environment() {
+        manager.status(&format!("joining group {}", code.cluster.short()));
+    }
     let identity = identity(&directory)?;
     let admission = Joiner::new(settings, &identity, code, rounds).await?.ask().await?;
     // The genesis comes last: with it the directory is a member's.

@@ -349,12 +349,15 @@ impl Parts {
             ..ApiSettings::new(member.genesis.limits.message_bytes_max)
         };
         let (stop_api, stopped) = watch::channel(false);
-        let service_manager = report_to_service_manager(Facts {
-            started: driver.started.clone(),
-            observed: observed.clone(),
-            driver_silence_max,
-            time,
-        });
+        let service_manager = ServiceManager::of_environment();
+        if let Some(manager) = &service_manager {
+            tokio::spawn(manager.clone().report(Facts {
+                started: driver.started.clone(),
+                observed: observed.clone(),
+                driver_silence_max,
+                time,
+            }));
+        }
         let api = tokio::spawn(api::serve(settings, host, stopped));
         let socket_file = listeners.socket_file;
         Ok(Parts {
@@ -626,21 +629,6 @@ impl Member {
             }
         };
         CatchUp::start(move |location| reader.payload(location), send)
-    }
-}
-
-/// Tells the service manager how things stand, if there is one, until the process ends.
-fn report_to_service_manager(facts: Facts) -> Option<Arc<ServiceManager>> {
-    match ServiceManager::of_environment() {
-        Ok(manager) => {
-            let manager = Arc::new(manager?);
-            tokio::spawn(manager.clone().report(facts));
-            Some(manager)
-        }
-        Err(error) => {
-            tracing::warn!("{error}");
-            None
-        }
     }
 }
 
