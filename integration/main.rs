@@ -19,3 +19,4 @@ mod order;
 mod others_bugs;
 mod pauses;
 mod refusals;
+mod service_manager;

@@ -21,6 +21,7 @@ use super::link::{self, Intake, Link};
 use super::pair::{End, FrameError, FrameSource, Pair};
 use super::streams::StreamOutcome;
 use super::switchboard::Event;
+use super::transport::Transport;
 use crate::codec::{Frame, StreamClass, hello_frame, ready_frame, refusal_frame};
 use crate::types::peer::{Hello, Refusal};
 use crate::types::{MemberId, limits};
@@ -28,6 +29,8 @@ use crate::types::{MemberId, limits};
 /// What a connection's task needs.
 pub(super) struct Attempt {
     pub connection: ConnectionId,
+    /// What carries it.
+    pub transport: Transport,
     /// Who is on the other side, by its key.
     pub member: MemberId,
     pub shared: Arc<Shared>,
@@ -79,7 +82,7 @@ impl Attempt {
             pair.urgent.1.flush().await?;
         }
         ready(&mut pair.urgent.0).await?;
-        let link = Arc::new(Link::new(peer, self.connection, theirs, self.intake.clone()));
+        let link = Arc::new(Link::new(peer, (self.connection, self.transport), theirs, self.intake.clone()));
         match self.claim(link.clone()).await {
             Verdict::Take => {}
             Verdict::Leave => return Err(End::Left),

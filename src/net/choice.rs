@@ -247,7 +247,12 @@ mod tests {
 
         fn link(&self, id: usize, says: Hello) -> Arc<Link> {
             let intake = Intake { inbox: inbox().0, credits: Arc::new(Semaphore::new(1)) };
-            Arc::new(Link::new(self.peer.clone(), ConnectionId::new_unchecked(id), says, intake))
+            Arc::new(Link::new(
+                self.peer.clone(),
+                (ConnectionId::new_unchecked(id), crate::net::Transport::Tcp),
+                says,
+                intake,
+            ))
         }
 
         fn at(&mut self, id: usize) -> &mut Connection {

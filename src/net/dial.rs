@@ -9,6 +9,7 @@ use libp2p::swarm::ConnectionId;
 
 use super::pair::End;
 use super::roster::Target;
+use super::transport::Transport;
 use crate::types::peer::Refusal;
 use crate::types::{MemberId, limits};
 
@@ -28,7 +29,23 @@ struct Dialling {
     due: Instant,
     /// The dial that runs.
     running: Option<ConnectionId>,
+    /// What became of the dial over TCP: then it is QUIC's turn.
+    tcp_failed: Option<String>,
     failures: u32,
+}
+
+/// What became of a dial that did not reach anybody.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Failed {
+    /// The other transport is tried at once.
+    GoesOn,
+    /// Nobody was reached.
+    Over {
+        /// Why, over each transport that was tried.
+        trouble: String,
+        /// Whether the dial before it reached the member.
+        fresh: bool,
+    },
 }
 
 impl Dialler {
@@ -48,15 +65,21 @@ impl Dialler {
         }
     }
 
-    /// Where to dial a member: what the roster says, and where it was reached last.
+    /// Where a member may be found: what the roster says, and where it was reached last.
     pub fn addresses(&self, member: &MemberId) -> Vec<Multiaddr> {
         self.members.get(member).map(Dialling::everywhere).unwrap_or_default()
+    }
+
+    /// Where to dial a member now: over one transport, TCP first.
+    pub fn turn(&self, member: &MemberId) -> Vec<Multiaddr> {
+        self.members.get(member).map(Dialling::turn).unwrap_or_default()
     }
 
     /// A dial reached the member there.
     pub fn reached(&mut self, member: &MemberId, address: Multiaddr) {
         if let Some(dialling) = self.members.get_mut(member) {
             dialling.worked = Some(address);
+            dialling.tcp_failed = None;
         }
     }
 
@@ -85,14 +108,27 @@ impl Dialler {
         Some(*member)
     }
 
-    /// The member was not reached; gives whether that is new.
-    pub fn failed(&mut self, member: &MemberId, now: Instant) -> bool {
-        let Some(dialling) = self.members.get_mut(member) else {
-            return false;
+    /// The member was not reached where its turn was; none if nobody wants it reached any more.
+    pub fn failed(&mut self, member: &MemberId, trouble: String, now: Instant) -> Option<Failed> {
+        let dialling = self.members.get_mut(member)?;
+        if dialling.quic_is_next() {
+            (dialling.tcp_failed, dialling.due) = (Some(trouble), now);
+            return Some(Failed::GoesOn);
+        }
+        let trouble = match dialling.tcp_failed.take() {
+            Some(before) => format!("{before}; {trouble}"),
+            None => trouble,
         };
         let fresh = dialling.failures == 0;
         dialling.failed(now);
-        fresh
+        Some(Failed::Over { trouble, fresh })
+    }
+
+    /// There is nowhere to dial a member.
+    pub fn nowhere(&mut self, member: &MemberId, now: Instant) {
+        if let Some(dialling) = self.members.get_mut(member) {
+            dialling.failed(now);
+        }
     }
 
     /// A connection has ended, which was a link since `since` if it was one. Nothing happens for whom we do not dial.
@@ -121,7 +157,7 @@ impl Dialler {
 
 impl Dialling {
     fn new(target: Target, now: Instant) -> Dialling {
-        Dialling { target, worked: None, due: now, running: None, failures: 0 }
+        Dialling { target, worked: None, due: now, running: None, tcp_failed: None, failures: 0 }
     }
 
     fn look_again(&mut self, target: Target, now: Instant) {
@@ -135,6 +171,18 @@ impl Dialling {
     fn everywhere(&self) -> Vec<Multiaddr> {
         let worked = self.worked.iter().filter(|worked| !self.target.addresses.contains(worked));
         self.target.addresses.iter().chain(worked).cloned().collect()
+    }
+
+    fn turn(&self) -> Vec<Multiaddr> {
+        let (quic, tcp): (Vec<_>, Vec<_>) =
+            self.everywhere().into_iter().partition(|address| Transport::of(address) == Transport::Quic);
+        if tcp.is_empty() || self.tcp_failed.is_some() && !quic.is_empty() { quic } else { tcp }
+    }
+
+    /// Whether TCP was tried just now, and QUIC can be.
+    fn quic_is_next(&self) -> bool {
+        let over = |transport| self.everywhere().iter().any(|address| Transport::of(address) == transport);
+        self.tcp_failed.is_none() && over(Transport::Tcp) && over(Transport::Quic)
     }
 
     /// The member was not reached, or the connection came to nothing.
@@ -224,8 +272,9 @@ mod tests {
         assert_eq!(dialler.due(now, |_| false), [one]);
         assert_eq!(dialler.next_due(|member| *member == one), None, "nobody is left");
         assert_eq!((dialler.ended(dial), dialler.ended(dial)), (Some(two), None));
-        assert!(dialler.failed(&two, now), "the first failure is news");
-        assert!(!dialler.failed(&two, now));
+        let over = |fresh| Some(Failed::Over { trouble: "refused".to_owned(), fresh });
+        assert_eq!(dialler.failed(&two, "refused".to_owned(), now), over(true), "the first failure is news");
+        assert_eq!(dialler.failed(&two, "refused".to_owned(), now), over(false));
         assert_eq!(dialler.due(now, |_| false), [one]);
         assert!(dialler.next_due(|member| *member == one) > Some(now));
     }
@@ -263,7 +312,8 @@ mod tests {
         assert_eq!(dialler.addresses(&moves), [address(2), address(1)], "where it was may be right still");
         assert_eq!(dialler.addresses(&goes), [] as [Multiaddr; 0]);
         dialler.began(&goes, ConnectionId::new_unchecked(1));
-        assert!(!dialler.failed(&goes, now) && dialler.ended(ConnectionId::new_unchecked(1)).is_none());
+        assert!(dialler.failed(&goes, String::new(), now).is_none());
+        assert!(dialler.ended(ConnectionId::new_unchecked(1)).is_none());
     }
 
     #[test]
@@ -275,5 +325,27 @@ mod tests {
         assert_eq!(dialler.addresses(&member), [address(1)]);
         dialler.direct(BTreeMap::from([(member, at(1))]), now);
         assert_eq!(dialler.due(now, |_| false), [member]);
+    }
+
+    #[test]
+    fn quic_is_tried_at_once_where_tcp_is_not_answered() {
+        let (now, member) = (Instant::now(), MemberId([1; 32]));
+        let quic: Multiaddr = "/ip4/127.0.0.1/udp/1/quic-v1".parse().unwrap();
+        let mut dialler = Dialler::default();
+        let both = Target { addresses: vec![quic.clone(), address(1), address(2)], dial: true };
+        dialler.direct(BTreeMap::from([(member, both)]), now);
+        assert_eq!(dialler.turn(&member), [address(1), address(2)]);
+        assert_eq!(dialler.failed(&member, "refused".to_owned(), now), Some(Failed::GoesOn));
+        assert_eq!((dialler.due(now, |_| false), dialler.turn(&member)), (vec![member], vec![quic.clone()]));
+        let over = Failed::Over { trouble: "refused; silent".to_owned(), fresh: true };
+        assert_eq!(dialler.failed(&member, "silent".to_owned(), now), Some(over));
+        assert_eq!(
+            (dialler.due(now, |_| false).len(), dialler.turn(&member).len()),
+            (0, 2),
+            "after a pause, TCP again"
+        );
+        dialler.direct(BTreeMap::from([(member, Target { addresses: vec![quic.clone()], dial: true })]), now);
+        assert_eq!(dialler.turn(&member), [quic]);
+        assert!(matches!(dialler.failed(&member, String::new(), now), Some(Failed::Over { .. })), "there is no other");
     }
 }

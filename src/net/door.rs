@@ -26,7 +26,7 @@ use super::{MeshError, Shared};
 use crate::codec::{BadFrame, DOOR_HEADER_BYTES, admit_door, door_frame, door_length};
 use crate::driver::Input;
 use crate::driver::inbox::Credit;
-use crate::types::{ClusterId, DoorFrame, DoorMessage, DoorRefusal, MemberId, limits};
+use crate::types::{ClusterId, DoorFrame, DoorMessage, DoorRefusal, MemberId, Timing, limits};
 
 /// Beyond the time in which the other side answers, its answer may be on the way this long.
 const ANSWER_MARGIN: Duration = Duration::from_secs(2);
@@ -245,7 +245,8 @@ pub async fn knock(
     message: DoorMessage,
 ) -> Result<(MemberId, DoorMessage), NoAnswer> {
     let no_answer = |reason: String| NoAnswer { address: address.clone(), reason };
-    let mut swarm = transport::swarm(keypair).map_err(|error: MeshError| no_answer(error.to_string()))?;
+    let mut swarm = transport::swarm(keypair, Timing::default().leader_timeout)
+        .map_err(|error: MeshError| no_answer(error.to_string()))?;
     let dial = DialOpts::unknown_peer_id().address(address.clone()).allocate_new_port().build();
     swarm.dial(dial).map_err(|error| no_answer(why_not_reached(&error)))?;
     let mut reached = None;

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use libp2p::Multiaddr;
 
+use super::transport::Transport;
 use crate::types::MemberId;
 use crate::types::peer::Refusal;
 
@@ -36,6 +37,8 @@ pub struct PeerFigures {
     pub name: String,
     /// Whether there is a link, which both sides may use.
     pub linked: bool,
+    /// What carries the link.
+    pub transport: Option<Transport>,
     /// What was last in the way of a link: a dial that failed, or a refusal. None since the last link came up, unless
     /// another process of that member came since, and was refused.
     pub trouble: Option<String>,

@@ -16,6 +16,7 @@ pub(super) use tasks::{run, weight};
 use super::pair::End;
 use super::peer::Peer;
 use super::queue::Queue;
+use super::transport::Transport;
 use crate::driver::Input;
 use crate::driver::inbox::{Credit, InboxSender};
 use crate::types::limits;
@@ -33,6 +34,8 @@ pub(super) struct Intake {
 pub(super) struct Link {
     pub peer: Arc<Peer>,
     pub connection: ConnectionId,
+    /// What carries it.
+    pub transport: Transport,
     /// What the peer said first.
     pub hello: Hello,
     intake: Intake,
@@ -63,10 +66,16 @@ enum State {
 }
 
 impl Link {
-    pub fn new(peer: Arc<Peer>, connection: ConnectionId, hello: Hello, intake: Intake) -> Link {
+    pub fn new(
+        peer: Arc<Peer>,
+        (connection, transport): (ConnectionId, Transport),
+        hello: Hello,
+        intake: Intake,
+    ) -> Link {
         Link {
             peer,
             connection,
+            transport,
             hello,
             intake,
             state: Mutex::new(State::Waiting),

@@ -1,4 +1,4 @@
-//! Floor 4: the mesh, on libp2p over TCP with noise and yamux.
+//! Floor 4: the mesh, on libp2p: over TCP with noise and yamux, and over QUIC where TCP cannot be dialled.
 //!
 //! The driver's roster says who is a member; it changes while the mesh runs. Every pair of members that is to have a link
 //! keeps one connection, and on it two long-lived streams: urgent, and bulk in pieces within a window, so that a vote
@@ -49,6 +49,7 @@ mod switchboard;
 mod transport;
 
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures::StreamExt;
@@ -58,7 +59,7 @@ use libp2p::swarm::{Swarm, SwarmEvent};
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
 pub use figures::{MeshFigures, PeerFigures, reason};
-pub use transport::listen_address;
+pub use transport::{Transport, listen_address, port};
 
 use crate::driver::inbox::InboxSender;
 use crate::types::peer::{Envelope, Hello, Refusal};
@@ -72,8 +73,10 @@ use switchboard::Switchboard;
 pub struct MeshSettings {
     /// Our key, an ed25519 one.
     pub keypair: Keypair,
-    /// Where to listen: `/ip4/…/tcp/…` or `/ip6/…/tcp/…`; port 0 takes a free one.
+    /// Where to listen: `/ip4/…/tcp/…` or `/ip4/…/udp/…/quic-v1`, or the same of `ip6`; port 0 takes a free one.
     pub listen: Vec<Multiaddr>,
+    /// A link over QUIC on which nothing comes for this long is lost. The shorter one of the two sides counts.
+    pub leader_timeout: Duration,
     /// Whom the mesh knows: the newest value counts. We may be among them, and are not dialled.
     pub roster: watch::Receiver<Roster>,
     /// What the hello of new links says. Version, cluster, epoch and configuration in it are what others are checked by.
@@ -92,7 +95,10 @@ pub enum MeshError {
     #[error("the key of this member cannot be used for the mesh: {0}")]
     Key(String),
     /// Not an address to listen on.
-    #[error("the mesh cannot listen on {address}: expected /ip4/<address>/tcp/<port> or /ip6/<address>/tcp/<port>")]
+    #[error(
+        "the mesh cannot listen on {address}: expected /ip4/<address>/tcp/<port>, \
+         /ip4/<address>/udp/<port>/quic-v1, or the same of ip6"
+    )]
     BadListenAddress {
         /// Which.
         address: Multiaddr,
@@ -138,7 +144,7 @@ impl Mesh {
     pub async fn start(settings: MeshSettings) -> Result<Mesh, MeshError> {
         let shared = Arc::new(Shared::new(&settings)?);
         settings.listen.iter().try_for_each(transport::probe)?;
-        let mut swarm = transport::swarm(&settings.keypair)?;
+        let mut swarm = transport::swarm(&settings.keypair, settings.leader_timeout)?;
         listen(&mut swarm, &settings.listen, &shared).await?;
         let (commands, receiver) = mpsc::unbounded_channel();
         let intake = Intake { inbox: settings.inbox, credits: settings.credits };

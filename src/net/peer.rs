@@ -80,6 +80,7 @@ impl Peer {
             peer: self.member,
             name: self.name(),
             linked: link.is_some(),
+            transport: link.as_ref().map(|link| link.transport),
             trouble: self.trouble.lock().expect("nobody panics with trouble in hand").clone(),
             round_trip: Some(counters.round_trip_micros.value())
                 .filter(|&micros| micros > 0)

@@ -14,7 +14,7 @@ use std::task::{Context, Poll};
 
 use libp2p::core::transport::PortUse;
 use libp2p::core::upgrade::{InboundUpgrade, OutboundUpgrade, UpgradeInfo};
-use libp2p::core::{Endpoint, Multiaddr};
+use libp2p::core::{ConnectedPoint, Endpoint, Multiaddr};
 use libp2p::swarm::handler::{ConnectionEvent, DialUpgradeError, FullyNegotiatedInbound, FullyNegotiatedOutbound};
 use libp2p::swarm::{
     ConnectionDenied, ConnectionHandler, ConnectionHandlerEvent, ConnectionId, FromSwarm, NetworkBehaviour,
@@ -23,6 +23,7 @@ use libp2p::swarm::{
 use libp2p::{PeerId, Stream, StreamProtocol};
 
 use super::identity::member_of_peer;
+use super::transport::Transport;
 use crate::codec::StreamClass;
 use crate::types::limits;
 
@@ -62,7 +63,7 @@ pub(super) enum Wanted {
 /// Opens and takes streams, and admits connections.
 pub(super) struct Streams {
     members: HashSet<PeerId>,
-    connections: HashMap<ConnectionId, PeerId>,
+    connections: HashMap<ConnectionId, (PeerId, Transport)>,
     actions: VecDeque<ToSwarm<StreamEvent, Wanted>>,
 }
 
@@ -79,6 +80,11 @@ impl Streams {
     /// Every connection there is.
     pub fn connections(&self) -> Vec<ConnectionId> {
         self.connections.keys().copied().collect()
+    }
+
+    /// What carries a connection.
+    pub fn transport(&self, connection: ConnectionId) -> Option<Transport> {
+        self.connections.get(&connection).map(|(_, transport)| *transport)
     }
 
     /// Opens both streams of a link on a connection that we dialled.
@@ -99,10 +105,11 @@ impl Streams {
 
     fn admit(&self, peer: &PeerId) -> Result<(), ConnectionDenied> {
         let member = self.members.contains(peer);
+        let peers = self.connections.values().map(|(other, _)| other);
         let (count, most) = if member {
-            (self.connections.values().filter(|other| *other == peer).count(), limits::MEMBER_CONNECTIONS_MAX)
+            (peers.filter(|other| *other == peer).count(), limits::MEMBER_CONNECTIONS_MAX)
         } else {
-            (self.connections.values().filter(|other| !self.members.contains(*other)).count(), limits::STRANGERS_MAX)
+            (peers.filter(|other| !self.members.contains(*other)).count(), limits::STRANGERS_MAX)
         };
         if count >= most {
             return Err(ConnectionDenied::new(TooManyConnections));
@@ -152,7 +159,12 @@ impl NetworkBehaviour for Streams {
     fn on_swarm_event(&mut self, event: FromSwarm) {
         match event {
             FromSwarm::ConnectionEstablished(established) => {
-                self.connections.insert(established.connection_id, established.peer_id);
+                let address = match established.endpoint {
+                    ConnectedPoint::Dialer { address, .. } => address,
+                    ConnectedPoint::Listener { local_addr, .. } => local_addr,
+                };
+                let connection = (established.peer_id, Transport::of(address));
+                self.connections.insert(established.connection_id, connection);
             }
             FromSwarm::ConnectionClosed(closed) => {
                 self.connections.remove(&closed.connection_id);

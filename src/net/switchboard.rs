@@ -1,6 +1,7 @@
 //! The one task that owns the swarm: dials members, gives every connection its task, makes one connection of a pair the
 //! link, and lets the doorkeeper's guests in. Everybody else sends it events and commands.
 
+use std::num::NonZeroU8;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -17,7 +18,7 @@ use tracing::{debug, info, warn};
 
 use super::attempt::{Attempt, Verdict};
 use super::choice::{Choice, Connection, Connections};
-use super::dial::Dialler;
+use super::dial::{Dialler, Failed};
 use super::door::Exchange;
 use super::doorkeeper::Doorkeeper;
 use super::identity::{member_of_peer, peer_of};
@@ -25,7 +26,7 @@ use super::link::{Intake, Link};
 use super::pair::End;
 use super::refusals::Refusals;
 use super::streams::{Opened, StreamEvent, StreamOutcome};
-use super::transport::{Behaviour, BehaviourEvent};
+use super::transport::{Behaviour, BehaviourEvent, Transport};
 use super::{Command, Shared};
 use crate::driver::Input;
 use crate::types::peer::Refusal;
@@ -245,9 +246,14 @@ impl Switchboard {
 
     /// A connection that may become a link gets its task.
     fn attempt(&mut self, id: ConnectionId, member: MemberId, dialled: bool) {
+        let Some(transport) = self.swarm.behaviour().streams.transport(id) else {
+            // It has closed.
+            return;
+        };
         let (streams, receiver) = mpsc::channel(2);
         let attempt = Attempt {
             connection: id,
+            transport,
             member,
             shared: self.shared.clone(),
             intake: self.intake.clone(),
@@ -302,7 +308,7 @@ impl Switchboard {
         if let Some(link) = linked {
             self.knock_on(link.connection, to, peer_id, message);
         } else if !addresses.is_empty() {
-            let dial = dial(peer_id, addresses);
+            let dial = dial_in_turn(peer_id, addresses);
             let id = dial.connection_id();
             match self.swarm.dial(dial) {
                 Ok(()) => self.doorkeeper.knocks(to, id, message),
@@ -406,6 +412,7 @@ impl Switchboard {
         info!(
             peer = link.peer.label(),
             incarnation = link.hello.incarnation.0,
+            transport = %link.transport,
             dialled = connection.dialled,
             "link up"
         );
@@ -473,9 +480,9 @@ impl Switchboard {
         let now = Instant::now();
         for member in self.dialler.due(now, |member| self.connections.reach(member)) {
             let peer = self.shared.known.peer(&member).expect("who is dialled is on the roster");
-            let addresses = self.dialler.addresses(&member);
+            let addresses = self.dialler.turn(&member);
             if addresses.is_empty() {
-                self.dialler.failed(&member, now);
+                self.dialler.nowhere(&member, now);
                 continue;
             }
             let dial = dial(peer.peer_id, addresses);
@@ -484,7 +491,7 @@ impl Switchboard {
                 Ok(()) => self.dialler.began(&member, id),
                 Err(error) => {
                     debug!(peer = peer.label(), %error, "not dialled");
-                    self.dialler.failed(&member, now);
+                    self.dialler.nowhere(&member, now);
                 }
             }
         }
@@ -501,12 +508,17 @@ impl Switchboard {
         let Some(peer) = self.shared.known.peer(&member) else {
             return;
         };
-        if self.dialler.failed(&member, Instant::now()) {
-            info!(peer = peer.label(), trouble, "not reached");
-        } else {
-            debug!(peer = peer.label(), trouble, "not reached");
+        match self.dialler.failed(&member, trouble, Instant::now()) {
+            None | Some(Failed::GoesOn) => {}
+            Some(Failed::Over { trouble, fresh }) => {
+                if fresh {
+                    info!(peer = peer.label(), trouble, "not reached");
+                } else {
+                    debug!(peer = peer.label(), trouble, "not reached");
+                }
+                peer.set_trouble(Some(trouble));
+            }
         }
-        peer.set_trouble(Some(trouble));
     }
 
     fn pinged(&mut self, ping: ping::Event) {
@@ -571,6 +583,19 @@ async fn changed(roster: &mut watch::Receiver<Roster>) {
 /// From a port of its own: with the listening port two dials can meet in the middle as one.
 fn dial(peer_id: PeerId, addresses: Vec<Multiaddr>) -> DialOpts {
     DialOpts::peer_id(peer_id).condition(PeerCondition::Always).addresses(addresses).allocate_new_port().build()
+}
+
+/// The same over both transports: QUIC where the first address of TCP has failed.
+fn dial_in_turn(peer_id: PeerId, mut addresses: Vec<Multiaddr>) -> DialOpts {
+    addresses.sort_by_key(Transport::of);
+    let tcp = addresses.iter().filter(|address| Transport::of(address) == Transport::Tcp).count();
+    let at_once = u8::try_from(tcp).ok().and_then(NonZeroU8::new).unwrap_or(NonZeroU8::MIN);
+    DialOpts::peer_id(peer_id)
+        .condition(PeerCondition::Always)
+        .addresses(addresses)
+        .allocate_new_port()
+        .override_dial_concurrency_factor(at_once)
+        .build()
 }
 
 /// In one line, for people: the address, and what is wrong at the bottom of all layers.

@@ -1,7 +1,7 @@
 //! Everything a member is told before it starts: its settings and the group's genesis, or all that is wrong with both. A
 //! member that has joined has the genesis in its data directory; for one that founded the group, `genesis` says where it is.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 
 use libp2p::multiaddr::{Multiaddr, Protocol};
@@ -11,7 +11,7 @@ use super::settings::layers::Layers;
 use super::settings::{Mistakes, Settings};
 use super::{genesis_file, reach};
 use crate::api::listen;
-use crate::net::listen_address;
+use crate::net::{Transport, listen_address};
 use crate::types::{Genesis, GenesisMember, MemberId};
 
 /// Settings and genesis that fit together.
@@ -75,19 +75,19 @@ impl Configuration {
     fn wrong_mesh_address(&self, address: &Multiaddr) -> Option<String> {
         let api = self.settings.api.listen;
         match listen_address(address) {
-            Some(mesh) if meet(mesh, api) => Some(format!(
+            Some((Transport::Tcp, mesh)) if meet(mesh, api) => Some(format!(
                 "the mesh ({address}: mesh.listen, or genesis) and the host API (api.listen = \"{api}\") cannot share a \
                  port: set another one for either"
             )),
             Some(_) => None,
             // What mesh.listen itself says was checked when it was read.
             None => {
-                let port =
-                    address.iter().find_map(|part| if let Protocol::Tcp(port) = part { Some(port) } else { None });
+                // The same at this machine's own addresses.
+                let here: Multiaddr =
+                    std::iter::once(Protocol::Ip4(Ipv4Addr::UNSPECIFIED)).chain(address.iter().skip(1)).collect();
                 Some(format!(
                     "mesh.listen is not set, and genesis gives this member {address}, which cannot be listened on: set \
-                     mesh.listen = [\"/ip4/0.0.0.0/tcp/{}\"]",
-                    port.unwrap_or_default()
+                     mesh.listen = [\"{here}\"]"
                 ))
             }
         }

@@ -119,7 +119,7 @@ fn genesis(plan: &Plan, names: &[String], identities: &[Identity]) -> Result<Gen
     let members = names.iter().zip(identities).zip(&plan.members).map(|((name, identity), ports)| GenesisMember {
         name: name.clone(),
         id: identity.member(),
-        addresses: vec![mesh_address(ports.mesh)],
+        addresses: mesh_addresses(ports.mesh).into(),
     });
     Ok(Genesis {
         name: plan.name.clone(),
@@ -160,8 +160,8 @@ pub fn places(directory: &Path, genesis: &Genesis) -> Vec<Place> {
     genesis.members.iter().map(place).collect()
 }
 
-fn mesh_address(port: u16) -> String {
-    format!("/ip4/127.0.0.1/tcp/{port}")
+fn mesh_addresses(port: u16) -> [String; 2] {
+    [format!("/ip4/127.0.0.1/tcp/{port}"), format!("/ip4/127.0.0.1/udp/{port}/quic-v1")]
 }
 
 fn draw() -> Result<Identity, FoundingError> {

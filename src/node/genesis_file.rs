@@ -6,7 +6,7 @@ use std::path::Path;
 
 use toml::{Table, Value};
 
-use super::settings::{Mistakes, table, tcp_multiaddress};
+use super::settings::{Mistakes, mesh_multiaddress, table};
 use crate::types::text::{size, size_text};
 use crate::types::{ClusterLimits, FaultModelKind, Genesis, GenesisMember, MemberId, limits};
 
@@ -229,7 +229,7 @@ impl Reader {
         }
         let mut addresses = Vec::new();
         for item in items {
-            match item.as_str().map(tcp_multiaddress) {
+            match item.as_str().map(mesh_multiaddress) {
                 Some(Ok(address)) => addresses.push(address.to_string()),
                 Some(Err(error)) => self.mistakes.push(format!("{place}addresses: {error}")),
                 None => self.mistakes.push(format!("{place}addresses: {item} is not text in quotes")),

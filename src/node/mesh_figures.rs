@@ -23,6 +23,7 @@ fn peer(figures: &PeerFigures) -> Value {
         "member": figures.peer,
         "name": figures.name,
         "connected": figures.linked,
+        "transport": figures.transport.map(|transport| transport.to_string()),
         "trouble": figures.trouble,
         "round_trip_ms": figures.round_trip.map(|duration| duration.as_micros() as f64 / 1000.0),
         "links_total": figures.links,

@@ -1,7 +1,8 @@
 //! Where a member's mesh listens, and where it tells the others to reach it.
 
+use std::collections::HashSet;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::time::Duration;
 
 use libp2p::multiaddr::{Multiaddr, Protocol};
@@ -9,7 +10,7 @@ use tokio::time::timeout;
 
 use super::founding::MESH_PORT_OFFSET;
 use super::settings::Settings;
-use crate::net::listen_address;
+use crate::net::{self, Transport, listen_address};
 use crate::types::GenesisMember;
 
 /// A name that is not resolved within this time is passed over.
@@ -22,7 +23,7 @@ pub fn listens(settings: &Settings, named: Option<&GenesisMember>) -> Result<Vec
         return Ok(settings.mesh_listen.clone());
     }
     if let Some(named) = named {
-        return Ok(multiaddresses(&named.addresses));
+        return Ok(with_quic(multiaddresses(&named.addresses)));
     }
     let port = match settings.api.listen.port() {
         0 => 0,
@@ -32,7 +33,17 @@ pub fn listens(settings: &Settings, named: Option<&GenesisMember>) -> Result<Vec
             )
         })?,
     };
-    Ok(vec![multiaddress(SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), port))])
+    Ok(with_quic(vec![Transport::Tcp.multiaddress(SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), port))]))
+}
+
+/// The addresses, and behind them QUIC at the UDP port of the same number, for those of TCP where it is not given.
+fn with_quic(mut addresses: Vec<Multiaddr>) -> Vec<Multiaddr> {
+    let tcp = addresses.iter().filter_map(listen_address).filter(|(transport, _)| *transport == Transport::Tcp);
+    let quic: Vec<Multiaddr> = tcp.map(|(_, socket)| Transport::Quic.multiaddress(socket)).collect();
+    addresses.extend(quic);
+    let mut seen = HashSet::new();
+    addresses.retain(|address| seen.insert(address.clone()));
+    addresses
 }
 
 /// Addresses of a genesis, which were checked when it was read.
@@ -43,7 +54,9 @@ pub fn multiaddresses(texts: &[String]) -> Vec<Multiaddr> {
 /// The same addresses with a free port in place of each port 0, so that it is known before anything listens.
 pub fn with_ports(listen: &[Multiaddr]) -> io::Result<Vec<Multiaddr>> {
     let with_port = |address: &Multiaddr| match listen_address(address) {
-        Some(socket) if socket.port() == 0 => Ok(multiaddress(TcpListener::bind(socket)?.local_addr()?)),
+        Some((transport, socket)) if socket.port() == 0 => {
+            Ok(transport.multiaddress(SocketAddr::new(socket.ip(), transport.free_port(socket)?)))
+        }
         _ => Ok(address.clone()),
     };
     listen.iter().map(with_port).collect()
@@ -58,15 +71,50 @@ pub async fn announced(settings: &Settings, listen: &[Multiaddr], others: &[Mult
     }
     let mut announced = Vec::new();
     for address in listen {
-        let Some(socket) = listen_address(address) else { continue };
+        let Some((transport, socket)) = listen_address(address) else { continue };
         let ip = match socket.ip() {
             ip if ip.is_unspecified() => own_address(others, ip.is_ipv4()).await,
             ip => Some(ip),
         };
-        let told = ip.map(|ip| multiaddress(SocketAddr::new(ip, socket.port())));
+        let told = ip.map(|ip| transport.multiaddress(SocketAddr::new(ip, socket.port())));
         announced.extend(told.filter(|told| !announced.contains(told)));
     }
     announced
+}
+
+/// What to tell the operator of a member that says nothing of where it is, while no address at which the group knows it
+/// leads to where it listens, as far as this machine can tell. None if one does.
+pub fn moved(listen: &[Multiaddr], known: &[String]) -> Option<String> {
+    let listens: Vec<(Transport, SocketAddr)> = listen.iter().filter_map(listen_address).collect();
+    if listens.is_empty() || known.is_empty() || known.iter().any(|address| leads_to(address, &listens)) {
+        return None;
+    }
+    let texts = listen.iter().map(ToString::to_string).collect::<Vec<_>>();
+    Some(format!(
+        "this member listens at {}, and the others dial it at {}, which does not seem to lead here: set mesh.announce to where \
+         they reach it (to that same address, if it is translated on the way)",
+        texts.join(", "),
+        known.join(", ")
+    ))
+}
+
+/// Whether one of these listeners is there. A name may lead anywhere.
+fn leads_to(address: &str, listens: &[(Transport, SocketAddr)]) -> bool {
+    let Ok(address) = address.parse::<Multiaddr>() else { return false };
+    let mut parts = address.iter();
+    let ip = match parts.next() {
+        Some(Protocol::Ip4(ip)) => Some(IpAddr::from(ip)),
+        Some(Protocol::Ip6(ip)) => Some(IpAddr::from(ip)),
+        _ => None,
+    };
+    let port = net::port(parts);
+    let mut same_port = listens.iter().filter(|(transport, listen)| Some((*transport, listen.port())) == port);
+    same_port.any(|(_, listen)| ip.is_none_or(|ip| listen.ip() == ip || (listen.ip().is_unspecified() && is_own(ip))))
+}
+
+/// Whether it is an address of this machine: it can be bound.
+fn is_own(ip: IpAddr) -> bool {
+    UdpSocket::bind((ip, 0)).is_ok()
 }
 
 /// This machine's address on the way to the first of the others that there is a way to.
@@ -94,7 +142,7 @@ fn toward(target: SocketAddr) -> io::Result<IpAddr> {
 /// Where an address leads; names are resolved.
 async fn targets(address: &Multiaddr) -> Vec<SocketAddr> {
     let mut parts = address.iter();
-    let (Some(host), Some(Protocol::Tcp(port))) = (parts.next(), parts.next()) else {
+    let (Some(host), Some((_, port))) = (parts.next(), net::port(parts)) else {
         return Vec::new();
     };
     let name = match host {
@@ -107,10 +155,6 @@ async fn targets(address: &Multiaddr) -> Vec<SocketAddr> {
         Ok(Ok(found)) => found.collect(),
         Ok(Err(_)) | Err(_) => Vec::new(),
     }
-}
-
-fn multiaddress(socket: SocketAddr) -> Multiaddr {
-    Multiaddr::from(socket.ip()).with(Protocol::Tcp(socket.port()))
 }
 
 #[cfg(test)]
@@ -133,20 +177,51 @@ mod tests {
     #[test]
     fn settings_come_before_genesis_before_the_default() {
         let addresses = vec!["/ip4/10.0.0.1/tcp/7271".to_owned()];
-        let named = GenesisMember { name: "n1".to_owned(), id: MemberId([1; 32]), addresses: addresses.clone() };
+        let named = GenesisMember { name: "n1".to_owned(), id: MemberId([1; 32]), addresses };
         let given = settings("[mesh]\nlisten = [\"/ip4/0.0.0.0/tcp/9\"]");
-        assert_eq!(texts(&listens(&given, Some(&named)).unwrap()), ["/ip4/0.0.0.0/tcp/9"]);
-        assert_eq!(texts(&listens(&settings(""), Some(&named)).unwrap()), addresses);
-        assert_eq!(texts(&listens(&settings(""), None).unwrap()), ["/ip4/0.0.0.0/tcp/7271"]);
+        assert_eq!(texts(&listens(&given, Some(&named)).unwrap()), ["/ip4/0.0.0.0/tcp/9"], "and nothing else");
+        let twins = ["/ip4/10.0.0.1/tcp/7271", "/ip4/10.0.0.1/udp/7271/quic-v1"];
+        assert_eq!(texts(&listens(&settings(""), Some(&named)).unwrap()), twins);
+        let both = GenesisMember { addresses: twins.map(str::to_owned).into(), ..named };
+        assert_eq!(texts(&listens(&settings(""), Some(&both)).unwrap()), twins);
+        let everywhere = ["/ip4/0.0.0.0/tcp/7271", "/ip4/0.0.0.0/udp/7271/quic-v1"];
+        assert_eq!(texts(&listens(&settings(""), None).unwrap()), everywhere);
         let none = listens(&settings("[api]\nlisten = \"127.0.0.1:65500\""), None).unwrap_err();
         assert!(none.contains("set mesh.listen"), "{none}");
+    }
+
+    #[test]
+    fn a_member_that_moved_without_a_word_is_told_what_to_set() {
+        let told = |listen: &str, known: &[&str]| {
+            let known: Vec<String> = known.iter().map(|text| (*text).to_owned()).collect();
+            moved(&[listen.parse().unwrap()], &known)
+        };
+        // 192.0.2.0/24 is nobody's.
+        for (listen, known) in [
+            ("/ip4/0.0.0.0/tcp/7271", "/ip4/192.0.2.1/tcp/7271"),
+            ("/ip4/127.0.0.1/tcp/7271", "/ip4/192.0.2.1/tcp/7271"),
+            ("/ip4/127.0.0.1/tcp/7272", "/ip4/127.0.0.1/tcp/7271"),
+            ("/ip4/0.0.0.0/tcp/7272", "/dns4/n1.example.org/tcp/7271"),
+        ] {
+            let text = told(listen, &[known]).unwrap();
+            assert!(text.contains("mesh.announce") && text.contains(listen) && text.contains(known), "{text}");
+        }
+        for (listen, known) in [
+            ("/ip4/0.0.0.0/tcp/7271", "/ip4/127.0.0.1/tcp/7271"),
+            ("/ip4/127.0.0.1/tcp/7271", "/ip4/127.0.0.1/tcp/7271"),
+            ("/ip4/0.0.0.0/tcp/7271", "/dns4/n1.example.org/tcp/7271"),
+        ] {
+            assert_eq!(told(listen, &["/ip4/192.0.2.1/tcp/7271", known]), None, "{known}");
+        }
+        assert_eq!(told("/ip4/0.0.0.0/tcp/7271", &[]), None, "nobody dials it");
+        assert_eq!(moved(&[], &["/ip4/192.0.2.1/tcp/7271".to_owned()]), None);
     }
 
     #[tokio::test]
     async fn others_are_told_this_machines_address_on_the_way_to_them() {
         let group: Vec<Multiaddr> = ["/ip6/::1/tcp/1", "/ip4/127.0.0.7/tcp/1"].map(|text| text.parse().unwrap()).into();
         let listen = with_ports(&["/ip4/0.0.0.0/tcp/0".parse().unwrap()]).unwrap();
-        let port = listen_address(&listen[0]).unwrap().port();
+        let port = listen_address(&listen[0]).unwrap().1.port();
         assert_ne!(port, 0);
         let told = announced(&settings(""), &listen, &group).await;
         assert_eq!(texts(&told), [format!("/ip4/127.0.0.1/tcp/{port}")]);

@@ -113,6 +113,12 @@ pub const MEMBER_CONNECTIONS_MAX: usize = 8;
 pub const PENDING_CONNECTIONS_MAX: u32 = 64;
 /// Streams of one connection, in both directions, pings and what is being negotiated included.
 pub const CONNECTION_STREAMS_MAX: usize = 32;
+/// What one stream, and one connection, of QUIC may have sent and not yet seen taken.
+pub const QUIC_STREAM_BYTES: u32 = 1 << 20;
+/// The same for all streams of a connection together.
+pub const QUIC_CONNECTION_BYTES: u32 = 4 << 20;
+/// A QUIC dial is given at least this long to be answered; nobody tells that a port is closed.
+pub const QUIC_HANDSHAKE_LEAST: Duration = Duration::from_secs(1);
 /// Pause after the first failed dial; doubles with every further one.
 pub const DIAL_PAUSE_MIN: Duration = Duration::from_millis(50);
 /// Longest pause between dials to a member that cannot be reached.
@@ -171,6 +177,15 @@ pub const BODY_DISCARD_BYTES: usize = 8 << 20;
 pub const BODY_DISCARD_MAX: Duration = Duration::from_secs(1);
 /// Body of a request that changes the membership.
 pub const OPERATION_BODY_BYTES: u64 = 4 << 10;
+/// Longest text that is read as a join code.
+pub const JOIN_CODE_BYTES_MAX: u64 = 4 << 10;
+/// Addresses that a join code names: of a group's members, one each as far as they suffice. Four are enough for one to be
+/// there while seven voters have a quorum.
+pub const JOIN_CODE_ADDRESSES: usize = 4;
+/// A machine that nobody lets in just now, and nobody has turned away for good, asks everybody again so often.
+pub const JOIN_ROUNDS: usize = 5;
+/// And rests in between; a key is not heard more often than a few times a second.
+pub const JOIN_PAUSE: Duration = Duration::from_secs(2);
 /// How long a join code holds, if nobody says otherwise.
 pub const INVITE_TTL: Duration = Duration::from_secs(3600);
 /// No join code holds longer.
@@ -249,6 +264,8 @@ const _: () = assert!(BULK_FRAME_BYTES * 4 <= BULK_WINDOW_BYTES);
 const _: () = assert!(ENTRY_BATCHES_MAX * 128 < URGENT_FRAME_BYTES);
 const _: () = assert!(URGENT_FRAME_BYTES < URGENT_QUEUE_BYTES);
 const _: () = assert!(URGENT_PAYLOAD_BYTES < URGENT_FRAME_BYTES);
+const _: () =
+    assert!(2 * BULK_WINDOW_BYTES <= QUIC_STREAM_BYTES as usize && 2 * QUIC_STREAM_BYTES <= QUIC_CONNECTION_BYTES);
 const _: () = assert!(PEER_MESSAGE_BYTES as usize <= BULK_QUEUE_BYTES);
 const _: () = assert!(PEER_MESSAGE_BYTES as usize <= INBOX_BYTES && INBOX_BYTES <= u32::MAX as usize);
 const _: () = assert!(REFUSAL_TEXT_BYTES * 2 < HELLO_FRAME_BYTES);

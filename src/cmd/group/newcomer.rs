@@ -12,6 +12,7 @@ use super::member_process::MemberProcess;
 use crate::api::client::Client;
 use crate::cmd::exit::Failure;
 use crate::cmd::sidecar;
+use crate::net::Transport;
 use crate::node::configuration_file;
 use crate::node::founding::{Ports, config_path};
 
@@ -33,7 +34,7 @@ pub fn prepare(directory: &Path, name: &str, ip: IpAddr, ports: Ports) -> Result
         ("data_dir", "data".to_owned()),
         ("name", name.to_owned()),
         ("api.listen", SocketAddr::new(ip, ports.api).to_string()),
-        ("mesh.listen", format!("/ip{}/{ip}/tcp/{}", if ip.is_ipv4() { 4 } else { 6 }, ports.mesh)),
+        ("mesh.listen", mesh_listen(ip, ports.mesh)),
         ("wal.segment_bytes", super::SEGMENT_BYTES.to_owned()),
     ];
     let folder = config.parent().expect("a file is in a folder");
@@ -44,4 +45,9 @@ pub fn prepare(directory: &Path, name: &str, ip: IpAddr, ports: Ports) -> Result
     };
     make().map_err(|error| Failure::failed(format!("{}: {error}", folder.display())))?;
     MemberProcess::of(name, config)
+}
+
+/// TCP, and QUIC at the same port.
+fn mesh_listen(ip: IpAddr, port: u16) -> String {
+    [Transport::Tcp, Transport::Quic].map(|transport| transport.multiaddress((ip, port).into()).to_string()).join(",")
 }

@@ -7,7 +7,7 @@ use libp2p::Multiaddr;
 
 use super::member_process::MemberProcess;
 use crate::cmd::exit::Failure;
-use crate::net::listen_address;
+use crate::net::{Transport, listen_address};
 use crate::node::founding::Ports;
 use crate::node::genesis_file;
 
@@ -24,7 +24,8 @@ pub fn free(members: usize) -> Result<Vec<Ports>, Failure> {
 
 /// Whether a member could listen on both just now.
 pub fn are_free(ip: IpAddr, ports: Ports) -> bool {
-    [ports.api, ports.mesh].iter().all(|port| TcpListener::bind((ip, *port)).is_ok())
+    let is_free = |(transport, port): (Transport, u16)| transport.free_port((ip, port).into()).is_ok();
+    [(Transport::Tcp, ports.api), (Transport::Tcp, ports.mesh), (Transport::Quic, ports.mesh)].into_iter().all(is_free)
 }
 
 /// Fails if any port of these members is in use, and names them all.
@@ -36,9 +37,10 @@ pub fn check_free(members: &[MemberProcess]) -> Result<(), Failure> {
             if settings.mesh_listen.is_empty() { genesis_addresses(member)? } else { settings.mesh_listen.clone() };
         let api = Some((settings.api.listen, "host API"));
         let mesh = mesh.iter().filter_map(listen_address).map(|address| (address, "mesh"));
-        for (address, purpose) in api.into_iter().chain(mesh) {
-            if let Err(error) = TcpListener::bind(address) {
-                taken.push(format!("{address} ({purpose} of {}): {error}", member.name()));
+        let api = api.map(|(address, purpose)| ((Transport::Tcp, address), purpose));
+        for ((transport, address), purpose) in api.into_iter().chain(mesh) {
+            if let Err(error) = transport.free_port(address) {
+                taken.push(format!("{address} ({purpose} of {}, {transport}): {error}", member.name()));
             }
         }
     }
@@ -70,8 +72,8 @@ mod tests {
         let held = [ports[0].api, ports[2].mesh].map(|port| TcpListener::bind((Ipv4Addr::LOCALHOST, port)).unwrap());
         let members = group::found(directory.path(), "trial", ports.clone()).unwrap();
         let message = check_free(&members).unwrap_err().message;
-        assert!(message.contains(&format!("127.0.0.1:{} (host API of n1)", ports[0].api)), "{message}");
-        assert!(message.contains(&format!("127.0.0.1:{} (mesh of n3)", ports[2].mesh)), "{message}");
+        assert!(message.contains(&format!("127.0.0.1:{} (host API of n1, tcp)", ports[0].api)), "{message}");
+        assert!(message.contains(&format!("127.0.0.1:{} (mesh of n3, tcp)", ports[2].mesh)), "{message}");
         drop(held);
     }
 }

@@ -119,6 +119,7 @@ async fn a_port_in_use_is_an_error_that_names_it() {
     let settings = MeshSettings {
         keypair: Keypair::generate_ed25519(),
         listen: vec![address.clone()],
+        leader_timeout: LEADER_TIMEOUT,
         roster: watch::channel(Roster::default()).1,
         hello: receiver,
         inbox: inbox().0,

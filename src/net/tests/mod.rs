@@ -4,12 +4,13 @@ mod door;
 mod flow;
 mod hostile;
 mod linking;
+mod quic;
 mod refusing;
 mod roster;
 
 use std::collections::VecDeque;
 use std::hash::{BuildHasher, Hasher, RandomState};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use super::*;
 use crate::driver::Input;
@@ -22,6 +23,8 @@ use crate::types::{
 
 /// Nothing here takes that long.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// Long enough for a machine that is busy with other tests.
+const LEADER_TIMEOUT: Duration = Duration::from_secs(2);
 
 pub(super) fn hello(incarnation: u64) -> Hello {
     Hello {
@@ -49,6 +52,12 @@ impl Seat {
     fn draw() -> Seat {
         let key = Keypair::generate_ed25519();
         Seat { id: identity::member_of(&key).unwrap(), key, address: own_address() }
+    }
+
+    /// The same seat, where only UDP is listened on.
+    fn over_quic(&self) -> Seat {
+        let (_, socket) = listen_address(&self.address).unwrap();
+        Seat { address: Transport::Quic.multiaddress(socket), ..self.clone() }
     }
 
     /// The same key at another address.
@@ -107,6 +116,7 @@ impl Member {
         let settings = MeshSettings {
             keypair: seat.key.clone(),
             listen: vec![seat.address.clone()],
+            leader_timeout: LEADER_TIMEOUT,
             roster: newest,
             hello: receiver,
             inbox: sender,

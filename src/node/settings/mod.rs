@@ -13,7 +13,7 @@ use libp2p::Multiaddr;
 use libp2p::multiaddr::Protocol;
 
 use crate::api::listen::SOCKET_PATH_BYTES_MAX;
-use crate::net::listen_address;
+use crate::net::{listen_address, port};
 use crate::node::genesis_file::GENESIS_FILE;
 use crate::types::command::{check_addresses, check_name};
 use crate::types::text;
@@ -310,30 +310,29 @@ impl Reader<'_> {
     }
 }
 
-/// An address that a member can be dialled at: a host and a TCP port, which is the only transport there is yet.
-pub fn tcp_multiaddress(text: &str) -> Result<Multiaddr, String> {
+/// An address that a member can be dialled at: a host and a port of one of the two transports.
+pub fn mesh_multiaddress(text: &str) -> Result<Multiaddr, String> {
     let address: Multiaddr = text.parse().map_err(|error| {
         format!("`{text}` is not a multiaddress ({error}): expected such as \"/ip4/10.0.0.1/tcp/7271\"")
     })?;
-    if !address.iter().any(|part| matches!(part, Protocol::Tcp(_))) {
-        return Err(format!("`{text}` names no TCP port: expected such as \"/ip4/10.0.0.1/tcp/7271\""));
+    let mut parts = address.iter();
+    let host = parts.next();
+    let is_host = matches!(
+        host,
+        Some(Protocol::Ip4(_) | Protocol::Ip6(_) | Protocol::Dns(_) | Protocol::Dns4(_) | Protocol::Dns6(_))
+    );
+    if is_host && port(parts).is_some() {
+        return Ok(address);
     }
-    let parts: Vec<Protocol> = address.iter().collect();
-    match parts.as_slice() {
-        [
-            Protocol::Ip4(_) | Protocol::Ip6(_) | Protocol::Dns(_) | Protocol::Dns4(_) | Protocol::Dns6(_),
-            Protocol::Tcp(_),
-        ] => Ok(address),
-        _ => Err(format!(
-            "`{text}` is more than a host and a TCP port, or less: expected such as \"/ip4/10.0.0.1/tcp/7271\" or \
-             \"/dns4/n1.example.org/tcp/7271\""
-        )),
-    }
+    Err(format!(
+        "`{text}` is more than a host and a port, or less: expected such as \"/ip4/10.0.0.1/tcp/7271\", \
+         \"/dns4/n1.example.org/tcp/7271\" or, for QUIC, \"/ip4/10.0.0.1/udp/7271/quic-v1\""
+    ))
 }
 
 /// An address that this member can listen on.
 fn own_multiaddress(text: &str) -> Result<Multiaddr, String> {
-    let address = tcp_multiaddress(text)?;
+    let address = mesh_multiaddress(text)?;
     if listen_address(&address).is_some() {
         return Ok(address);
     }
@@ -344,9 +343,9 @@ fn own_multiaddress(text: &str) -> Result<Multiaddr, String> {
 
 /// An address that others can reach this member at.
 fn reachable_multiaddress(text: &str) -> Result<Multiaddr, String> {
-    let address = tcp_multiaddress(text)?;
+    let address = mesh_multiaddress(text)?;
     match listen_address(&address) {
-        Some(socket) if socket.ip().is_unspecified() || socket.port() == 0 => {
+        Some((_, socket)) if socket.ip().is_unspecified() || socket.port() == 0 => {
             Err(format!("`{text}` is no place to be reached at: name the address of this machine, and the port"))
         }
         _ => Ok(address),
@@ -398,7 +397,7 @@ mod tests {
             "must be between \"64KiB\" and \"1GiB\"",
             "expected error, warn",
             "expected text or json",
-            "names no TCP port",
+            "/ip4/1.2.3.4/udp/5` is more than a host and a port, or less",
             "name = \"a b\" (/etc/synod/synod.toml): a name has 1 to 64 letters",
             "expected \"true\" or \"false\"",
             "is no place to be reached at",
@@ -412,7 +411,7 @@ mod tests {
     fn the_mesh_listens_on_addresses_of_this_machine() {
         for (address, told) in [
             ("/dns4/example.org/tcp/7271", "cannot be listened on"),
-            ("/ip4/1.2.3.4/tcp/1/ws", "more than a host and a TCP port"),
+            ("/ip4/1.2.3.4/tcp/1/ws", "more than a host and a port"),
             ("/tcp/1", "or less"),
         ] {
             let text = read(&format!("[mesh]\nlisten = [\"{address}\"]")).unwrap_err().to_string();
