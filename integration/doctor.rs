@@ -146,7 +146,7 @@ async fn what_keeps_a_member_from_starting_is_told_with_what_to_do() {
     drop(held);
     fs::set_permissions(&key, fs::Permissions::from_mode(0o600)).unwrap();
 
-    // Its mesh's port is told only to whom the key can be read.
+    // Which of the founders it is, and so where its mesh listens, is told by its key.
     let held = TcpListener::bind(group.members[0].mesh).unwrap();
     Examination::of(&group.members[0]).await.says("port mesh.listen tcp", "fail", &us, "mesh.listen");
     drop(held);

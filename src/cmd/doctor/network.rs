@@ -138,29 +138,38 @@ fn sources(discovery: &Value) -> Vec<Finding> {
 
 fn source(source: &Value) -> Finding {
     let check = format!("source {}", cell(&source["name"]));
-    let addresses: Vec<String> = list(&source["addresses"])
-        .iter()
-        .map(|found| format!("{} ({})", cell(&found["address"]), cell(&found["outcome"])))
-        .collect();
-    let gave = if addresses.is_empty() { "gave nothing".to_owned() } else { format!("gave {}", addresses.join(", ")) };
-    match source["error"].as_str() {
-        Some(error) => {
-            let advice = "correct the source in the configuration (discovery), or see to the network it asks; the group works \
-                          without it while its members know each other";
-            Finding::warn(check, format!("{error}; {gave}"), advice)
-        }
-        None => Finding::ok(check, gave),
+    let found = |address: &Value| format!("{} ({})", cell(&address["address"]), cell(&address["says"]));
+    let addresses: Vec<String> = list(&source["addresses"]).iter().map(found).collect();
+    let gives = match addresses.is_empty() {
+        true => "gives nothing".to_owned(),
+        false => format!("gives {}", addresses.join(", ")),
+    };
+    let outcome = |word: &str| list(&source["addresses"]).iter().any(|address| address["outcome"] == word);
+    if let Some(trouble) = source["trouble"].as_str() {
+        let advice = "correct the source in the configuration (discovery), or see to the network it asks; a group works \
+                      without it while its members know each other";
+        return Finding::warn(check, format!("{trouble}; {gives}"), advice);
     }
+    if outcome("unreachable") {
+        let advice = "the reason stands behind the address: start that member, or take the address out of the source";
+        return Finding::warn(check, gives, advice);
+    }
+    if outcome("other_group") {
+        let advice = "the source leads to members of another group: give each group its own names and networks, or mind that \
+                      this one is not meant";
+        return Finding::warn(check, gives, advice);
+    }
+    Finding::ok(check, gives)
 }
 
 /// Another group under the same name is what must not be overlooked.
 fn foreign_groups(discovery: &Value) -> Vec<Finding> {
     let told = |group: &Value| {
         let what = format!(
-            "a member of another group `{}` ({}) is at {}",
+            "another group of the name `{}` ({}) is at {}",
             cell(&group["name"]),
             cell(&group["cluster"]),
-            cell(&group["address"])
+            cell(&group["place"])
         );
         let advice = "they never merge: keep one of the two, stop the other, and let its members join with new data \
                       directories; or give one of them another name and other sources";
@@ -237,20 +246,27 @@ mod tests {
     }
 
     #[test]
-    fn sources_tell_what_they_gave_and_another_group_is_a_failure() {
-        let discovery = json!({
-            "sources": [
-                { "name": "mdns", "error": null, "addresses": [{ "address": "/ip4/10.0.0.2/tcp/1", "outcome": "linked" }] },
-                { "name": "dns n.example.org", "error": "no such name", "addresses": [] },
-            ],
-            "foreign_groups": [{ "name": "shop", "cluster": "3f9a", "address": "/ip4/10.0.0.9/tcp/1" }],
-        });
-        let told = sources(&discovery);
-        assert_eq!((told[0].state, told[0].what.as_str()), (State::Ok, "gave /ip4/10.0.0.2/tcp/1 (linked)"));
-        assert_eq!((told[1].state, told[1].what.as_str()), (State::Warn, "no such name; gave nothing"));
-        let foreign = foreign_groups(&discovery);
-        assert!(foreign[0].state == State::Fail && foreign[0].what.contains("`shop` (3f9a)"), "{foreign:?}");
-        assert!(sources(&Value::Null).is_empty() && foreign_groups(&Value::Null).is_empty());
+    fn sources_tell_what_they_gave_and_what_is_there() {
+        let source_of = |trouble: Value, outcome: &str| {
+            let address = json!({ "address": "/ip4/10.0.0.2/tcp/1", "outcome": outcome, "says": "what is there" });
+            source(&json!({ "name": "dns", "trouble": trouble, "addresses": [address] }))
+        };
+        let well = source_of(Value::Null, "linked");
+        assert_eq!((well.state, well.what.as_str()), (State::Ok, "gives /ip4/10.0.0.2/tcp/1 (what is there)"));
+        assert_eq!(source_of(Value::Null, "unreachable").state, State::Warn);
+        assert_eq!(source_of(Value::Null, "other_group").state, State::Warn);
+        let mute = source_of("no such name".into(), "linked");
+        assert!(mute.state == State::Warn && mute.what.starts_with("no such name; gives /ip4"), "{mute:?}");
+        assert_eq!(source(&json!({ "name": "mdns", "trouble": null, "addresses": [] })).what, "gives nothing");
+        assert!(sources(&Value::Null).is_empty());
+    }
+
+    #[test]
+    fn another_group_of_our_name_is_a_failure() {
+        let foreign = json!({ "name": "shop", "cluster": "3f9a", "member": "a7", "place": "/ip4/10.0.0.9/tcp/1" });
+        let told = foreign_groups(&json!({ "foreign_groups": [foreign] }));
+        assert!(told[0].state == State::Fail && told[0].what.contains("`shop` (3f9a) is at /ip4/10.0.0.9"), "{told:?}");
+        assert!(foreign_groups(&Value::Null).is_empty());
     }
 
     #[test]

@@ -17,6 +17,8 @@ use crate::types::{Genesis, MemberId, Timing, text};
 pub struct Situation {
     /// What there is to say of the configuration.
     pub findings: Vec<Finding>,
+    /// Settings and genesis, if nothing is wrong with either.
+    configuration: Option<Configuration>,
     /// Its settings, if none is wrong.
     pub settings: Option<Settings>,
     /// Its genesis, if that can be used.
@@ -48,7 +50,8 @@ impl Situation {
         let (named, joined) = Settings::genesis_paths(layers, folder);
         let data_dir = joined.as_deref().and_then(Path::parent).map(Path::to_owned);
         match Configuration::read(layers, folder) {
-            Ok(Configuration { settings, genesis, joined }) => {
+            Ok(configuration) => {
+                let Configuration { settings, genesis, joined } = configuration.clone();
                 let what = format!(
                     "usable: group `{}` ({}), founded by {}{}",
                     genesis.name,
@@ -57,12 +60,19 @@ impl Situation {
                     if joined { "; this member joined it" } else { "" }
                 );
                 let findings = vec![Finding::ok(CHECK, what)];
-                Situation { findings, settings: Some(settings), genesis: Some(genesis), data_dir }
+                Situation {
+                    findings,
+                    configuration: Some(configuration),
+                    settings: Some(settings),
+                    genesis: Some(genesis),
+                    data_dir,
+                }
             }
             Err(Mistakes(mistakes)) => {
                 let genesis = joined.filter(|path| path.exists()).or(named);
                 Situation {
                     findings: mistakes.into_iter().map(mistake).collect(),
+                    configuration: None,
                     settings: Settings::from_layers(layers, folder).ok(),
                     genesis: genesis.and_then(|path| genesis_file::read(&path).ok()),
                     data_dir,
@@ -88,10 +98,15 @@ impl Situation {
     /// Where its mesh is to listen, as far as that is known.
     pub fn mesh_listen(&self, member: Option<MemberId>) -> Vec<Multiaddr> {
         let Some(settings) = &self.settings else { return Vec::new() };
-        let members = self.genesis.iter().flat_map(|genesis| &genesis.members);
-        let named = members.into_iter().find(|named| Some(named.id) == member);
+        let mut members = self.genesis.iter().flat_map(|genesis| &genesis.members);
+        let listens = match (&self.configuration, member) {
+            (Some(configuration), Some(member)) => configuration.mesh_listen(&member),
+            // Without its key nobody can tell which of the founders it is.
+            (_, None) if self.genesis.is_some() => Ok(settings.mesh_listen.clone()),
+            (_, member) => reach::listens(settings, members.find(|named| Some(named.id) == member)),
+        };
         // What is wrong with it is told among the mistakes of the configuration.
-        reach::listens(settings, named).unwrap_or_default()
+        listens.unwrap_or_default()
     }
 }
 
