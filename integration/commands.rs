@@ -80,12 +80,11 @@ async fn what_is_not_there_yet_says_so_over_the_api() {
     let group = Group::start().await;
     let client = group.members[0].client();
     let (get, post, put, delete) = ("GET", "POST", "PUT", "DELETE");
-    let cases: [(&str, &str, Headers); 20] = [
+    let cases: [(&str, &str, Headers); 19] = [
         (get, "/v1/cursors", &[]),
         (put, "/v1/cursors/billing", &[]),
         (delete, "/v1/cursors/billing", &[]),
         (get, "/v1/stream", &[]),
-        (post, "/v1/drain", &[]),
         (get, "/metrics", &[]),
         (get, "/openapi.json", &[]),
         (get, "/", &[]),

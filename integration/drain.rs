@@ -1,5 +1,6 @@
 //! SIGTERM: what runs is finished, what comes is refused, whoever leads hands over.
 
+use std::ffi::OsString;
 use std::time::Duration;
 
 use synod::types::Ack;
@@ -8,7 +9,7 @@ use super::harness::load::{Fate, publish, publisher_name};
 use super::harness::member::Signal;
 use super::harness::sequence::agree;
 use super::harness::wait::passed;
-use super::harness::{Group, Load, Published, until};
+use super::harness::{Group, Load, Published, synod, until};
 
 /// Publishers that a [`Load`] has at each member.
 const PUBLISHERS: usize = 3;
@@ -88,5 +89,42 @@ async fn a_member_without_a_quorum_leaves_when_told_and_offers_what_it_accepted_
     passed(Duration::from_millis(1500)).await;
     group.members[2].stop().await;
     group.start_all().await;
+    agree(&group, &group.everybody(), &mut published).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_leader_that_is_drained_hands_over_and_goes_on_reading_and_voting() {
+    let mut group = Group::start().await;
+    let load = Load::start(&group);
+    load.goes_on(&group.everybody(), 50).await;
+    let drained = group.leader().await;
+    let (config, others) = (group.members[drained].config.clone(), group.others(drained));
+    let command = |arguments: &[&str]| {
+        let arguments: Vec<OsString> = arguments.iter().map(OsString::from).collect();
+        synod(arguments.into_iter().chain(["--config".into(), config.clone().into_os_string()]))
+    };
+    assert_eq!(command(&["status", "--probe", "readyz", "--output", "json"]).await.json()["status"], "ready");
+    let answer = command(&["drain", "--output", "json"]).await.json();
+    assert_eq!(answer, serde_json::json!({"drained": true, "waits_for": []}));
+    command(&["status", "--probe", "readyz"]).await.refused(1, &["not_ready", "draining"]);
+    for probe in ["livez", "startupz"] {
+        assert_eq!(command(&["status", "--probe", probe]).await.code, Some(0), "{probe}");
+    }
+    // Two of three decide only as long as the drained one votes.
+    let (leading, killed) = (group.leader().await, group.others(drained)[0]);
+    assert_ne!(leading, drained);
+    let remaining = others[1];
+    group.members[killed].kill();
+    load.goes_on(&[remaining], 100).await;
+    let position = group.members[remaining].status().await["delivered"].as_u64().unwrap();
+    until("the drained one reads on", async || {
+        (group.members[drained].status().await["delivered"].as_u64().unwrap() >= position).then_some(())
+    })
+    .await;
+    assert_ne!(group.leader().await, drained);
+    group.members[drained].stop().await;
+    group.start_all().await;
+    let mut published = load.finish().await;
+    every_request_was_answered(&published, drained);
     agree(&group, &group.everybody(), &mut published).await;
 }

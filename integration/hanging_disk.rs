@@ -1,63 +1,14 @@
 //! A disk that does not answer for a while: every sync of one member waits until it is told to go on.
 
-use std::fs;
-use std::io::Write;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use super::harness::disk::Disk;
 use super::harness::member::Signal;
 use super::harness::sequence::agree;
 use super::harness::wait::passed;
-use super::harness::{Group, Load, program, until};
+use super::harness::{Group, Load, until};
 
 const DISK_FAILED: i32 = 74;
-
-/// Stands before the system's own `fdatasync`.
-const SYNC: &str = r#"
-#include <stdlib.h>
-#include <sys/syscall.h>
-#include <unistd.h>
-int fdatasync(int file) {
-    while (access(getenv("HANGS_WHILE"), F_OK) == 0) usleep(10000);
-    return syscall(SYS_fdatasync, file);
-}
-"#;
-
-/// Hangs while a file is there.
-struct Disk {
-    library: PathBuf,
-    hangs_while: PathBuf,
-}
-
-impl Disk {
-    fn make(folder: &Path) -> Disk {
-        let disk = Disk { library: folder.join("sync.so"), hangs_while: folder.join("hangs") };
-        let mut compiler = Command::new("cc")
-            .args(["-shared", "-fPIC", "-x", "c", "-", "-o"])
-            .arg(&disk.library)
-            .stdin(Stdio::piped())
-            .spawn()
-            .expect("there is a C compiler, which links this test too");
-        compiler.stdin.take().unwrap().write_all(SYNC.as_bytes()).unwrap();
-        assert!(compiler.wait().unwrap().success());
-        disk
-    }
-
-    fn command(&self) -> Command {
-        let mut command = program::command();
-        command.env("LD_PRELOAD", &self.library).env("HANGS_WHILE", &self.hangs_while);
-        command
-    }
-
-    fn hang(&self) {
-        fs::write(&self.hangs_while, "").unwrap();
-    }
-
-    fn go_on(&self) {
-        fs::remove_file(&self.hangs_while).unwrap();
-    }
-}
 
 /// A group under load at all but one, whose disk has just begun to hang, and which says so.
 async fn with_a_hanging_disk() -> (Group, usize, Disk, Load) {

@@ -18,3 +18,4 @@ mod order;
 mod others_bugs;
 mod pauses;
 mod refusals;
+mod service_manager;

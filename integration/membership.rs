@@ -4,11 +4,12 @@ use std::fs;
 
 use serde_json::{Value, json};
 use synod::types::join_code::{JoinCode, SECRET_BYTES};
-use synod::types::{Digest, WallTime};
+use synod::types::{Ack, Digest, WallTime};
 
 use super::harness::load::publish_last;
 use super::harness::loads::Loads;
-use super::harness::program::synod_with_input;
+use super::harness::member::{Member, Signal};
+use super::harness::program::{self, synod_with_input};
 use super::harness::sequence::{agree, agree_without};
 use super::harness::{Group, Published, synod, until};
 
@@ -178,6 +179,28 @@ fn now() -> WallTime {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_code_need_not_stand_on_the_command_line() {
+    let mut group = Group::start().await;
+    let code = group.invite(0).await;
+    let by_input = group.prepare();
+    group.members[by_input].join_by_input(&code);
+    group.members[by_input].ready().await;
+    let by_variable = group.prepare();
+    let mut command = program::command();
+    command.env("SYNOD_JOIN", group.invite(1).await);
+    group.members[by_variable].start_by(command);
+    group.members[by_variable].ready().await;
+    let another = group.prepare();
+    let config = group.members[another].config.to_str().unwrap();
+    for (input, exit, word) in [("hello", 2, "synod-join-"), ("", 2, "synod invite"), (&code, 77, "used_invite")] {
+        let ended = synod_with_input(["join", "-", "--output", "json", "--config", config], input).await;
+        let told: Value = serde_json::from_str(ended.stderr.lines().last().unwrap()).unwrap();
+        assert_eq!((ended.code, &told["exit"]), (Some(exit), &json!(exit)), "{ended:?}");
+        assert!(told["error"].as_str().unwrap().contains(word), "{told}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_group_without_a_quorum_changes_nothing_and_says_so() {
     let mut group = Group::start().await;
     let mut published = publish_last(&group, &[0, 1, 2]).await;
@@ -191,7 +214,7 @@ async fn a_group_without_a_quorum_changes_nothing_and_says_so() {
     })
     .await;
     group.members[newcomer].join(&code);
-    group.members[newcomer].refuses(77, &["no_quorum"]).await;
+    group.members[newcomer].refuses(69, &["no_quorum", "asking again"]).await;
     synod(["voters", "5", "--api", &socket]).await.refused(1, &["no_quorum"]);
     synod(["remove", "n2", "--yes", "--api", &socket]).await.refused(1, &["no_quorum"]);
     group.members[1].start();
@@ -262,6 +285,41 @@ async fn a_stop_keeps_the_membership_unless_it_is_to_leave_then() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_learns_of_its_removal_while_it_stops_keeps_that() {
+    let mut group = Group::start().await;
+    let (drains, leaves) = (group.join(0).await, group.join(1).await);
+    for learner in [drains, leaves] {
+        group.members[learner].kill();
+        // Nothing that it waits for ends by itself.
+        group.members[learner].edit(|config| config.replace("[api]", "[api]\npublish_timeout = \"1h\""));
+        let (name, socket) = (&group.members[learner].name, group.members[0].socket.to_str().unwrap());
+        synod(["remove", name, "--yes", "--api", socket, "--output", "json"]).await.json();
+    }
+    group.members[leaves].edit(|config| format!("leave_on_exit = \"true\"\n{config}"));
+    until("they are no members any more", async || (group.members_at(0).await == 3).then_some(())).await;
+    for voter in 0..3 {
+        group.members[voter].stop().await;
+    }
+    for (learner, word) in [(drains, "draining"), (leaves, "leaving the group")] {
+        let member = &mut group.members[learner];
+        member.start();
+        let client = member.unix();
+        until("it accepts a message", async || {
+            client.publish("t", None, Ack::Accepted, "unordered".into()).await.ok().map(drop)
+        })
+        .await;
+        member.signal(Signal::Terminate);
+        until("it stops", async || member.log().contains(word).then_some(())).await;
+    }
+    group.members[..3].iter_mut().for_each(Member::start);
+    for learner in [drains, leaves] {
+        group.members[learner].refuses(71, &["was removed from the group"]).await;
+        let kept = fs::read_to_string(group.members[learner].data_dir.join("departed")).unwrap();
+        assert!(kept.contains("was removed"), "{kept}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn wrong_wishes_and_two_operators_are_told_what_is_wrong() {
     let mut group = Group::start().await;
     let learner = group.join(0).await;
@@ -310,4 +368,11 @@ async fn epochs_are_proven_to_who_trusts_nobody() {
         let report = synod(["verify", data_dir, "--cluster", &cluster, "--output", "json"]).await.json();
         assert_eq!(report["whole"], true, "{report}");
     }
+    let exported = group.folder().join("epochs.json");
+    fs::write(&exported, document.to_string()).unwrap();
+    let data_dirs = [0, newcomer].map(|index| group.members[index].data_dir.to_str().unwrap());
+    let paths = [data_dirs[0], data_dirs[1], exported.to_str().unwrap()];
+    let report = synod(["verify", "--output", "json"].iter().chain(&paths)).await.json();
+    assert_eq!((&report["whole"], &report["forks"]), (&json!(true), &json!([])), "{report}");
+    assert_eq!(report["paths"].as_array().unwrap().len(), 3, "{report}");
 }

@@ -1,6 +1,7 @@
 //! One member: a real process, its files, and clients of it.
 
 use std::fs::{self, File};
+use std::io::Write;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -125,6 +126,13 @@ impl Member {
         command.args(["join", code, "--exit-with-parent", "--config"]).arg(&self.config);
         command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(self.log_file());
         self.process = Some(command.spawn().expect("the program starts"));
+    }
+
+    /// The same; it reads the code from its standard input, which stays open.
+    pub fn join_by_input(&mut self, code: &str) {
+        self.join("-");
+        let input = self.process.as_mut().and_then(|process| process.stdin.as_mut()).expect("it is piped");
+        writeln!(input, "{code}").unwrap();
     }
 
     /// Starts its process by a command that ends in the program's name; arguments of `run` are added.

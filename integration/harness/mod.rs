@@ -6,6 +6,7 @@
 //! | `group`, `member` | processes: made, started, stopped, killed, paused, and gone when the test ends |
 //! | `load`, `loads` | clients that publish at once and remember every answer; nothing is ever published twice |
 //! | `sequence` | what members delivered, compared with each other and with what publishers know |
+//! | `disk` | a disk that hangs while it is told to |
 //! | `damage` | logs of stopped members, looked into and damaged |
 //! | `raw_peer` | a peer that speaks libp2p, and then says anything |
 //! | `program` | commands that run to their end |
@@ -13,6 +14,7 @@
 
 pub mod address;
 pub mod damage;
+pub mod disk;
 pub mod group;
 pub mod load;
 pub mod loads;

@@ -4,13 +4,11 @@ use serde_json::{Map, Value, json};
 use warp::http::StatusCode;
 use warp::reply::Response;
 
+use crate::types::ids::{SHORT_DIGITS, named};
 use crate::types::{MemberId, MemberSnapshot, PeerSnapshot, Snapshot, limits};
 
 use super::problem::Problem;
 use super::{Api, reply, status};
-
-/// Digits that tell one key from another, at least.
-const PREFIX_DIGITS_MIN: usize = 8;
 
 /// The agreed membership, liveness, and who has a link to whom:
 ///
@@ -93,15 +91,10 @@ fn reachability(snapshot: &Snapshot) -> Value {
 /// The member with this id, this name, or the one whose id begins like that.
 pub(super) fn find<'a>(snapshot: &'a Snapshot, text: &str) -> Result<&'a MemberSnapshot, Box<Problem>> {
     let members = &snapshot.membership.members;
-    if let Some(member) = members.iter().find(|member| member.id.to_string() == text) {
-        return Ok(member);
-    }
-    let begins = |id: &MemberId| text.len() >= PREFIX_DIGITS_MIN && id.to_string().starts_with(&text.to_lowercase());
-    let fitting: Vec<&MemberSnapshot> =
-        members.iter().filter(|member| member.name == text || begins(&member.id)).collect();
+    let fitting = named(members, text, |member| member.id.to_string(), |member| Some(&member.name));
     match fitting.as_slice() {
         [member] => Ok(member),
-        [] => Err(not_found(snapshot, text, begins)),
+        [] => Err(not_found(snapshot, text)),
         several => {
             let detail = format!("`{text}` names {} members", several.len());
             let candidates: Vec<MemberId> = several.iter().map(|member| member.id).collect();
@@ -111,32 +104,26 @@ pub(super) fn find<'a>(snapshot: &'a Snapshot, text: &str) -> Result<&'a MemberS
     }
 }
 
-fn not_found(snapshot: &Snapshot, text: &str, begins: impl Fn(&MemberId) -> bool) -> Box<Problem> {
-    let mut former = snapshot.membership.former.iter();
-    if let Some((id, standing)) = former.find(|(id, _)| begins(id)) {
+fn not_found(snapshot: &Snapshot, text: &str) -> Box<Problem> {
+    if let Some((id, standing)) = named(&snapshot.membership.former, text, |(id, _)| id.to_string(), |_| None).first() {
         let detail = format!("{id} is no member any more");
         let advice = "nothing is left to do: an identity never comes back";
         return Problem::new(StatusCode::GONE, "former_member", detail, advice).with("standing", json!(standing));
     }
     let detail = format!("the group has no member `{text}`");
-    let advice = "write a name, an id, or how an id begins (8 digits or more); /v1/members lists them";
+    let advice =
+        format!("write a name, an id, or how an id begins ({SHORT_DIGITS} digits or more); /v1/members lists them");
     Problem::new(StatusCode::NOT_FOUND, "unknown_member", detail, advice)
 }
 
-/// Where a newcomer may knock: the first address of each member, this one and those it has a link to before the others, as
-/// many as one member may have.
-pub(super) fn doors(snapshot: &Snapshot) -> Vec<String> {
+/// Where a newcomer may knock: the first address of each member, this one and those it has a link to before the others; the
+/// second ones if that leaves room. `door_of` puts the member's key behind an address.
+pub(super) fn doors(snapshot: &Snapshot, door_of: impl Fn(&MemberId, &str) -> Option<String>) -> Vec<String> {
     let linked = |id: &MemberId| snapshot.peers.iter().any(|peer| peer.member == *id && peer.linked);
     let mut members: Vec<&MemberSnapshot> =
         snapshot.membership.members.iter().filter(|member| member.leaving.is_none()).collect();
     members.sort_by_key(|member| (member.id != snapshot.member, !linked(&member.id), !member.votes));
-    let mut addresses = Vec::new();
-    for address in
-        (0..limits::ADDRESSES_MAX).flat_map(|nth| members.iter().filter_map(move |one| one.addresses.get(nth)))
-    {
-        if addresses.len() < limits::ADDRESSES_MAX && !addresses.contains(address) {
-            addresses.push(address.clone());
-        }
-    }
-    addresses
+    let nth_of = |nth: usize| members.iter().filter_map(move |one| Some((one, one.addresses.get(nth)?)));
+    let doors = (0..limits::ADDRESSES_MAX).flat_map(nth_of);
+    doors.filter_map(|(member, address)| door_of(&member.id, address)).take(limits::JOIN_CODE_ADDRESSES).collect()
 }

@@ -1,11 +1,8 @@
 //! The routes that change who is a member and who votes. Each becomes a membership command in the order, or a wish to
 //! leave; what it changes is seen in the stream, at one position for everybody.
 
-use std::time::Duration;
-
 use percent_encoding::percent_decode_str;
 use serde::Deserialize;
-use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use tokio::time::sleep;
 use warp::http::StatusCode;
@@ -16,6 +13,7 @@ use crate::driver::Input;
 use crate::types::join_code::secret_digest;
 use crate::types::{Command, JoinCode, MemberSnapshot, Rejection, Snapshot, WallTime, limits, text};
 
+use super::document::{document, duration};
 use super::members;
 use super::order::{self, no_outcome, stopping};
 use super::outcome::{Commanded, Parted, Place, rejected, unknown};
@@ -52,7 +50,7 @@ pub(super) async fn invite(api: &Api, mut request: Request) -> Result<Response, 
         return Err(Problem::mistake("bad_ttl", detail, "send something like {\"ttl\": \"1h\"}"));
     }
     let snapshot = status::observed(api)?.snapshot;
-    let addresses = members::doors(&snapshot);
+    let addresses = members::doors(&snapshot, &api.host.door_of);
     if addresses.is_empty() {
         let detail = "no member of the group has an address that somebody could join at";
         return Err(Problem::new(StatusCode::CONFLICT, "no_address", detail, "set mesh.listen of this member"));
@@ -197,27 +195,6 @@ fn named<'a>(request: &Request, snapshot: &'a Snapshot) -> Result<&'a MemberSnap
         Problem::mistake("bad_path", "the member in the path is not UTF-8", "percent-encode its UTF-8 bytes")
     })?;
     members::find(snapshot, &name)
-}
-
-/// The JSON document of a request; an empty body says nothing.
-async fn document<T: DeserializeOwned + Default>(api: &Api, request: &mut Request) -> Result<T, Box<Problem>> {
-    let body = api.bodies.collect(request, limits::OPERATION_BODY_BYTES, too_large).await?;
-    if body.bytes.iter().all(u8::is_ascii_whitespace) {
-        return Ok(T::default());
-    }
-    serde_json::from_slice(&body.bytes).map_err(|error| {
-        Problem::mistake("bad_json", format!("the body is not what this route takes: {error}"), "see the documentation")
-    })
-}
-
-fn too_large(_: Option<u64>, most: u64) -> Box<Problem> {
-    let detail = format!("the body of this route has at most {most} bytes");
-    Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", detail, "send the JSON document and nothing else")
-}
-
-fn duration(name: &str, text: &str) -> Result<Duration, Box<Problem>> {
-    text::duration(text)
-        .map_err(|error| Problem::mistake("bad_duration", format!("`{name}`: {error}"), "write it like \"30s\""))
 }
 
 fn no_randomness(error: &std::io::Error) -> Box<Problem> {

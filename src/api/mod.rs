@@ -6,9 +6,10 @@
 //! | `socket` | gives up on clients who take nothing |
 //! | `listen` | the Unix socket's file |
 //! | `routes` | the route table; who may come in |
-//! | `request`, `body`, `media`, `json` | what a request says, within bounds |
+//! | `request`, `body`, `document`, `media`, `json` | what a request says, within bounds |
 //! | `publish` | one message, from the request to its outcome |
 //! | `membership` | invites, leaving, removing, how many vote: likewise |
+//! | `drain` | lets the member finish |
 //! | `order`, `tickets`, `outcome` | inputs for the driver, and what becomes of them |
 //! | `read`, `page`, `tail` | the order, as pages and as endless lines |
 //! | `source`, `event`, `system_event` | the order as CloudEvents, encoded once for everybody |
@@ -23,6 +24,8 @@
 mod accept;
 mod body;
 pub mod client;
+mod document;
+mod drain;
 mod epochs;
 mod event;
 mod json;
@@ -63,7 +66,7 @@ use crate::delivery::DeliveryReader;
 use crate::driver::LogFigures;
 use crate::driver::inbox::InboxSender;
 use crate::types::join_code::SECRET_BYTES;
-use crate::types::{Genesis, Instant, Now, Position, Snapshot, limits};
+use crate::types::{Genesis, Instant, MemberId, Now, Position, Readiness, Snapshot, limits};
 
 pub use tickets::Tickets;
 
@@ -132,10 +135,16 @@ pub struct Host {
     pub observed: watch::Receiver<Option<Observation>>,
     /// Whether the start is finished: the log is read, the driver runs.
     pub started: watch::Receiver<bool>,
+    /// Whether a drain is done: everything accepted is ordered and durable, and this member does not lead.
+    pub drained: watch::Receiver<bool>,
     /// The driver's clocks.
     pub now: Box<dyn Fn() -> Now + Send + Sync>,
     /// Secrets of join codes.
     pub random: Box<dyn Fn() -> std::io::Result<[u8; SECRET_BYTES]> + Send + Sync>,
+    /// An address of a member with its key behind it, for join codes: there nobody else is told the secret.
+    pub door_of: Box<dyn Fn(&MemberId, &str) -> Option<String> + Send + Sync>,
+    /// What an operator should see to, for the status; empty if all is well.
+    pub warnings: Box<dyn Fn(&Snapshot) -> Vec<String> + Send + Sync>,
     /// The mesh's figures about its links, for the status.
     pub links: Box<dyn Fn() -> serde_json::Value + Send + Sync>,
 }
@@ -149,6 +158,22 @@ pub struct Observation {
     pub log: LogFigures,
     /// By the driver's clock.
     pub at: Instant,
+}
+
+impl Observation {
+    /// Everything that stands in the way of serving at this moment by the driver's clock, the driver included if it has not
+    /// turned for `driver_silence_max`.
+    pub fn obstacles(&self, now: Instant, driver_silence_max: Duration) -> Vec<String> {
+        let mut obstacles = match &self.snapshot.readiness {
+            Readiness::Ready => Vec::new(),
+            Readiness::NotReady(reasons) => reasons.clone(),
+        };
+        let silence = now.since(self.at);
+        if silence >= driver_silence_max {
+            obstacles.push(format!("the driver has not turned for {} s: its disk may hang", silence.as_secs()));
+        }
+        obstacles
+    }
 }
 
 /// Why the API is not served. Nothing was.

@@ -46,7 +46,7 @@ pub(super) async fn hand_over<T: Awaited>(
 }
 
 /// Waits until the member has started, and until the inbox has room.
-async fn admit(api: &Api, weight: u64) -> Credit {
+pub(super) async fn admit(api: &Api, weight: u64) -> Credit {
     let mut started = api.host.started.clone();
     // When nobody can say any more that it has started, the inbox says that the driver has ended.
     let _ = started.wait_for(|started| *started).await;

@@ -10,7 +10,7 @@ use warp::reply::{Reply, Response};
 
 use super::problem::Problem;
 use super::request::{Parameters, Request};
-use super::{Api, epochs, members, membership, publish, read, status};
+use super::{Api, drain, epochs, members, membership, publish, read, status};
 
 /// One route.
 pub(super) struct Route {
@@ -36,6 +36,7 @@ pub(super) enum Action {
     Leave,
     Remove,
     Voters,
+    Drain,
     Alive,
     Ready,
     Started,
@@ -71,6 +72,7 @@ pub(super) static ROUTES: [Route; 20] = [
     route(Method::POST, "/v1/leave", &[], &[], Action::Leave),
     route(Method::DELETE, "/v1/members/{id}", &[], &[], Action::Remove),
     route(Method::PUT, "/v1/voters", &[], &[], Action::Voters),
+    route(Method::POST, "/v1/drain", &[], &[], Action::Drain),
     route(Method::GET, "/livez", &[], &[], Action::Alive),
     route(Method::GET, "/readyz", &[], &[], Action::Ready),
     route(Method::GET, "/startupz", &[], &[], Action::Started),
@@ -78,7 +80,6 @@ pub(super) static ROUTES: [Route; 20] = [
     not_built(Method::PUT, "/v1/cursors/{name}"),
     not_built(Method::DELETE, "/v1/cursors/{name}"),
     not_built(Method::GET, "/v1/stream"),
-    not_built(Method::POST, "/v1/drain"),
     not_built(Method::GET, "/metrics"),
     not_built(Method::GET, "/openapi.json"),
     not_built(Method::GET, "/"),
@@ -139,6 +140,7 @@ async fn act(api: &Api, request: Request, guarded: bool) -> Result<Response, Box
         Action::Leave => membership::leave(api, request).await,
         Action::Remove => membership::remove(api, request).await,
         Action::Voters => membership::voters(api, request).await,
+        Action::Drain => drain::drain(api, request).await,
         Action::Alive => Ok(status::alive()),
         Action::Ready => status::ready(api),
         Action::Started => status::started(api),

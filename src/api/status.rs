@@ -8,7 +8,7 @@ use warp::http::StatusCode;
 use warp::reply::Response;
 
 use crate::driver::LogFigures;
-use crate::types::{MemberId, Position, Readiness, Snapshot};
+use crate::types::{MemberId, Position, Snapshot};
 
 use super::problem::Problem;
 use super::{Api, Observation, reply};
@@ -95,20 +95,12 @@ pub(super) fn starting() -> Box<Problem> {
 
 /// Everything that stands in the way of serving.
 fn reasons(api: &Api, observation: &Observation) -> Vec<String> {
-    let snapshot = &observation.snapshot;
-    let mut reasons = match &snapshot.readiness {
-        Readiness::Ready => Vec::new(),
-        Readiness::NotReady(reasons) => reasons.clone(),
-    };
+    let mut reasons = observation.obstacles((api.host.now)().instant, api.driver_silence_max);
     if !*api.host.started.borrow() {
         reasons.push("the start is not finished".to_owned());
     }
-    if snapshot.draining || *api.stop.borrow() {
+    if observation.snapshot.draining || *api.stop.borrow() {
         reasons.push("this member is draining".to_owned());
-    }
-    let silence = (api.host.now)().instant.since(observation.at);
-    if silence >= api.driver_silence_max {
-        reasons.push(format!("the driver has not turned for {} s: its disk may hang", silence.as_secs()));
     }
     reasons
 }
@@ -143,6 +135,7 @@ fn standing(api: &Api, observation: &Observation) -> Value {
         "waits_for": snapshot.waits_for,
         "catching_up": catching_up(snapshot),
         "quorum": quorum(snapshot),
+        "warnings": (api.host.warnings)(snapshot),
         "clock_offset_ms": snapshot.clock_offset_ms,
         "views_entered": snapshot.views_entered,
         "misbehaviour": snapshot.misbehaviour,

@@ -8,6 +8,7 @@ use super::sidecar::{self, SidecarArguments};
 use super::status::cell;
 use crate::node::epoch_proof::EpochProof;
 use crate::types::MemberId;
+use crate::types::ids::short;
 
 /// Runs the command. With `--output json` the document is what `synod verify` checks.
 pub fn run(arguments: &SidecarArguments, output: Output) -> Result<(), Failure> {
@@ -26,7 +27,7 @@ fn text(document: &Value, members: &Value, proof: &EpochProof) -> String {
     // Who is no member any more is told by the beginning of its id.
     let name = |id: &str| match members.iter().find(|member| member["id"] == id) {
         Some(member) => cell(&member["name"]),
-        None => id.chars().take(ID_DIGITS).collect(),
+        None => short(id).to_owned(),
     };
     let names = |ids: &[MemberId]| ids.iter().map(|id| name(&id.to_string())).collect::<Vec<_>>().join(" ");
     let stated = document["epochs"].as_array().map(Vec::as_slice).unwrap_or_default();
@@ -56,9 +57,6 @@ fn text(document: &Value, members: &Value, proof: &EpochProof) -> String {
     let heading = ["EPOCH", "POSITION", "SLOT", "VOTERS", "ESTABLISHED", "CERTIFICATE"];
     format!("group {} ({})\n{}", proof.genesis.name, proof.genesis.cluster(), table(heading, stated.iter().map(row)))
 }
-
-/// Of the id of who has no name any more.
-const ID_DIGITS: usize = 8;
 
 #[cfg(test)]
 mod tests {

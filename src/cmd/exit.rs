@@ -28,13 +28,13 @@ pub enum Exit {
     NotThereYet = 9,
     /// This build cannot do that; another feature is needed.
     Unable = 64,
-    /// No sidecar answers.
-    Unreachable = 69,
+    /// Nobody answers, or the group can admit nobody just now: the same command may do later.
+    Unavailable = 69,
     /// A bug: something that must hold did not.
     Bug = 70,
     /// The member has left its group or was removed: it is not started again.
     Departed = 71,
-    /// Members contradict each other: this one stopped before it could break a promise.
+    /// Members contradict each other: this one stopped before it could break a promise, or what they proved shows it.
     Contradiction = 72,
     /// The member cannot come back under this identity.
     IdentityLost = 73,
@@ -42,7 +42,8 @@ pub enum Exit {
     DiskFailed = 74,
     /// A publish, or a change of the membership, was sent and its answer did not come: it is perhaps ordered.
     OutcomeUnknown = 75,
-    /// The group's door does not let this key in: the join code is unknown, used, expired or of another group.
+    /// The group's door does not let this key in, now or later: the join code is unknown, used, expired or of another group,
+    /// or what answers is not the group.
     NotAdmitted = 77,
 }
 
@@ -60,20 +61,41 @@ impl Exit {
         (Exit::Undetermined, "sim: one seed took two courses"),
         (Exit::NotThereYet, "the command is not there yet"),
         (Exit::Unable, "this build cannot do that; build with the feature it names"),
-        (Exit::Unreachable, "no sidecar answers"),
+        (
+            Exit::Unavailable,
+            "no sidecar answers; join: no member does, or the group admits nobody just now (no_quorum, busy): try again later",
+        ),
         (Exit::Bug, "a bug: something that must hold did not; please report it"),
         (Exit::Departed, "run: this member has left or was removed, and is not started again under this identity"),
-        (Exit::Contradiction, "members contradict each other; stopped before a promise is broken, keep all logs"),
+        (
+            Exit::Contradiction,
+            "members contradict each other: stopped before a promise is broken (verify: an epoch has two ends); keep all logs",
+        ),
         (Exit::IdentityLost, "this member cannot come back under its identity (damaged, old or copied log)"),
         (Exit::DiskFailed, "a write or a sync of the log failed; what was promised stands on the disk"),
         (Exit::OutcomeUnknown, "no answer came: the message, or the change, is perhaps ordered; it was not repeated"),
-        (Exit::NotAdmitted, "join: the group's door does not let this key in; the message says why"),
+        (Exit::NotAdmitted, "join: the group's door does not let this key in, for good; the message says why"),
+    ];
+
+    /// Ends of a member after which the same start would end in the same way, or do harm: somebody has to see to it first.
+    pub const FINAL: &[Exit] = &[
+        Exit::Usage,
+        Exit::Unable,
+        Exit::Departed,
+        Exit::Contradiction,
+        Exit::IdentityLost,
+        Exit::DiskFailed,
+        Exit::NotAdmitted,
     ];
 
     /// The table as it stands in the help.
     pub fn help() -> String {
-        let lines = Exit::TABLE.iter().map(|(exit, meaning)| format!("  {:>2}  {meaning}\n", *exit as u8));
-        format!("Exit codes:\n{}", lines.collect::<String>())
+        let line = |(exit, meaning): &(Exit, &str)| {
+            let mark = if Exit::FINAL.contains(exit) { '!' } else { ' ' };
+            format!("  {:>2}{mark} {meaning}\n", *exit as u8)
+        };
+        let lines: String = Exit::TABLE.iter().map(line).collect();
+        format!("Exit codes (! is final: who starts members by itself, starts this one no more):\n{lines}")
     }
 }
 
@@ -122,5 +144,13 @@ mod tests {
     fn every_code_is_told_once_and_in_order() {
         let codes: Vec<u8> = Exit::TABLE.iter().map(|(exit, _)| *exit as u8).collect();
         assert!(codes.windows(2).all(|pair| pair[0] < pair[1]), "{codes:?}");
+    }
+
+    #[test]
+    fn systemd_restarts_no_member_whose_end_is_final() {
+        let unit = include_str!("../../config/systemd/synod.service");
+        let last: Vec<String> = Exit::FINAL.iter().map(|exit| (*exit as u8).to_string()).collect();
+        let line = format!("RestartPreventExitStatus={}", last.join(" "));
+        assert!(unit.lines().any(|other| other == line), "the unit lacks: {line}");
     }
 }

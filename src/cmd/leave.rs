@@ -63,7 +63,7 @@ pub async fn leave(client: &Client, timeout: Option<Duration>, mut tell: impl Fn
                         silent_for += LOOK_MAX;
                         tell(&sidecar::silent(client, silent_for));
                         if silent_for >= patience {
-                            return Err(Failure::new(Exit::Unreachable, sidecar::silent(client, silent_for)));
+                            return Err(Failure::new(Exit::Unavailable, sidecar::silent(client, silent_for)));
                         }
                     }
                 }

@@ -6,6 +6,7 @@ use super::exit::Failure;
 use super::output::{Output, columns, table};
 use super::sidecar::{self, SidecarArguments};
 use super::status::{cell, up, words};
+use crate::types::ids::short;
 
 /// Runs the command.
 pub fn run(arguments: &SidecarArguments, output: Output) -> Result<(), Failure> {
@@ -39,7 +40,7 @@ fn row(member: &Value) -> [String; 10] {
     let own = member["self"] == true;
     [
         cell(&member["name"]),
-        cell(&member["id"]).chars().take(8).collect(),
+        short(&cell(&member["id"])).to_owned(),
         if member["leader"] == true { "leader".to_owned() } else { cell(&member["role"]) },
         cell(&member["incarnation"]),
         cell(&member["since_epoch"]),

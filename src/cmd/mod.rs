@@ -4,6 +4,7 @@ pub mod bench;
 pub mod config;
 pub mod demo;
 pub mod dev;
+pub mod drain;
 pub mod epochs;
 pub mod exit;
 pub mod group;
@@ -64,13 +65,15 @@ enum Command {
     /// Print the messages in their order, and go on as they come
     Tail(tail::TailArguments),
     /// Show a member: role, head, links
-    Status(sidecar::SidecarArguments),
+    Status(status::StatusArguments),
     /// Show the members of the group, and who reaches whom
     Members(sidecar::SidecarArguments),
     /// Show every epoch with its voters and its proof, which is checked
     Epochs(sidecar::SidecarArguments),
     /// Make a join code, for one member
     Invite(invite::InviteArguments),
+    /// Let this member finish what it accepted and accept nothing more, before it is stopped
+    Drain(drain::DrainArguments),
     /// Let this member leave the group, for good; waits until it may go
     Leave(leave::LeaveArguments),
     /// Remove another member for good; what it accepted and is not ordered yet may be lost
@@ -158,8 +161,8 @@ pub fn main() -> ExitCode {
 
 fn run(command: Command, output: Output) -> Result<(), Failure> {
     match command {
-        Command::Run(arguments) => run::run(&arguments),
-        Command::Join(arguments) => run::join(&arguments),
+        Command::Run(arguments) => run::run(&arguments, output),
+        Command::Join(arguments) => run::join(&arguments, output),
         Command::Init(arguments) => init::run(&arguments, output),
         Command::Dev(arguments) => dev::run(&arguments, output),
         Command::Demo => demo::run(output),
@@ -170,6 +173,7 @@ fn run(command: Command, output: Output) -> Result<(), Failure> {
         Command::Members(arguments) => members::run(&arguments, output),
         Command::Epochs(arguments) => epochs::run(&arguments, output),
         Command::Invite(arguments) => invite::run(&arguments, output),
+        Command::Drain(arguments) => drain::run(&arguments, output),
         Command::Leave(arguments) => leave::run(&arguments, output),
         Command::Remove(arguments) => remove::run(&arguments, output),
         Command::Voters(arguments) => voters::run(&arguments, output),

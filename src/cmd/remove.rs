@@ -7,6 +7,7 @@ use super::exit::Failure;
 use super::output::Output;
 use super::sidecar::{self, SidecarArguments};
 use super::status::cell;
+use crate::types::ids::{named, short};
 
 /// Whom to remove.
 #[derive(Debug, clap::Args)]
@@ -19,9 +20,6 @@ pub struct RemoveArguments {
     #[arg(long)]
     yes: bool,
 }
-
-/// Digits of an id that name a member.
-const ID_DIGITS_MIN: usize = 8;
 
 /// Runs the command.
 pub fn run(arguments: &RemoveArguments, output: Output) -> Result<(), Failure> {
@@ -42,15 +40,11 @@ pub fn run(arguments: &RemoveArguments, output: Output) -> Result<(), Failure> {
 /// The member of that name or id.
 fn find<'a>(document: &'a Value, wanted: &str) -> Result<&'a Value, Failure> {
     let members = document["members"].as_array().map(Vec::as_slice).unwrap_or_default();
-    let fits = |member: &&Value| {
-        let id = member["id"].as_str().unwrap_or_default();
-        member["name"] == wanted || (wanted.len() >= ID_DIGITS_MIN && id.starts_with(wanted))
-    };
-    let found: Vec<&Value> = members.iter().filter(fits).collect();
     let names = || {
-        let names = members.iter().map(|member| format!("{} ({})", cell(&member["name"]), short(member)));
+        let names = members.iter().map(|member| format!("{} ({})", cell(&member["name"]), short(&cell(&member["id"]))));
         names.collect::<Vec<_>>().join(", ")
     };
+    let found = named(members, wanted, |member| cell(&member["id"]), |member| member["name"].as_str());
     match found[..] {
         [member] => Ok(member),
         [] => Err(Failure::failed(format!("unknown_member: nobody is `{wanted}`; the members are {}", names()))),
@@ -75,7 +69,7 @@ fn warning(member: &Value) -> String {
         "removing {name} ({}) ends its membership for good; its id is never used again.\n\
          What it accepted and is not ordered yet is not ordered any more: what it answered `accepted` may be lost to \
          the group (its data directory keeps it).\n{way}{vote}",
-        short(member)
+        short(&cell(&member["id"]))
     )
 }
 
@@ -83,11 +77,7 @@ fn removed(member: &Value) -> String {
     let name = cell(&member["name"]);
     let vote =
         if member["role"] == "voter" { "; its vote goes with the next epoch (`synod voters` shows when)" } else { "" };
-    format!("removed: {name} ({}) is no member any more{vote}", short(member))
-}
-
-fn short(member: &Value) -> String {
-    cell(&member["id"]).chars().take(ID_DIGITS_MIN).collect()
+    format!("removed: {name} ({}) is no member any more{vote}", short(&cell(&member["id"])))
 }
 
 fn heard(member: &Value) -> String {

@@ -1,12 +1,13 @@
 //! `synod run`: the sidecar.
 
-use std::io::Read;
+use std::io::{self, BufRead, IsTerminal, Read};
 use std::sync::Arc;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::Notify;
 
 use super::exit::{Exit, Failure};
+use super::output::Output;
 use super::settings_arguments::SettingsArguments;
 use crate::driver::{StartError, Stop};
 use crate::node::driver_thread::DriverError;
@@ -14,6 +15,7 @@ use crate::node::join::{self, JoinError};
 use crate::node::logging;
 use crate::node::run::{self, RunError};
 use crate::protocol::Halt;
+use crate::types::limits;
 use crate::wal::OpenError;
 
 /// How to run.
@@ -21,15 +23,18 @@ use crate::wal::OpenError;
 pub struct RunArguments {
     #[command(flatten)]
     member: MemberArguments,
-    /// Join the group of this code first, as `synod join` does. Once data_dir is a member's the code is not used
-    #[arg(long, value_name = "CODE")]
+    /// Join the group of this code first, as `synod join` does: the code, or - for the first line of standard input. Once
+    /// data_dir is a member's the code is not used
+    #[arg(long, value_name = "CODE", env = CODE_VARIABLE, hide_env_values = true)]
     join: Option<String>,
 }
 
 /// How to join.
 #[derive(Debug, clap::Args)]
 pub struct JoinArguments {
-    /// The join code that `synod invite` printed on a member
+    /// The join code that `synod invite` printed on a member, or - for the first line of standard input. While the command
+    /// runs every user of the machine can read its arguments, and until the code is used whoever reads it may use it
+    #[arg(env = CODE_VARIABLE, hide_env_values = true)]
     code: String,
     #[command(flatten)]
     member: MemberArguments,
@@ -45,6 +50,9 @@ struct MemberArguments {
     exit_with_parent: bool,
 }
 
+/// Where the join code may be given, too: it is seen by no other user.
+const CODE_VARIABLE: &str = "SYNOD_JOIN";
+
 /// Threads of the runtime: half of the processors, at most eight. The driver, the disk and the service beside us need the
 /// others, and on small machines every further thread costs more in wake-ups than it brings (delivery at 2,000 publishes
 /// a second on 2 processors: p50 1.6 ms with one thread, 1.85 ms with two).
@@ -53,16 +61,37 @@ fn workers() -> usize {
 }
 
 /// Runs the member until it is told to stop.
-pub fn run(arguments: &RunArguments) -> Result<(), Failure> {
-    run_member(&arguments.member, arguments.join.as_deref())
+pub fn run(arguments: &RunArguments, output: Output) -> Result<(), Failure> {
+    // An empty variable is none.
+    let given = arguments.join.as_deref().filter(|given| !given.is_empty());
+    let code = given.map(|given| code(given, io::stdin().lock())).transpose()?;
+    run_member(&arguments.member, code.as_deref(), output)
 }
 
 /// Joins a group, and runs the member until it is told to stop.
-pub fn join(arguments: &JoinArguments) -> Result<(), Failure> {
-    run_member(&arguments.member, Some(&arguments.code))
+pub fn join(arguments: &JoinArguments, output: Output) -> Result<(), Failure> {
+    let code = code(&arguments.code, io::stdin().lock())?;
+    run_member(&arguments.member, Some(&code), output)
 }
 
-fn run_member(arguments: &MemberArguments, code: Option<&str>) -> Result<(), Failure> {
+/// The code that was given, or the first line of the input for `-`. What follows in the input is left there.
+fn code(given: &str, input: impl BufRead) -> Result<String, Failure> {
+    if given != "-" {
+        return Ok(given.to_owned());
+    }
+    if io::stdin().is_terminal() {
+        eprintln!("the join code, on one line:");
+    }
+    let mut line = String::new();
+    let read = input.take(limits::JOIN_CODE_BYTES_MAX).read_line(&mut line);
+    read.map_err(|error| Failure::usage(format!("no join code can be read from standard input: {error}")))?;
+    match line.trim() {
+        "" => Err(Failure::usage("standard input begins with no join code; `synod invite` on any member prints one")),
+        code => Ok(code.to_owned()),
+    }
+}
+
+fn run_member(arguments: &MemberArguments, code: Option<&str>, output: Output) -> Result<(), Failure> {
     // Who joins has no genesis yet: the settings are all there is to be read.
     let settings = match code {
         Some(_) => arguments.settings.settings()?,
@@ -95,9 +124,13 @@ fn run_member(arguments: &MemberArguments, code: Option<&str>) -> Result<(), Fai
     });
     // Threads that read the disk for somebody may still be at it; nothing waits for them.
     runtime.shutdown_background();
-    outcome.map_err(|failure| {
-        tracing::error!(exit = failure.exit as u8, "{}", failure.message);
-        Failure::told(failure.exit)
+    outcome.map_err(|failure| match output {
+        Output::Text => {
+            tracing::error!(exit = failure.exit as u8, "{}", failure.message);
+            Failure::told(failure.exit)
+        }
+        // Told as by every command: the last line, which a script can read.
+        Output::Json => failure,
     })
 }
 
@@ -161,7 +194,8 @@ fn join_exit(error: &JoinError) -> Exit {
         JoinError::Code(_) | JoinError::OtherGroup { .. } | JoinError::Genesis(_) | JoinError::Unreachable(_) => {
             Exit::Usage
         }
-        JoinError::NobodyAnswers(_) => Exit::Unreachable,
+        JoinError::NobodyAnswers(_) => Exit::Unavailable,
+        JoinError::NotAdmitted { refusal, .. } if refusal.passes() => Exit::Unavailable,
         JoinError::NotAdmitted { .. } | JoinError::BadAnswer { .. } => Exit::NotAdmitted,
         JoinError::Io(_) => Exit::Failure,
     }
@@ -199,6 +233,34 @@ mod tests {
     use std::process::Command;
 
     use super::*;
+    use crate::types::DoorRefusal;
+
+    #[test]
+    fn a_code_is_given_or_the_first_line_of_the_input() {
+        assert_eq!(code("synod-join-x", &b"y\n"[..]).unwrap(), "synod-join-x");
+        let mut input = &b" synod-join-y \r\nwhat follows\n"[..];
+        assert_eq!(code("-", &mut input).unwrap(), "synod-join-y");
+        assert_eq!(input, b"what follows\n");
+        for input in ["", "\nsynod-join-z\n"] {
+            let failure = code("-", input.as_bytes()).unwrap_err();
+            assert!(failure.exit == Exit::Usage && failure.message.contains("synod invite"), "{failure:?}");
+        }
+        let endless = io::BufReader::new(io::repeat(b'x'));
+        assert_eq!(code("-", endless).unwrap().len() as u64, limits::JOIN_CODE_BYTES_MAX);
+    }
+
+    #[test]
+    fn who_may_come_again_and_who_not_are_told_apart() {
+        let address: libp2p::Multiaddr = "/ip4/127.0.0.1/tcp/1".parse().unwrap();
+        let refused =
+            |refusal| join_exit(&JoinError::NotAdmitted { address: address.clone(), refusal, others: Vec::new() });
+        assert_eq!(refused(DoorRefusal::Busy), Exit::Unavailable);
+        assert_eq!(refused(DoorRefusal::NoQuorum("n2 is missing".to_owned())), Exit::Unavailable);
+        assert_eq!(join_exit(&JoinError::NobodyAnswers(Vec::new())), Exit::Unavailable);
+        for refusal in [DoorRefusal::UnknownInvite, DoorRefusal::UsedInvite, DoorRefusal::ExpiredInvite] {
+            assert_eq!(refused(refusal), Exit::NotAdmitted);
+        }
+    }
 
     /// Set in the process that shall end.
     const ENDING: &str = "SYNOD_TEST_OF_A_PANIC";

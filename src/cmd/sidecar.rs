@@ -63,7 +63,7 @@ pub fn ask(arguments: &SidecarArguments, path: &str) -> Result<Value, Failure> {
 /// A document that a sidecar gives about itself.
 pub async fn document(client: &Client, path: &str) -> Result<Value, Failure> {
     let answer = timeout(ANSWER_MAX, client.get_json(path)).await;
-    answer.map_err(|_| Failure::new(Exit::Unreachable, silent(client, ANSWER_MAX)))?.map_err(failure)
+    answer.map_err(|_| Failure::new(Exit::Unavailable, silent(client, ANSWER_MAX)))?.map_err(failure)
 }
 
 /// Asks for a change of the membership, and waits until it is ordered.
@@ -103,7 +103,7 @@ fn unknown(error: impl std::fmt::Display) -> Failure {
 /// How a request that only asks ends the command.
 pub fn failure(error: ClientError) -> Failure {
     let exit = match &error {
-        ClientError::Unreachable { .. } | ClientError::Broken { .. } => Exit::Unreachable,
+        ClientError::Unreachable { .. } | ClientError::Broken { .. } => Exit::Unavailable,
         ClientError::Refused(_) | ClientError::Unexpected { .. } => Exit::Failure,
     };
     Failure::new(exit, error)

@@ -6,9 +6,45 @@ use super::exit::Failure;
 use super::output::{Output, table};
 use super::sidecar::{self, SidecarArguments};
 
+/// What to show.
+#[derive(Debug, clap::Args)]
+pub struct StatusArguments {
+    #[command(flatten)]
+    sidecar: SidecarArguments,
+    /// Ask this one thing only; the exit code is 0 if it is so. For supervisors that run a command as their probe
+    #[arg(long, value_enum)]
+    probe: Option<Probe>,
+}
+
+/// What a supervisor may ask.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Probe {
+    /// The process answers
+    Livez,
+    /// It serves, has caught up, and is in touch with a quorum
+    Readyz,
+    /// Its start is finished: the log is read
+    Startupz,
+}
+
+impl Probe {
+    fn path(self) -> &'static str {
+        match self {
+            Probe::Livez => "/livez",
+            Probe::Readyz => "/readyz",
+            Probe::Startupz => "/startupz",
+        }
+    }
+}
+
 /// Runs the command.
-pub fn run(arguments: &SidecarArguments, output: Output) -> Result<(), Failure> {
-    let status = sidecar::ask(arguments, "/v1/status")?;
+pub fn run(arguments: &StatusArguments, output: Output) -> Result<(), Failure> {
+    if let Some(probe) = arguments.probe {
+        let answer = sidecar::ask(&arguments.sidecar, probe.path())?;
+        output.print(&answer, || cell(&answer["status"]));
+        return Ok(());
+    }
+    let status = sidecar::ask(&arguments.sidecar, "/v1/status")?;
     output.print(&status, || text(&status));
     Ok(())
 }
@@ -52,6 +88,7 @@ fn membership(status: &Value) -> Vec<(&'static str, String)> {
         let (linked, needed) = (cell(&status["quorum"]["linked"]), cell(&status["quorum"]["needed"]));
         facts.push(("voters", format!("{linked} in touch, {needed} needed; missing: {}", missing.join(", "))));
     }
+    facts.extend(status["warnings"].as_array().into_iter().flatten().map(|warning| ("warning", cell(warning))));
     if status["leaving"] == true {
         facts.push(("leaving", "yes, for good".to_owned()));
     }
@@ -144,10 +181,15 @@ mod tests {
             "quorum": {"needed": 2, "linked": 1, "missing": [{"name": "n2"}, {"name": "n3"}]},
             "leaving": true,
             "waits_for": ["a ready learner"],
+            "warnings": ["set mesh.announce"],
         }));
-        for line in
-            ["up: 25 %, slot 150 of 300", "1 in touch, 2 needed; missing: n2, n3", "leaving", "for a ready learner"]
-        {
+        for line in [
+            "up: 25 %, slot 150 of 300",
+            "1 in touch, 2 needed; missing: n2, n3",
+            "leaving",
+            "for a ready learner",
+            "warning set mesh.announce",
+        ] {
             assert!(told.contains(line), "{line} is missing in\n{told}");
         }
     }

@@ -72,7 +72,7 @@ impl TailArguments {
 
 fn interrupted(why: impl std::fmt::Display, last: &Option<u64>) -> Failure {
     let resume = last.map(|last| format!("; go on with --after {last}")).unwrap_or_default();
-    Failure::new(Exit::Unreachable, format!("{why}{resume}"))
+    Failure::new(Exit::Unavailable, format!("{why}{resume}"))
 }
 
 fn text(event: &Value) -> String {

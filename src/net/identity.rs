@@ -27,6 +27,12 @@ pub fn peer_of(member: &MemberId) -> Option<PeerId> {
     Some(PublicKey::from(key).to_peer_id())
 }
 
+/// An address of a member as one where nobody else is to be dialled: it takes no other key's answer. None if the id's 32
+/// bytes are no point of the curve.
+pub fn door_of(member: &MemberId, address: &str) -> Option<String> {
+    Some(format!("{address}/p2p/{}", peer_of(member)?))
+}
+
 fn member_of_key(key: PublicKey) -> Option<MemberId> {
     Some(MemberId(key.try_into_ed25519().ok()?.to_bytes()))
 }

@@ -72,7 +72,10 @@ pub enum DataDirectoryError {
 impl DataDirectory {
     /// Makes the directory if there is none, for a member to be, and locks it.
     pub fn make(path: &Path) -> Result<DataDirectory, DataDirectoryError> {
-        fs::create_dir_all(path).map_err(|error| DataDirectoryError::sorted(path, error))?;
+        let holders = holders(path);
+        let sorted = |error| DataDirectoryError::sorted(path, error);
+        fs::create_dir_all(path).map_err(sorted)?;
+        holders.iter().try_for_each(|folder| sync_folder(folder)).map_err(sorted)?;
         DataDirectory::lock(path)
     }
 
@@ -164,6 +167,29 @@ impl DataDirectory {
     }
 }
 
+/// The folders whose entries lead to `path`, up to the innermost that is there before it is made: until they are synced,
+/// what is made in them may be gone after a crash, with everything in it.
+fn holders(path: &Path) -> Vec<PathBuf> {
+    let mut holders = Vec::new();
+    for folder in path.ancestors().skip(1) {
+        let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
+        holders.push(folder.to_owned());
+        if folder.exists() {
+            break;
+        }
+    }
+    holders
+}
+
+fn sync_folder(folder: &Path) -> io::Result<()> {
+    match File::open(folder) {
+        Ok(folder) => folder.sync_all(),
+        // Who may not read a folder did not make what is in it: whoever did has seen to that.
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
 /// Takes the lock, at the second attempt if need be: whoever only looks ([`DataDirectory::check_unused`]) has it for a moment.
 fn take(lock: &File, pause: impl FnOnce()) -> Result<(), TryLockError> {
     match lock.try_lock() {
@@ -245,6 +271,18 @@ mod tests {
         held.store("a", "two").unwrap();
         assert_eq!(fs::read_to_string(held.path().join("a")).unwrap(), "two");
         assert!(!held.path().join("a.new").exists());
+    }
+
+    #[test]
+    fn every_folder_that_leads_to_a_new_directory_is_synced() {
+        let directory = tempfile::tempdir().unwrap();
+        let (there, new) = (directory.path().to_owned(), directory.path().join("new"));
+        assert_eq!(holders(&new.join("data")), [new.clone(), there.clone()]);
+        assert_eq!(holders(&new), std::slice::from_ref(&there));
+        fs::create_dir(&new).unwrap();
+        assert_eq!(holders(&new), [there], "whoever made it may have died before it was synced");
+        assert_eq!(holders(Path::new("no such/data")), [Path::new("no such"), Path::new(".")]);
+        assert_eq!(holders(Path::new("/")), [] as [&Path; 0]);
     }
 
     #[test]

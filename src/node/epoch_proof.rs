@@ -9,7 +9,8 @@
 //!
 //! Everything else in a document is for people, and is not looked at.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
+use std::fmt;
 use std::ops::RangeInclusive;
 
 use base64::Engine;
@@ -26,6 +27,8 @@ pub struct EpochProof {
     pub genesis: Genesis,
     /// Every epoch that is proven, from 0 on.
     pub epochs: Vec<ProvenEpoch>,
+    /// The first epoch that ends twice.
+    pub fork: Option<Fork>,
     /// What is forged, forked or missing; empty if the chain is whole.
     pub mistakes: Vec<String>,
 }
@@ -48,6 +51,38 @@ pub struct Signers {
     pub members: Vec<MemberId>,
     /// How many of how many voters were needed.
     pub quorum: (usize, usize),
+}
+
+/// Two proven ends of one epoch. Two quorums of one group have voters in common: whoever signed both broke its word, or has
+/// two disks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fork {
+    /// Which epoch ends twice.
+    pub epoch: Epoch,
+    /// Its ends, with who signed each.
+    pub ends: [Signers; 2],
+}
+
+impl Fork {
+    /// Who signed both ends.
+    pub fn signed_both(&self) -> Vec<MemberId> {
+        let [one, other] = &self.ends;
+        one.members.iter().filter(|member| other.members.contains(member)).copied().collect()
+    }
+}
+
+impl fmt::Display for Fork {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Fork { epoch, ends: [one, other] } = self;
+        let both: Vec<String> = self.signed_both().iter().map(MemberId::short).collect();
+        write!(
+            f,
+            "forked: epoch {epoch} has two ends, {} and {}, each signed by a quorum; signed both: {}",
+            one.tip,
+            other.tip,
+            both.join(", ")
+        )
+    }
 }
 
 /// Why a document is no proof of epochs.
@@ -85,7 +120,7 @@ impl EpochProof {
             }
         }
         let first = ProvenEpoch { configuration: genesis.configuration(), certificate: None };
-        let mut proof = EpochProof { genesis, epochs: vec![first], mistakes: Vec::new() };
+        let mut proof = EpochProof { genesis, epochs: vec![first], fork: None, mistakes: Vec::new() };
         while let Some(links) = ends.remove(&proof.last().epoch) {
             if !proof.extend(&links) {
                 break;
@@ -143,6 +178,17 @@ impl EpochProof {
         next.certificate.as_ref()
     }
 
+    /// The first epoch that this chain and another one of the same group prove to end differently.
+    pub fn fork_from(&self, other: &EpochProof) -> Option<Fork> {
+        if self.genesis.cluster() != other.genesis.cluster() {
+            return None;
+        }
+        let epochs = self.epochs.iter().map(|proven| proven.configuration.epoch);
+        let mut ends = epochs.filter_map(|epoch| Some((epoch, self.end_of(epoch)?, other.end_of(epoch)?)));
+        let (epoch, one, other) = ends.find(|(_, one, other)| one.tip.digest != other.tip.digest)?;
+        Some(Fork { epoch, ends: [one.clone(), other.clone()] })
+    }
+
     /// Each epoch, for scripts.
     pub fn document(&self) -> Value {
         let epoch = |proven: &ProvenEpoch| {
@@ -181,7 +227,10 @@ impl EpochProof {
         let mut ends = ends.into_values();
         match (ends.next(), ends.next()) {
             (Some(one), Some(other)) => {
-                self.mistakes.push(forked(&before, &one, &other));
+                let signers = |proven: ProvenEpoch| proven.certificate.expect("only epoch 0 has none");
+                let fork = Fork { epoch: before.epoch, ends: [signers(one), signers(other)] };
+                self.mistakes.push(format!("{fork}; what follows is not checked"));
+                self.fork = Some(fork);
                 false
             }
             (Some(next), None) => {
@@ -203,21 +252,6 @@ fn missing(epoch: Epoch, beyond: RangeInclusive<Epoch>) -> String {
     let (low, high) = (beyond.start().next(), beyond.end().next());
     let beyond = if low == high { format!("epoch {low}") } else { format!("epochs {low} to {high}") };
     format!("missing: nothing proves epoch {epoch}, so nothing of the links of {beyond} is proven")
-}
-
-/// Two quorums of one group have at least one voter in common: whoever signed both ends lied.
-fn forked(before: &Configuration, one: &ProvenEpoch, other: &ProvenEpoch) -> String {
-    let signers = |proven: &ProvenEpoch| proven.certificate.clone().expect("only epoch 0 has none");
-    let (one, other) = (signers(one), signers(other));
-    let both: BTreeSet<String> =
-        one.members.iter().filter(|member| other.members.contains(member)).map(MemberId::short).collect();
-    format!(
-        "forked: epoch {} has two ends, {} and {}, each signed by a quorum; signed both: {}; what follows is not checked",
-        before.epoch,
-        one.tip,
-        other.tip,
-        both.into_iter().collect::<Vec<_>>().join(", ")
-    )
 }
 
 fn read_genesis(text: &str) -> Result<Genesis, NotAProof> {
@@ -294,7 +328,8 @@ pub(crate) mod tests {
         steps.collect()
     }
 
-    fn document(links: &[EpochLink]) -> Value {
+    /// What a member with these links gives out.
+    pub fn document(links: &[EpochLink]) -> Value {
         let mut epochs = vec![json!({ "epoch": 0, "voters": ["n1", "n2", "n3"], "link": null })];
         epochs.extend(links.iter().map(|link| {
             let epoch = link.certificate.tip.round.epoch.next().0;
@@ -353,6 +388,26 @@ pub(crate) mod tests {
         let mut foreign = document(&links);
         foreign["cluster"] = json!(Digest([1; 32]));
         assert!(told(&foreign).contains("forged: the document names group"));
+    }
+
+    #[test]
+    fn two_chains_fork_where_they_first_end_an_epoch_differently() {
+        let (links, first) = (chain(), genesis().configuration());
+        let second = links[0].verify(&first).unwrap();
+        let other = link(&second, (Slot(8), Digest([8; 32])), &[5, 2, 4], &[2, 4]);
+        let proof = |links: &[EpochLink]| EpochProof::check(genesis(), links.to_vec());
+        let forked = proof(&[links[0].clone(), other]);
+        let fork = proof(&links).fork_from(&forked).unwrap();
+        assert_eq!((fork.epoch, fork.signed_both().len()), (Epoch(1), 2), "{fork}");
+        assert_eq!(forked.fork_from(&proof(&links)).unwrap().ends[0], fork.ends[1]);
+        // One that is behind agrees, and so does one with other signatures under the same end.
+        assert_eq!(forked.fork_from(&proof(&links[..1])), None);
+        assert_eq!(
+            proof(&links).fork_from(&proof(&[link(&first, (Slot(4), Digest([9; 32])), &[1, 2, 4], &[1, 2])])),
+            None
+        );
+        let foreign = EpochProof { genesis: Genesis { nonce: [4; 16], ..genesis() }, ..forked };
+        assert_eq!(proof(&links).fork_from(&foreign), None);
     }
 
     #[test]

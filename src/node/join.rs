@@ -2,10 +2,11 @@
 //! data directory a member's. Whatever is interrupted goes on when it is repeated: the key stays, asking again for what the
 //! group has granted changes nothing, and the genesis comes last and whole.
 
+use std::cmp::Reverse;
+use std::fmt;
 use std::fs;
 use std::io;
 use std::path::PathBuf;
-use std::time::Duration;
 
 use libp2p::Multiaddr;
 use libp2p::identity::Keypair;
@@ -14,18 +15,14 @@ use libp2p::multiaddr::Protocol;
 use super::data_directory::DataDirectory;
 use super::genesis_file::GENESIS_FILE;
 use super::identity::{Identity, IdentityError};
+use super::listeners::Listeners;
 use super::run::{RunError, refuse_the_departed};
 use super::settings::{Mistakes, Settings};
-use super::{contacts_file, genesis_file, reach};
+use super::{contacts_file, genesis_file, reach, token};
 use crate::net::door::{NoAnswer, knock};
 use crate::net::listen_address;
 use crate::types::join_code::NotAJoinCode;
 use crate::types::{ClusterId, Contact, DoorMessage, DoorRefusal, Genesis, JoinCode, MemberId, Standing, Told, limits};
-
-/// A group that cannot admit anybody just now is asked so often.
-const ROUNDS: usize = 3;
-/// Between two rounds; a key is not heard more often than a few times a second.
-const ROUND_PAUSE: Duration = Duration::from_secs(1);
 
 /// Why a machine did not join. Its key is made, if it came to that; joining again goes on from there.
 #[derive(Debug, thiserror::Error)]
@@ -59,20 +56,27 @@ pub enum JoinError {
     )]
     NobodyAnswers(Vec<String>),
     /// The group says no.
-    #[error("not admitted: {refusal}{}", also(others))]
+    #[error("not admitted: {refusal} (says {address}){}", also(others))]
     NotAdmitted {
+        /// Who says so.
+        address: Multiaddr,
         /// Why.
         refusal: DoorRefusal,
         /// What was heard elsewhere.
         others: Vec<String>,
     },
     /// What answers is not what it says.
-    #[error("{address}: what answers there does not prove to be of the group: {reason}; ask for a new join code")]
+    #[error(
+        "{address}: what answers there does not prove to be of the group: {reason}; ask for a new join code{}",
+        also(others)
+    )]
     BadAnswer {
         /// Where.
         address: Multiaddr,
         /// What is wrong.
         reason: String,
+        /// What was heard elsewhere.
+        others: Vec<String>,
     },
     /// A file could not be written.
     #[error("data_dir: {0}; nothing is lost, join again when that is mended")]
@@ -85,6 +89,10 @@ fn also(others: &[String]) -> String {
 
 /// Makes the data directory a member's of the group that the code names. If it is one already, the code is not used.
 pub async fn join(settings: &Settings, code: &str) -> Result<(), RunError> {
+    join_within(settings, code, limits::JOIN_ROUNDS).await
+}
+
+async fn join_within(settings: &Settings, code: &str, rounds: usize) -> Result<(), RunError> {
     let code = JoinCode::parse(code).map_err(JoinError::from)?;
     let directory = DataDirectory::make(&settings.data_dir)?;
     refuse_the_departed(&directory)?;
@@ -96,13 +104,21 @@ pub async fn join(settings: &Settings, code: &str) -> Result<(), RunError> {
         tracing::info!(group = genesis.name, "data_dir is a member's of that group already; the join code is not used");
         return Ok(());
     }
+    check_start(settings).await?;
     let identity = identity(&directory)?;
-    let admission = Joiner::new(settings, &identity, code).await?.ask().await?;
+    let admission = Joiner::new(settings, &identity, code, rounds).await?.ask().await?;
     // The genesis comes last: with it the directory is a member's.
     contacts_file::write(&directory, &admission.contacts).map_err(JoinError::from)?;
     directory.store(GENESIS_FILE, &genesis_file::write(&admission.genesis)).map_err(JoinError::from)?;
     tracing::info!(group = admission.genesis.name, member = %identity.member(), by = %admission.by.short(), "joined");
     Ok(())
+}
+
+/// What a start would refuse is told before the group is asked: its order is not to name a member that cannot run.
+async fn check_start(settings: &Settings) -> Result<(), RunError> {
+    settings.api.token_file.as_deref().map(token::read).transpose().map_err(RunError::Token)?;
+    let listen = reach::listens(settings, None).map_err(JoinError::Unreachable)?;
+    Ok(Listeners::check(settings, &listen).await?)
 }
 
 /// The genesis that the directory has, or that names its key.
@@ -143,16 +159,23 @@ struct Joiner {
     code: JoinCode,
     /// What it says.
     message: DoorMessage,
+    /// How often everybody is asked, at most.
+    rounds: usize,
 }
 
 /// What one address came to, short of being let in.
 enum Heard {
+    /// Nobody is there, or nobody answers.
     Nothing(String),
+    /// It is no address.
+    Unusable(String),
     Refusal(Multiaddr, DoorRefusal),
+    /// It proves nothing.
+    BadAnswer(Multiaddr, String),
 }
 
 impl Joiner {
-    async fn new(settings: &Settings, identity: &Identity, code: JoinCode) -> Result<Joiner, RunError> {
+    async fn new(settings: &Settings, identity: &Identity, code: JoinCode, rounds: usize) -> Result<Joiner, RunError> {
         let key = Keypair::ed25519_from_bytes(identity.secret()).map_err(io::Error::other)?;
         let listen = reach::listens(settings, None).map_err(JoinError::Unreachable)?;
         // A port that is drawn at each start is told at each start.
@@ -170,48 +193,50 @@ impl Joiner {
             name: settings.name.clone().unwrap_or_else(|| identity.member().short()),
             addresses: addresses.iter().map(ToString::to_string).collect(),
         };
-        Ok(Joiner { key, code, message })
+        Ok(Joiner { key, code, message, rounds })
     }
 
-    /// Asks at every address in turn, and again where the group cannot admit anybody just now.
+    /// Asks at every address in turn, and again while somebody may let it in yet. A word of one address is not that of the
+    /// group: that one may be behind, have another clock, or be another machine by now.
     async fn ask(&self) -> Result<Admission, JoinError> {
         for round in 1.. {
             let mut heard = Vec::new();
             for text in &self.code.addresses {
-                match self.ask_at(text).await? {
+                match self.ask_at(text).await {
                     Ok(admission) => return Ok(admission),
-                    Err(no) => heard.push(no),
+                    Err(no) => {
+                        tracing::info!("not let in yet: {no}");
+                        heard.push(no);
+                    }
                 }
             }
-            let may_change = heard.iter().any(|heard| matches!(heard, Heard::Refusal(_, refusal) if passes(refusal)));
-            if !may_change || round == ROUNDS {
+            let goes_on = heard.iter().any(Heard::may_change) && !heard.iter().any(Heard::is_final);
+            if !goes_on || round >= self.rounds {
                 return Err(verdict(heard));
             }
-            tracing::info!("the group admits nobody just now; asking again");
-            tokio::time::sleep(ROUND_PAUSE).await;
+            tracing::info!(
+                round,
+                of = self.rounds,
+                "nobody has let this machine in yet; asking again in {} s",
+                limits::JOIN_PAUSE.as_secs()
+            );
+            tokio::time::sleep(limits::JOIN_PAUSE).await;
         }
         unreachable!("the last round returns")
     }
 
-    async fn ask_at(&self, text: &str) -> Result<Result<Admission, Heard>, JoinError> {
-        let address: Multiaddr = match text.parse() {
-            Ok(address) => address,
-            Err(error) => return Ok(Err(Heard::Nothing(format!("{text}: {error}")))),
-        };
+    async fn ask_at(&self, text: &str) -> Result<Admission, Heard> {
+        let address: Multiaddr = text.parse().map_err(|error| Heard::Unusable(format!("{text}: {error}")))?;
         tracing::info!(group = %self.code.cluster.short(), %address, "asking to join");
         match knock(&self.key, &address, self.code.cluster, self.message.clone()).await {
             Ok((by, DoorMessage::Tell(told))) => {
-                let admission = self.admission(by, &address, told);
-                admission.map(Ok).map_err(|reason| JoinError::BadAnswer { address, reason })
+                self.admission(by, &address, told).map_err(|reason| Heard::BadAnswer(address, reason))
             }
-            Ok((_, DoorMessage::Refused(refusal))) if is_final(&refusal) => {
-                Err(JoinError::NotAdmitted { refusal, others: Vec::new() })
-            }
-            Ok((_, DoorMessage::Refused(refusal))) => Ok(Err(Heard::Refusal(address, refusal))),
+            Ok((_, DoorMessage::Refused(refusal))) => Err(Heard::Refusal(address, refusal)),
             Ok((_, DoorMessage::Ask { .. } | DoorMessage::Join { .. })) => {
-                Err(JoinError::BadAnswer { address, reason: "it answers with a question".to_owned() })
+                Err(Heard::BadAnswer(address, "it answers with a question".to_owned()))
             }
-            Err(NoAnswer { address, reason }) => Ok(Err(Heard::Nothing(format!("{address}: {reason}")))),
+            Err(NoAnswer { address, reason }) => Err(Heard::Nothing(format!("{address}: {reason}"))),
         }
     }
 
@@ -247,50 +272,72 @@ fn with_reached(mut contacts: Vec<Contact>, by: MemberId, address: &Multiaddr) -
     contacts
 }
 
-/// Whether another member would say the same.
-fn is_final(refusal: &DoorRefusal) -> bool {
-    match refusal {
-        DoorRefusal::UsedInvite
-        | DoorRefusal::ExpiredInvite
-        | DoorRefusal::FormerMember
-        | DoorRefusal::BadRequest(_) => true,
-        // One that is behind knows no new invite; at an address there may be a member of another group now.
-        DoorRefusal::UnknownInvite | DoorRefusal::Cluster { .. } | DoorRefusal::Version { .. } => false,
-        DoorRefusal::NoQuorum(_) | DoorRefusal::Busy => false,
+impl Heard {
+    /// Whether it may be otherwise in a moment.
+    fn may_change(&self) -> bool {
+        match self {
+            Heard::Nothing(_) => true,
+            Heard::Refusal(_, refusal) => refusal.passes(),
+            Heard::Unusable(_) | Heard::BadAnswer(..) => false,
+        }
+    }
+
+    /// Whether it is so by the order, or by what this machine says of itself: then no other member says otherwise.
+    fn is_final(&self) -> bool {
+        matches!(
+            self,
+            Heard::Refusal(_, DoorRefusal::UsedInvite | DoorRefusal::FormerMember | DoorRefusal::BadRequest(_))
+        )
+    }
+
+    /// How much it says about why the group does not let this machine in. Who is not of the group says less of that than its
+    /// silence.
+    fn weight(&self) -> u8 {
+        match self {
+            Heard::Refusal(_, refusal) => match refusal {
+                DoorRefusal::FormerMember => 9,
+                DoorRefusal::UsedInvite => 8,
+                DoorRefusal::BadRequest(_) => 7,
+                DoorRefusal::NoQuorum(_) => 6,
+                DoorRefusal::Busy => 5,
+                DoorRefusal::ExpiredInvite => 4,
+                DoorRefusal::UnknownInvite => 3,
+                DoorRefusal::Version { .. } => 2,
+                DoorRefusal::Cluster { .. } => 0,
+            },
+            Heard::Nothing(_) | Heard::Unusable(_) => 1,
+            Heard::BadAnswer(..) => 0,
+        }
     }
 }
 
-/// Whether it may be otherwise in a moment.
-fn passes(refusal: &DoorRefusal) -> bool {
-    matches!(refusal, DoorRefusal::NoQuorum(_) | DoorRefusal::Busy)
+impl fmt::Display for Heard {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Heard::Nothing(text) | Heard::Unusable(text) => f.write_str(text),
+            Heard::Refusal(address, refusal) => write!(f, "{address}: {refusal}"),
+            Heard::BadAnswer(address, reason) => {
+                write!(f, "{address}: what answers there does not prove to be of the group: {reason}")
+            }
+        }
+    }
 }
 
-/// What to tell when no address let us in: of the refusals the one that says most, and everything else beside it.
-fn verdict(heard: Vec<Heard>) -> JoinError {
-    let telling = |refusal: &DoorRefusal| match refusal {
-        DoorRefusal::NoQuorum(_) => 4,
-        DoorRefusal::Busy => 3,
-        DoorRefusal::UnknownInvite => 2,
-        DoorRefusal::Version { .. } => 1,
-        _ => 0,
-    };
-    let refusals = heard.iter().filter_map(|heard| match heard {
-        Heard::Refusal(_, refusal) => Some(refusal),
-        Heard::Nothing(_) => None,
-    });
-    let most = refusals.max_by_key(|refusal| telling(refusal)).cloned();
-    let lines = heard.iter().map(|heard| match heard {
-        Heard::Nothing(text) => text.clone(),
-        Heard::Refusal(address, refusal) => format!("{address}: {refusal}"),
-    });
-    match most {
-        Some(refusal) => {
-            let others = if heard.len() > 1 { lines.collect() } else { Vec::new() };
-            JoinError::NotAdmitted { refusal, others }
+/// What to tell when no address let us in: of all that was heard what says most, and the rest beside it.
+fn verdict(mut heard: Vec<Heard>) -> JoinError {
+    heard.sort_by_key(|heard| Reverse(heard.weight()));
+    let texts = |heard: &[Heard]| heard.iter().map(Heard::to_string).collect::<Vec<_>>();
+    let others = texts(heard.get(1..).unwrap_or_default());
+    match heard.first() {
+        Some(Heard::Refusal(address, refusal)) => {
+            JoinError::NotAdmitted { address: address.clone(), refusal: refusal.clone(), others }
         }
-        None => JoinError::NobodyAnswers(lines.collect()),
+        Some(Heard::BadAnswer(address, reason)) => {
+            JoinError::BadAnswer { address: address.clone(), reason: reason.clone(), others }
+        }
+        Some(Heard::Nothing(_) | Heard::Unusable(_)) | None => JoinError::NobodyAnswers(texts(&heard)),
     }
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -26,6 +26,19 @@ impl Listeners {
     /// Takes the API's listeners, and makes sure that the mesh's addresses are free: libp2p shares ports silently. The
     /// Unix socket comes last, since it leaves a file: when anything else cannot be used, there is none.
     pub async fn take(settings: &Settings, mesh: &[Multiaddr]) -> Result<Listeners, CannotListen> {
+        let tcp = Listeners::tcp(settings, mesh).await?;
+        let (unix, socket_file) =
+            listen::unix_socket(&settings.api.socket).await.map_err(|error| CannotListen(vec![error.to_string()]))?;
+        Ok(Listeners { tcp, unix, socket_file })
+    }
+
+    /// Makes sure that everything could be taken just now, and leaves it.
+    pub async fn check(settings: &Settings, mesh: &[Multiaddr]) -> Result<(), CannotListen> {
+        Listeners::tcp(settings, mesh).await.map(drop)
+    }
+
+    /// The listener over TCP, if all the others could be taken, too.
+    async fn tcp(settings: &Settings, mesh: &[Multiaddr]) -> Result<TcpListener, CannotListen> {
         let mut mistakes = Vec::new();
         let address = settings.api.listen;
         let tcp = TcpListener::bind(address).await.map_err(|error| {
@@ -46,12 +59,7 @@ impl Listeners {
             mistakes.push(error.to_string());
         }
         match tcp {
-            Ok(tcp) if mistakes.is_empty() => {
-                let (unix, socket_file) = listen::unix_socket(&settings.api.socket)
-                    .await
-                    .map_err(|error| CannotListen(vec![error.to_string()]))?;
-                Ok(Listeners { tcp, unix, socket_file })
-            }
+            Ok(tcp) if mistakes.is_empty() => Ok(tcp),
             _ => Err(CannotListen(mistakes)),
         }
     }

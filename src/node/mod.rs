@@ -7,6 +7,7 @@
 //! | `driver_thread`, `outside` | the thread that owns replica and log, and what it needs |
 //! | `catch_up`, `log_reader` | the log, read for peers and for subscribers |
 //! | `listeners`, `descriptors`, `mesh_figures`, `state_log`, `progress`, `logging` | the edges: addresses, figures, events |
+//! | `service_manager` | what systemd is told: started, ready, the driver turns, stopping |
 //! | `reach` | where the mesh listens, and where the others are told to reach it |
 //! | `configuration`, `settings/`, `genesis_file`, `configuration_file`, `token` | what a member is told |
 //! | `identity`, `data_directory`, `random`, `real_time` | what a member has |
@@ -35,6 +36,7 @@ pub mod random;
 pub mod reach;
 pub mod real_time;
 pub mod run;
+pub mod service_manager;
 pub mod settings;
 pub mod state_log;
 pub mod token;

@@ -82,6 +82,41 @@ pub async fn announced(settings: &Settings, listen: &[Multiaddr], others: &[Mult
     announced
 }
 
+/// What to tell the operator of a member that says nothing of where it is, while no address at which the group knows it
+/// leads to where it listens, as far as this machine can tell. None if one does.
+pub fn moved(listen: &[Multiaddr], known: &[String]) -> Option<String> {
+    let listens: Vec<(Transport, SocketAddr)> = listen.iter().filter_map(listen_address).collect();
+    if listens.is_empty() || known.is_empty() || known.iter().any(|address| leads_to(address, &listens)) {
+        return None;
+    }
+    let texts = listen.iter().map(ToString::to_string).collect::<Vec<_>>();
+    Some(format!(
+        "this member listens at {}, and the others dial it at {}, which does not seem to lead here: set mesh.announce to where \
+         they reach it (to that same address, if it is translated on the way)",
+        texts.join(", "),
+        known.join(", ")
+    ))
+}
+
+/// Whether one of these listeners is there. A name may lead anywhere.
+fn leads_to(address: &str, listens: &[(Transport, SocketAddr)]) -> bool {
+    let Ok(address) = address.parse::<Multiaddr>() else { return false };
+    let mut parts = address.iter();
+    let ip = match parts.next() {
+        Some(Protocol::Ip4(ip)) => Some(IpAddr::from(ip)),
+        Some(Protocol::Ip6(ip)) => Some(IpAddr::from(ip)),
+        _ => None,
+    };
+    let port = net::port(parts);
+    let mut same_port = listens.iter().filter(|(transport, listen)| Some((*transport, listen.port())) == port);
+    same_port.any(|(_, listen)| ip.is_none_or(|ip| listen.ip() == ip || (listen.ip().is_unspecified() && is_own(ip))))
+}
+
+/// Whether it is an address of this machine: it can be bound.
+fn is_own(ip: IpAddr) -> bool {
+    UdpSocket::bind((ip, 0)).is_ok()
+}
+
 /// This machine's address on the way to the first of the others that there is a way to.
 async fn own_address(others: &[Multiaddr], ipv4: bool) -> Option<IpAddr> {
     for other in others {
@@ -153,6 +188,33 @@ mod tests {
         assert_eq!(texts(&listens(&settings(""), None).unwrap()), everywhere);
         let none = listens(&settings("[api]\nlisten = \"127.0.0.1:65500\""), None).unwrap_err();
         assert!(none.contains("set mesh.listen"), "{none}");
+    }
+
+    #[test]
+    fn a_member_that_moved_without_a_word_is_told_what_to_set() {
+        let told = |listen: &str, known: &[&str]| {
+            let known: Vec<String> = known.iter().map(|text| (*text).to_owned()).collect();
+            moved(&[listen.parse().unwrap()], &known)
+        };
+        // 192.0.2.0/24 is nobody's.
+        for (listen, known) in [
+            ("/ip4/0.0.0.0/tcp/7271", "/ip4/192.0.2.1/tcp/7271"),
+            ("/ip4/127.0.0.1/tcp/7271", "/ip4/192.0.2.1/tcp/7271"),
+            ("/ip4/127.0.0.1/tcp/7272", "/ip4/127.0.0.1/tcp/7271"),
+            ("/ip4/0.0.0.0/tcp/7272", "/dns4/n1.example.org/tcp/7271"),
+        ] {
+            let text = told(listen, &[known]).unwrap();
+            assert!(text.contains("mesh.announce") && text.contains(listen) && text.contains(known), "{text}");
+        }
+        for (listen, known) in [
+            ("/ip4/0.0.0.0/tcp/7271", "/ip4/127.0.0.1/tcp/7271"),
+            ("/ip4/127.0.0.1/tcp/7271", "/ip4/127.0.0.1/tcp/7271"),
+            ("/ip4/0.0.0.0/tcp/7271", "/dns4/n1.example.org/tcp/7271"),
+        ] {
+            assert_eq!(told(listen, &["/ip4/192.0.2.1/tcp/7271", known]), None, "{known}");
+        }
+        assert_eq!(told("/ip4/0.0.0.0/tcp/7271", &[]), None, "nobody dials it");
+        assert_eq!(moved(&[], &["/ip4/192.0.2.1/tcp/7271".to_owned()]), None);
     }
 
     #[tokio::test]

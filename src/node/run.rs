@@ -6,6 +6,7 @@ use std::path::Path;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
+use futures::FutureExt;
 use libp2p::Multiaddr;
 use libp2p::identity::Keypair;
 use tokio::sync::{Semaphore, oneshot, watch};
@@ -25,6 +26,7 @@ use super::log_reader::LogReader;
 use super::outside::{HelloSource, LateMesh, RealOutside};
 use super::progress::Progress;
 use super::real_time::RealTime;
+use super::service_manager::{Facts, ServiceManager};
 use super::settings::Settings;
 use super::state_log::StateLog;
 use super::{mesh_figures, random, reach, token};
@@ -33,12 +35,13 @@ use crate::api::{self, ApiSettings, CannotServe, Host, Observation, Tickets};
 use crate::delivery;
 use crate::driver::inbox::{InboxSender, inbox};
 use crate::driver::{Input, Start, StartError, Stop};
+use crate::net::identity::door_of;
 use crate::net::{Founded, Mesh, MeshError, MeshSettings};
 use crate::protocol::{FoundedGroup, Halt};
 use crate::types::peer::{Hello, Refusal};
 use crate::types::{
-    CandidacyFrame, Contact, Genesis, MemberId, PeerMessage, Position, Roster, RosterMember, Sabotage, Standing,
-    StartNonce, Ticket, limits,
+    CandidacyFrame, Contact, Genesis, MemberId, PeerMessage, Position, Roster, RosterMember, Sabotage, Snapshot,
+    Standing, StartNonce, Ticket, limits,
 };
 use crate::wal::{self, DiskFiles};
 
@@ -152,11 +155,19 @@ const NOBODYS: Ticket = Ticket(u64::MAX);
 
 /// Runs a member until `stop` is done, then drains it. Needs a tokio runtime.
 ///
-/// While draining a second `stop`, a while after the first, ends the drain at once; then only the last write is waited
+/// While it leaves or drains a second `stop`, a while after the first, ends that at once; then only the last write is waited
 /// for, and not for long.
 pub async fn run<S: Future<Output = ()>>(
     configuration: Configuration,
+    stop: impl FnMut() -> S,
+) -> Result<(), RunError> {
+    run_with(configuration, stop, ONE_WISH).await
+}
+
+async fn run_with<S: Future<Output = ()>>(
+    configuration: Configuration,
     mut stop: impl FnMut() -> S,
+    one_wish: Duration,
 ) -> Result<(), RunError> {
     let directory = DataDirectory::lock(&configuration.settings.data_dir)?;
     let identity = Identity::load(directory.path())?;
@@ -179,20 +190,28 @@ pub async fn run<S: Future<Output = ()>>(
         Err(error) if parts.is_leaving() && left(&error) => Ok(Wish::Left),
         outcome => outcome,
     };
+    if let Some(service_manager) = &parts.service_manager {
+        service_manager.stopping();
+    }
     member.keep_what_is_final(&outcome);
     let told = Instant::now();
-    let mut hurry = async || {
+    let hurry = async {
         // One wish to stop often comes twice: to the process and to its group, or as a signal and as the end of input.
-        while told.elapsed() < ONE_WISH {
+        loop {
             stop().await;
+            if told.elapsed() >= one_wish {
+                break;
+            }
         }
     };
+    // Whoever is in a hurry while the member leaves will not wait for the drain, either.
+    let hurry = hurry.shared();
     if matches!(outcome?, Wish::Stop) && member.settings.leave_on_exit {
-        let outcome = parts.leave(&member, hurry()).await;
+        let outcome = parts.leave(&member, hurry.clone()).await;
         member.keep_what_is_final(&outcome);
         outcome?;
     }
-    let outcome = parts.drain(&member, hurry()).await;
+    let outcome = parts.drain(&member, hurry).await;
     member.keep_what_is_final(&outcome);
     outcome?;
     tracing::info!("stopped");
@@ -261,6 +280,7 @@ struct Parts {
     stop_api: watch::Sender<bool>,
     tickets: Arc<Tickets>,
     observed: watch::Receiver<Option<Observation>>,
+    service_manager: Option<Arc<ServiceManager>>,
 }
 
 impl Parts {
@@ -307,20 +327,30 @@ impl Parts {
             delivered,
             observed: observed.clone(),
             started: driver.started.clone(),
+            drained: driver.drained.clone(),
             now: Box::new(move || time.now()),
             random: Box::new(random::bytes),
+            door_of: Box::new(door_of),
+            warnings: Box::new(member.warnings()),
             links: Box::new(move || mesh_figures::document(links.get())),
         };
+        let driver_silence_max = limits::DRIVER_SILENCE_MAX.max(member.settings.timing.heartbeat * HEARTBEATS_MISSED);
         let settings = ApiSettings {
             tcp: Some(listeners.tcp),
             unix: Some(listeners.unix),
             publish_timeout: member.settings.api.publish_timeout,
             token,
             connections_max: descriptors::connections_max(),
-            driver_silence_max: limits::DRIVER_SILENCE_MAX.max(member.settings.timing.heartbeat * HEARTBEATS_MISSED),
+            driver_silence_max,
             ..ApiSettings::new(member.genesis.limits.message_bytes_max)
         };
         let (stop_api, stopped) = watch::channel(false);
+        let service_manager = report_to_service_manager(Facts {
+            started: driver.started.clone(),
+            observed: observed.clone(),
+            driver_silence_max,
+            time,
+        });
         let api = tokio::spawn(api::serve(settings, host, stopped));
         let socket_file = listeners.socket_file;
         Ok(Parts {
@@ -334,6 +364,7 @@ impl Parts {
             stop_api,
             tickets,
             observed,
+            service_manager,
         })
     }
 
@@ -342,6 +373,7 @@ impl Parts {
     async fn serve_until(&mut self, member: &Member, stop: impl Future<Output = ()>) -> Result<Wish, RunError> {
         tokio::pin!(stop);
         let mut left = self.driver.left.clone();
+        let (mut observed, mut warned) = (self.observed.clone(), false);
         loop {
             let hello = async {
                 match &mut self.hello {
@@ -360,6 +392,11 @@ impl Parts {
                 ended = &mut self.api => {
                     ended.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))?;
                     unreachable!("the API ends in order only when it is told");
+                }
+                Ok(first) = observed.wait_for(Option::is_some), if !warned => {
+                    warned = true;
+                    let snapshot = &first.as_ref().expect("it was waited for").snapshot;
+                    member.warnings()(snapshot).iter().for_each(|warning| tracing::warn!("{warning}"));
                 }
                 Some(hello) = hello => {
                     self.hello = None;
@@ -483,6 +520,16 @@ impl Member {
         Ok(Member { identity, genesis, settings, mesh_listen, announced, contacts, directory })
     }
 
+    /// What its operator should see to, as things stand.
+    fn warnings(&self) -> impl Fn(&Snapshot) -> Vec<String> + use<> {
+        // Who tells where it is needs no warning.
+        let listen = if self.announced.is_empty() { self.mesh_listen.clone() } else { Vec::new() };
+        move |snapshot| {
+            let own = snapshot.membership.members.iter().find(|member| member.id == snapshot.member);
+            own.and_then(|own| reach::moved(&listen, &own.addresses)).into_iter().collect()
+        }
+    }
+
     /// What must not be forgotten between this start and a next one.
     fn keep_what_is_final(&self, outcome: &Result<Wish, RunError>) {
         match outcome {
@@ -578,6 +625,21 @@ impl Member {
     }
 }
 
+/// Tells the service manager how things stand, if there is one, until the process ends.
+fn report_to_service_manager(facts: Facts) -> Option<Arc<ServiceManager>> {
+    match ServiceManager::of_environment() {
+        Ok(manager) => {
+            let manager = Arc::new(manager?);
+            tokio::spawn(manager.clone().report(facts));
+            Some(manager)
+        }
+        Err(error) => {
+            tracing::warn!("{error}");
+            None
+        }
+    }
+}
+
 /// Bytes of all files in a folder; 0 if there is none.
 fn bytes_of(folder: &Path) -> u64 {
     let Ok(entries) = std::fs::read_dir(folder) else { return 0 };
@@ -590,3 +652,6 @@ fn remove(socket: SocketFile) {
         tracing::debug!(%error, "the socket stays");
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -15,7 +15,7 @@ use crate::types::input::{Roster, RosterMember};
 use crate::types::join_code::{SECRET_BYTES, secret_digest};
 use crate::types::{
     Command, Configuration, Contact, DoorMessage, DoorRefusal, Epoch, EpochHead, EpochLink, Instant, MemberId,
-    Standing, Told, limits,
+    Rejection, Standing, Told, limits,
 };
 
 /// The same member is knocked at, or told something unasked, no more often than this.
@@ -168,8 +168,7 @@ impl<M: FaultModel> Replica<M> {
             self.say(from, DoorMessage::Refused(DoorRefusal::BadRequest(reason)));
             return;
         }
-        let unable = self.gone().map(|gone| gone.to_string()).or_else(|| self.lacks_quorum());
-        if let Some(reason) = unable {
+        if let Some(reason) = self.lets_nobody_in().or_else(|| self.lacks_quorum()) {
             self.say(from, DoorMessage::Refused(DoorRefusal::NoQuorum(reason)));
             return;
         }
@@ -178,10 +177,26 @@ impl<M: FaultModel> Replica<M> {
             return;
         }
         let until = self.now.instant + limits::DOOR_TIMEOUT / 2;
-        if self.doorway.joining.insert(from, Joining { secret, until }).is_none() {
+        self.doorway.joining.insert(from, Joining { secret, until });
+        // Whoever was told that it took too long asks again, and what it asked for first may be ordered still.
+        if !self.is_joining(&from, &secret) {
             let invite = secret_digest(&secret);
             self.order_command(Command::JoinIntent { member: from, name, addresses, invite });
         }
+    }
+
+    /// Whose lane is closed, or about to be, orders nothing for others.
+    fn lets_nobody_in(&self) -> Option<String> {
+        let Rejection::Gone(how) = self.gone()? else { return None };
+        Some(format!("this member {how}; knock at another one"))
+    }
+
+    /// Whether a JoinIntent of this key with this invite is on its way into the order from here.
+    fn is_joining(&self, key: &MemberId, secret: &[u8; SECRET_BYTES]) -> bool {
+        let digest = secret_digest(secret);
+        self.is_on_its_way(
+            |command| matches!(command, Command::JoinIntent { member, invite, .. } if member == key && *invite == digest),
+        )
     }
 
     /// What a key that wants to join is told; none if it may, and is to be ordered. The expiry is judged here, by this
@@ -213,19 +228,24 @@ impl<M: FaultModel> Replica<M> {
             let ordered = self.admission(&key, &joining.secret);
             let late = || DoorRefusal::NoQuorum("nothing was ordered in time".to_owned());
             let expired = matches!(ordered, Some(DoorMessage::Refused(DoorRefusal::ExpiredInvite)));
-            let of_key = |command: &Command| matches!(command, Command::JoinIntent { member, .. } if *member == key);
             let answer = match ordered {
                 Some(answer) if !expired => answer, // once ordered it is in, however long that took
-                _ if !self.is_on_its_way(of_key) => {
-                    let reason = "another member took that name meanwhile, or the group is full; choose another name";
-                    DoorMessage::Refused(DoorRefusal::BadRequest(reason.to_owned()))
-                }
+                _ if !self.is_joining(&key, &joining.secret) => DoorMessage::Refused(self.why_without_effect()),
                 _ if now >= joining.until => DoorMessage::Refused(late()),
                 _ => continue,
             };
             self.doorway.joining.remove(&key);
             self.say(key, answer);
         }
+    }
+
+    /// A JoinIntent is on its way no longer, and its key is no member.
+    fn why_without_effect(&self) -> DoorRefusal {
+        if let Some(gone) = self.lets_nobody_in() {
+            return DoorRefusal::NoQuorum(gone); // the lane was closed before it
+        }
+        let reason = "another member took that name meanwhile, or the group is full; choose another name";
+        DoorRefusal::BadRequest(reason.to_owned())
     }
 
     /// Somebody tells the chain of epochs. It proves itself; for the rest the teller must be a member.
@@ -306,6 +326,14 @@ impl<M: FaultModel> Replica<M> {
         }
     }
 
+    /// A voter that was let go and has no link is needed no more, once the epoch without it is established: it is not dialled in
+    /// vain, and learns at the door what became of it (rule E2).
+    fn forget_departed(&mut self) {
+        let (peers, established) = (&self.peers, self.epochs.established);
+        let linked = |member: &MemberId| peers.get(member).is_some_and(|peer| peer.linked);
+        self.doorway.departing.retain(|member, epoch| *epoch > established || linked(member));
+    }
+
     /// Learners dial voters. One that reaches none, since all it knows may have lost their votes while it did not listen,
     /// dials everybody.
     fn note_stranded(&mut self) {
@@ -331,6 +359,7 @@ impl<M: FaultModel> Replica<M> {
         self.doorway.starts = starts;
         self.doorway.changed = false;
         self.doorway.met = Some(membership.clone());
+        self.forget_departed();
         let roster = self.roster();
         let cluster = self.configuration.cluster;
         // One that is linked stays until its link is down: the mesh may see it come back without having seen it go.

@@ -248,10 +248,11 @@ impl<M: FaultModel> Replica<M> {
     /// its LeaveIntent, and so all of its lane, is ordered.
     pub(crate) fn is_let_go(&mut self) -> bool {
         let waits = self.duties.leaving.as_ref().is_some_and(|leaving| leaving.stage == Stage::Sealed);
-        if waits {
+        // After a restart nobody waits, and the log tells that the LeaveIntent is ordered.
+        if waits || self.standing_here() == Standing::Left {
             self.go();
         }
-        waits || self.duties.left
+        self.duties.left
     }
 
     /// E5: a learner says once in each incarnation that it holds the log.

@@ -115,9 +115,10 @@
 //!   the certificate: logged before anything of the new epoch, sent with the slot, kept for ever. *An `EpochEnd` is decided
 //!   here only by its certificate*, not by a decided mark alone: else a voter that told the mark and lost its disk could
 //!   leave a hole in the chain that no quorum could fill again. The chain of certificates begins at the cluster id and may
-//!   be known further than the decided chain. Whoever is behind is told it over the link or at the *door*, which is open to
-//!   every key that names the cluster id and gives and takes nothing but this chain and, with an invite, a `JoinIntent`.
-//!   Who was removed learns it there, and stops. Two proven ends of one epoch stop the process.
+//!   be known further than the decided chain, and each is a decided mark to whoever knows it. Whoever is behind is told it
+//!   over the link or at the *door*, which is open to every key that names the cluster id and gives and takes nothing but
+//!   this chain and, with an invite, a `JoinIntent`. Who was removed learns it there, and stops. Two proven ends of one epoch
+//!   stop the process.
 //! - **E4** A voter that has not heard a voter for `replace_after` orders `Suspect`, and `Unsuspect` when it does; q
 //!   standing suspicions by other voters make a replacement due. It takes the vote, not the membership: the lane stays open.
 //!   Only leave and remove close a lane. `LeaveIntent` is the last message of its lane. It is sealed when an epoch without
@@ -152,6 +153,8 @@
 //!   has in its log from before its own start, something higher of that identity refuses it as `stale_disk`, and it stops;
 //!   one incarnation with two nonces is refused on both. Within one start (same nonce) nothing is compared: words may
 //!   overtake a hello on another stream.
+//!   Votes of epochs that have ended are void (E1): a member whose damaged log may have lost one says, in the place of its
+//!   highest vote, that it knows of everything below the newest epoch that its log tells of.
 //!
 //! | before this leaves | this is on disk |
 //! |---|---|

@@ -11,9 +11,10 @@ use super::ready::Handed;
 use super::replica::Replica;
 use crate::types::peer::ChainEntry;
 use crate::types::record::{EntryRecord, Started, Voted, Voter};
-use crate::types::statement::{Round, Tip};
+use crate::types::statement::{Claim, Round, Tip};
 use crate::types::{
-    Batch, BatchNumber, BatchRef, Command, Entry, EpochLink, Incarnation, LaneHead, Location, Now, Record, Rule,
+    Batch, BatchNumber, BatchRef, Command, Digest, Entry, Epoch, EpochLink, Incarnation, LaneHead, Location, Now,
+    Record, Rule, Slot, View,
 };
 
 /// How long peers are asked for a hole that rot left in this member's own lanes, before its lane ends there. It begins
@@ -155,16 +156,15 @@ impl<M: FaultModel> Replica<M> {
 
     /// The log is read: raises the incarnation and takes part. The records that this hands out are to be durable before
     /// anything is sent (L2, L1).
-    pub fn start(&mut self, restored: Restored, genesis: bytes::Bytes, now: Now) -> Result<(), Halt> {
+    pub fn start(&mut self, mut restored: Restored, genesis: bytes::Bytes, now: Now) -> Result<(), Halt> {
         self.now = now;
         self.started = now.instant;
         self.views.leader_heard = now.instant;
-        if restored.lost.is_some() {
-            self.advance()?; // an earlier repair may stand behind the last mark
-            self.deliver();
-        }
+        self.believe_proofs(&mut restored);
+        self.advance()?; // an earlier repair may stand behind the last mark
+        self.deliver();
         self.lane.suspect = restored.own_lane_rot && self.sabotage.upholds(Rule::H1);
-        self.views.durable_claim = self.views.claim;
+        self.views.durable_claim = self.views.claim.max(self.void_below(&restored));
         let decided = self.chain.decided;
         self.views
             .votes
@@ -194,6 +194,26 @@ impl<M: FaultModel> Replica<M> {
             self.take_part();
         }
         Ok(())
+    }
+
+    /// E1: what this member voted in epochs that have ended promises nothing any more. Where damage took such votes, its hello
+    /// says that it knows of everything below the newest epoch that its log tells of (rule I1): what it voted there, or later,
+    /// is higher.
+    fn void_below(&self, restored: &Restored) -> Claim {
+        let begun = restored.mark.map(|mark| mark.round.epoch).max(restored.round.map(|(round, _)| round.epoch));
+        let epoch = self.epochs.newest().epoch.max(begun.unwrap_or_default());
+        let first = Tip { round: Round { epoch, view: View(0) }, slot: Slot(0), digest: Digest::ZERO };
+        (restored.rot && epoch > Epoch(0)).then_some(first)
+    }
+
+    /// E3: what proves the end of an epoch is a decided mark, too. The voter's record of the next epoch makes it forget its votes
+    /// on that end: where the mark itself is lost, nothing else may tell of it.
+    fn believe_proofs(&mut self, restored: &mut Restored) {
+        let Some(proven) = self.epochs.base(self.epochs.newest().epoch) else { return };
+        self.believe(proven);
+        if restored.mark.is_none_or(|mark| mark.slot < proven.slot) {
+            restored.mark = Some(proven);
+        }
     }
 
     /// Rule Rot: what is lost must be at or below the durable decided mark, and the newest word of this voter must not
@@ -234,7 +254,7 @@ impl<M: FaultModel> Replica<M> {
                     batch.origin.short()
                 ));
             }
-            (slot, digest) = (crate::types::Slot(slot.0 - 1), candidate.parent);
+            (slot, digest) = (Slot(slot.0 - 1), candidate.parent);
         }
         if digest != mark.digest {
             return Err("the claimed chain does not extend the decided mark".to_owned());

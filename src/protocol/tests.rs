@@ -9,10 +9,10 @@ use crate::types::host::{Publish, Rejection};
 use crate::types::peer::{ChainEntry, DecidedSlot, Envelope, Status};
 use crate::types::record::{EntryRecord, Started, Voted};
 use crate::types::{
-    Ack, Batch, BatchHeader, BatchId, BatchNumber, ClusterLimits, Digest, Entry, EntryBody, Epoch, FaultModelKind,
-    Genesis, GenesisMember, Hello, Hlc, Incarnation, Input, Instant, LaneHead, Location, MemberId, Message,
-    MessageKind, MessageNumber, Now, Outcome, PeerMessage, Record, Round, Sabotage, Slot, StartNonce, Ticket, Timing,
-    Tip, View, WallTime, chain_digest,
+    Ack, Batch, BatchHeader, BatchId, BatchNumber, ClusterLimits, Command, Contact, Digest, Entry, EntryBody, Epoch,
+    FaultModelKind, Genesis, GenesisMember, Hello, Hlc, Incarnation, Input, Instant, LaneHead, Location, MemberId,
+    Message, MessageKind, MessageNumber, Now, Outcome, PeerMessage, Record, Round, Sabotage, Slot, StartNonce, Ticket,
+    Timing, Tip, View, WallTime, chain_digest,
 };
 
 const LEADER: MemberId = MemberId([1; 32]);
@@ -60,7 +60,7 @@ impl Order {
         Order { origin, parent: Digest::ZERO, chain: genesis().configuration().cluster, slots: 0 }
     }
 
-    fn batch(&mut self) -> Batch {
+    fn batch(&mut self, message: Message) -> Batch {
         let number = self.slots + 1;
         let header = BatchHeader {
             origin: self.origin,
@@ -71,14 +71,18 @@ impl Order {
             parent: self.parent,
             resumes: (number == 1).then(BatchId::default),
         };
-        let batch = Batch::seal(header, vec![message()]);
+        let batch = Batch::seal(header, vec![message]);
         self.parent = batch.digest;
         batch
     }
 
     /// The next batch and the slot that orders it.
     fn next(&mut self) -> DecidedSlot {
-        let batch = self.batch();
+        self.next_of(message())
+    }
+
+    fn next_of(&mut self, message: Message) -> DecidedSlot {
+        let batch = self.batch(message);
         self.slots += 1;
         let slot = Slot(self.slots);
         let entry = Entry { hlc: Hlc(self.slots * 1000), body: EntryBody::Batches(vec![batch.reference()]) };
@@ -99,12 +103,16 @@ impl Order {
 }
 
 fn replica() -> Replica<Crash> {
+    replica_that_knows(Vec::new())
+}
+
+fn replica_that_knows(contacts: Vec<Contact>) -> Replica<Crash> {
     Replica::new(Identity {
         key: key(),
         nonce: StartNonce(7),
         genesis: genesis(),
         addresses: Vec::new(),
-        contacts: Vec::new(),
+        contacts,
         timing: Timing::default(),
         sabotage: Sabotage::NONE,
     })
@@ -120,7 +128,11 @@ struct Bench {
 impl Bench {
     /// A first start, with links to both others.
     fn new() -> Bench {
-        let mut bench = Bench { replica: replica(), now: 1_000_000_000, offset: 0 };
+        Bench::of(replica())
+    }
+
+    fn of(replica: Replica<Crash>) -> Bench {
+        let mut bench = Bench { replica, now: 1_000_000_000, offset: 0 };
         let now = bench.now();
         bench.replica.start(Restored::default(), genesis().encode(), now).unwrap();
         let records = bench.replica.first_records();
@@ -185,8 +197,42 @@ impl Bench {
     /// Lets the leader tell of decided slots.
     fn decide(&mut self, order: &mut Order, slots: usize) {
         let slots = (0..slots).map(|_| order.next()).collect();
+        self.hear_decided(order, slots);
+    }
+
+    /// Lets the leader tell that this command is ordered.
+    fn decide_command(&mut self, order: &mut Order, command: &Command) {
+        let slot = order.next_of(command.message());
+        self.hear_decided(order, vec![slot]);
+    }
+
+    fn hear_decided(&mut self, order: &Order, slots: Vec<DecidedSlot>) {
         self.hear(LEADER, PeerMessage::Decided { mark: order.tip(0), slots });
         self.turn();
+    }
+
+    /// Lets both others say how far they are.
+    fn hear_statuses(&mut self, decided: Tip) {
+        for peer in [LEADER, OTHER] {
+            let status = Status {
+                incarnation: Incarnation(1),
+                counter: 1,
+                round: Round::default(),
+                complaint: None,
+                decided,
+                lanes: Vec::new(),
+                links: vec![ME],
+                clock: WallTime(0),
+                established: Epoch(0),
+            };
+            self.hear(peer, PeerMessage::Status(status));
+        }
+    }
+
+    /// Whether this replica knows of a link to that member; none if it does not know the member.
+    fn link_to(&self, member: MemberId) -> Option<bool> {
+        let peers = self.replica.snapshot().peers;
+        peers.iter().find(|peer| peer.member == member).map(|peer| peer.linked)
     }
 }
 
@@ -273,20 +319,7 @@ fn who_hears_of_decisions_it_cannot_take_does_not_complain_that_nothing_is_decid
 #[test]
 fn one_status_waits_for_a_disk_that_stands_still() {
     let mut bench = Bench::new();
-    for peer in [LEADER, OTHER] {
-        let status = Status {
-            incarnation: Incarnation(1),
-            counter: 1,
-            round: Round::default(),
-            complaint: None,
-            decided: Order::of(OTHER).tip(0),
-            lanes: Vec::new(),
-            links: vec![ME],
-            clock: WallTime(0),
-            established: Epoch(0),
-        };
-        bench.hear(peer, PeerMessage::Status(status));
-    }
+    bench.hear_statuses(Order::of(OTHER).tip(0));
     let mut records = 0;
     for _ in 0..1000 {
         let now = bench.now();
@@ -311,6 +344,32 @@ fn a_publish_whose_time_was_up_before_it_was_sealed_is_rejected() {
         "the only answer is that nothing became of it: {outcomes:?}"
     );
     assert_eq!(bench.replica.snapshot().intake, (0, 0));
+}
+
+/// The mesh takes only the newest roster: where a member went and came back meanwhile, it keeps the link and says nothing.
+#[test]
+fn a_link_outlives_rosters_that_do_not_name_its_member() {
+    const NEW: MemberId = MemberId([4; 32]);
+    let contact = Contact { id: NEW, name: "n4".to_owned(), addresses: Vec::new() };
+    let mut bench = Bench::of(replica_that_knows(vec![contact]));
+    let named = |ready: Ready| ready.roster.map(|roster| roster.members.iter().any(|member| member.id == NEW));
+    bench.link(NEW);
+    assert_eq!(bench.link_to(NEW), Some(true), "it is known by what a door told");
+    bench.hear_statuses(Order::of(OTHER).tip(0));
+    assert_eq!(named(bench.turn()), Some(false), "the order, which is known now, does not name it");
+    let secret = Digest::ZERO;
+    let mut order = Order::of(OTHER);
+    bench.decide_command(&mut order, &Command::Invite { secret, expires: WallTime(9) });
+    assert_eq!(bench.link_to(NEW), Some(true), "its link is not known to be down");
+    let name = "n4".to_owned();
+    let joins = Command::JoinIntent { member: NEW, name, addresses: Vec::new(), invite: secret };
+    bench.decide_command(&mut order, &joins);
+    assert_eq!(bench.link_to(NEW), Some(true), "and it is a member now");
+    let goes = Command::RemoveIntent { member: NEW };
+    bench.decide_command(&mut order, &goes);
+    bench.step(Input::LinkDown { peer: NEW });
+    bench.turn();
+    assert_eq!(bench.link_to(NEW), None, "it is gone with its link");
 }
 
 /// What stands in a log, as it is read back.

@@ -124,6 +124,7 @@ impl<M: FaultModel> Replica<M> {
         match &learned {
             Learned::New => {
                 self.doorway.changed = true;
+                self.believe(link.certificate.tip); // a quorum's votes: no mark says more
                 if self.incarnation > Incarnation(0) {
                     self.out.record(Record::Epoch(link), Handed::Other);
                 }

@@ -14,9 +14,6 @@ pub struct Damage {
     holes: Vec<Range<usize>>,
     /// The member may find that it no longer knows what it promised, until it has come up once.
     may_end: bool,
-    /// Its highest vote is lost. Where that is of an epoch that has ended, it promises nothing any more; but who heard it takes
-    /// the disk for an old one (rule I1).
-    forgets_vote: bool,
     /// Its lanes may end before these messages, as far as these incarnations sealed them.
     ends: Vec<(MessageId, Incarnation)>,
 }
@@ -36,10 +33,7 @@ impl Damage {
         let knows_promise = self.readable(storage).any(|(index, placed)| index >= hole.end && is_promise(placed));
         let is_covered = |record: &Record| mark.is_some_and(|mark| covers(stage, mark, record));
         let uncovered: Vec<Record> =
-            storage.placed()[hole.clone()].iter().filter_map(read).filter(|record| !is_covered(record)).collect();
-        let highest = stage.agreement.highest(member);
-        let is_highest = |record: &Record| matches!(record, Record::Vote(vote) if Some(vote.tip) == highest);
-        self.forgets_vote |= storage.placed()[hole].iter().filter_map(read).any(|record| is_highest(&record));
+            storage.placed()[hole].iter().filter_map(read).filter(|record| !is_covered(record)).collect();
         self.may_end |= mark.is_none() || !knows_promise || !uncovered.is_empty();
         let batches = uncovered.into_iter().filter_map(batch).map(|batch| batch.header);
         let own = batches.filter(|header| header.origin == stage.nodes[member].id);
@@ -56,11 +50,6 @@ impl Damage {
     /// Whether the member may find that it no longer knows what it promised.
     pub fn may_end(&self) -> bool {
         self.may_end
-    }
-
-    /// Whether others may take the disk for an old one.
-    pub fn forgets_vote(&self) -> bool {
-        self.forgets_vote
     }
 
     /// Whether this message, though accepted, may be gone.

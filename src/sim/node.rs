@@ -11,7 +11,6 @@ use super::random::Random;
 use super::shell::{Death, Effect, Shell, ShellHandle, Temper};
 use crate::driver::{Driver, Input, Start, StartError, Stop, Turn};
 use crate::protocol::Halt;
-use crate::types::peer::Refusal;
 use crate::types::settings::Timing;
 use crate::types::{Contact, Genesis, Location, MemberId, Sabotage, StartNonce};
 use crate::wal::{self, Files, MemoryFiles, ReadFiles, Survival};
@@ -72,11 +71,6 @@ impl Stopped {
     /// It no longer knows what it promised.
     pub fn is_rot(&self) -> bool {
         matches!(self.halt(), Some(Halt::RotAboveDecided { .. }))
-    }
-
-    /// Somebody has heard more of it than its disk knows.
-    pub fn is_stale(&self) -> bool {
-        matches!(self.halt(), Some(Halt::RefusedAsStale { refusal: Refusal::StaleDisk { .. }, .. }))
     }
 
     /// It learnt that it is no member any more.

@@ -151,9 +151,7 @@ impl World {
         if stopped.is_departure() {
             return self.departs(member, text);
         }
-        let damage = self.rotten[member].as_ref();
-        let forgot = stopped.is_stale() && damage.is_some_and(Damage::forgets_vote);
-        if forgot || (stopped.is_rot() && damage.is_some_and(Damage::may_end)) {
+        if stopped.is_rot() && self.rotten[member].as_ref().is_some_and(Damage::may_end) {
             self.stage.coverage.rot_fatal += 1;
             self.unlink(member);
             self.stage.end(member, self.now, stopped.to_string());

@@ -195,6 +195,13 @@ pub enum DoorRefusal {
     },
 }
 
+impl DoorRefusal {
+    /// Whether it may be otherwise in a moment.
+    pub fn passes(&self) -> bool {
+        matches!(self, DoorRefusal::NoQuorum(_) | DoorRefusal::Busy)
+    }
+}
+
 /// Why bytes are no frame of the door.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("no frame of the door: {0}")]

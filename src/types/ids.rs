@@ -31,7 +31,7 @@ impl Digest {
 
     /// The first eight hexadecimal digits, for people.
     pub fn short(&self) -> String {
-        hex(&self.0[..4])
+        hex(&self.0[..SHORT_DIGITS / 2])
     }
 }
 
@@ -43,8 +43,32 @@ pub struct MemberId(#[cbor(n(0), with = "minicbor::bytes")] pub [u8; 32]);
 impl MemberId {
     /// The first eight hexadecimal digits, for people.
     pub fn short(&self) -> String {
-        hex(&self.0[..4])
+        hex(&self.0[..SHORT_DIGITS / 2])
     }
+}
+
+/// Digits of an id that are shown to people, and that suffice to name a member.
+pub const SHORT_DIGITS: usize = 8;
+
+/// How an id begins.
+pub fn short(id: &str) -> &str {
+    id.get(..SHORT_DIGITS).unwrap_or(id)
+}
+
+/// Those of the members that a text names: by a whole id, else by a name or by how an id begins ([`SHORT_DIGITS`] or more).
+/// More than one if it is not enough to tell them apart.
+pub fn named<'a, M>(
+    members: &'a [M],
+    text: &str,
+    id: impl Fn(&M) -> String,
+    name: impl Fn(&M) -> Option<&str>,
+) -> Vec<&'a M> {
+    let digits = text.to_lowercase();
+    if let Some(member) = members.iter().find(|member| id(member) == digits) {
+        return vec![member];
+    }
+    let begins = |member: &M| text.len() >= SHORT_DIGITS && id(member).starts_with(&digits);
+    members.iter().filter(|member| name(member) == Some(text) || begins(member)).collect()
 }
 
 /// Digest of a group's genesis: the name of the group, and the digest of slot 0.
@@ -192,6 +216,21 @@ mod tests {
         assert!("abc".parse::<MemberId>().is_err());
         assert!("g".repeat(64).parse::<MemberId>().is_err());
         assert!("é".repeat(32).parse::<MemberId>().is_err());
+    }
+
+    #[test]
+    fn a_member_is_named_by_its_id_its_beginning_or_its_name() {
+        let members = [("aaaaaaaa01", "n1"), ("aaaaaaaa02", "aaaaaaaa01"), ("cccccccc03", "n3")];
+        let found = |text: &str| {
+            let found = named(&members, text, |member| member.0.to_owned(), |member| Some(member.1));
+            found.into_iter().map(|member| member.0).collect::<Vec<_>>()
+        };
+        assert_eq!(found("aaaaaaaa01"), ["aaaaaaaa01"], "a whole id comes before a name");
+        assert_eq!(found("n3"), ["cccccccc03"]);
+        assert_eq!(found("CCCCCCCC"), ["cccccccc03"]);
+        assert_eq!(found("aaaaaaaa").len(), 2);
+        assert_eq!(found("ccccccc"), [""; 0], "too short");
+        assert_eq!((short("aaaaaaaa01"), short("abc")), ("aaaaaaaa", "abc"));
     }
 
     #[test]

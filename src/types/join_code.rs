@@ -32,7 +32,7 @@ pub struct JoinCode {
     /// When the group's door no longer takes it.
     #[n(2)]
     pub expires: WallTime,
-    /// Where members' meshes listen.
+    /// Where members' meshes listen; behind `/p2p/` whose key answers there, and nobody else is told the secret.
     #[n(3)]
     pub addresses: Vec<String>,
 }
@@ -92,6 +92,16 @@ impl JoinCode {
 #[cfg(all(test, feature = "node"))]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_code_with_all_its_addresses_is_one_line() {
+        let address = format!("/ip4/192.168.100.100/tcp/65535/p2p/{}", "x".repeat(52));
+        let addresses = vec![address; crate::types::limits::JOIN_CODE_ADDRESSES];
+        let (cluster, secret, expires) = (Digest([7; 32]), [9; SECRET_BYTES], WallTime(u64::MAX));
+        let text = JoinCode { cluster, secret, expires, addresses }.text();
+        assert!(text.len() < 600 && !text.contains(char::is_whitespace), "{} bytes", text.len());
+        assert!((text.len() as u64) < crate::types::limits::JOIN_CODE_BYTES_MAX);
+    }
 
     #[test]
     fn a_join_code_reads_back_and_tells_damage() {

@@ -204,6 +204,15 @@ pub const BODY_DISCARD_BYTES: usize = 8 << 20;
 pub const BODY_DISCARD_MAX: Duration = Duration::from_secs(1);
 /// Body of a request that changes the membership.
 pub const OPERATION_BODY_BYTES: u64 = 4 << 10;
+/// Longest text that is read as a join code.
+pub const JOIN_CODE_BYTES_MAX: u64 = 4 << 10;
+/// Addresses that a join code names: of a group's members, one each as far as they suffice. Four are enough for one to be
+/// there while seven voters have a quorum.
+pub const JOIN_CODE_ADDRESSES: usize = 4;
+/// A machine that nobody lets in just now, and nobody has turned away for good, asks everybody again so often.
+pub const JOIN_ROUNDS: usize = 5;
+/// And rests in between; a key is not heard more often than a few times a second.
+pub const JOIN_PAUSE: Duration = Duration::from_secs(2);
 /// How long a join code holds, if nobody says otherwise.
 pub const INVITE_TTL: Duration = Duration::from_secs(3600);
 /// No join code holds longer.

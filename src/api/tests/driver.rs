@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
+use tokio::sync::watch;
 
 use super::member::OWN;
 use crate::api::Tickets;
@@ -37,6 +38,7 @@ pub(super) struct Control {
     /// The epochs to begin.
     pub(super) epochs: Mutex<Vec<Configuration>>,
     pub(super) ended: AtomicBool,
+    pub(super) drained: watch::Sender<bool>,
 }
 
 /// A log in memory.
@@ -68,11 +70,12 @@ struct Held {
     publishes: Vec<Publish>,
     commands: Vec<(Ticket, Command)>,
     leaves: Vec<Ticket>,
+    drain: bool,
 }
 
 impl Held {
     fn is_empty(&self) -> bool {
-        self.publishes.is_empty() && self.commands.is_empty() && self.leaves.is_empty()
+        self.publishes.is_empty() && self.commands.is_empty() && self.leaves.is_empty() && !self.drain
     }
 
     fn tickets(self) -> impl Iterator<Item = Ticket> {
@@ -101,6 +104,7 @@ impl Driver {
                     Input::Publish(publish) => self.held.publishes.push(publish),
                     Input::Command { ticket, command, .. } => self.held.commands.push((ticket, command)),
                     Input::Leave { ticket } => self.held.leaves.push(ticket),
+                    Input::Drain => self.held.drain = true,
                     other => panic!("the API does not say {other:?}"),
                 }
             }
@@ -128,13 +132,16 @@ impl Driver {
 
     /// Seals the messages that are there into one batch, and each command into its own.
     fn order(&mut self) {
-        let Held { publishes, commands, leaves } = std::mem::take(&mut self.held);
+        let Held { publishes, commands, leaves, drain } = std::mem::take(&mut self.held);
         if !publishes.is_empty() {
             let asked: Vec<(Ticket, Ack)> = publishes.iter().map(|publish| (publish.ticket, publish.ack)).collect();
             self.seal(publishes.into_iter().map(|publish| publish.message).collect(), asked);
         }
         for (ticket, command) in commands {
             self.seal(vec![command.message()], vec![(ticket, Ack::Ordered)]);
+        }
+        if drain {
+            self.control.drained.send_replace(true);
         }
         self.tickets.complete(leaves.into_iter().map(|ticket| (ticket, Outcome::Left)).collect());
     }

@@ -109,6 +109,7 @@ impl Member {
             mood: Mutex::new(Mood::Order),
             epochs: Mutex::default(),
             ended: AtomicBool::new(false),
+            drained: watch::Sender::new(false),
         });
         let driver = Driver::new(control.clone(), inbox, writer, log, tickets.clone());
         let driver = std::thread::spawn(move || driver.run());
@@ -120,11 +121,14 @@ impl Member {
             delivered,
             observed: observed_seen,
             started: started_seen,
+            drained: control.drained.subscribe(),
             now: Box::new({
                 let start = std::time::Instant::now();
                 move || Now { instant: NOW + start.elapsed(), wall: WALL }
             }),
             random: Box::new(|| Ok(SECRET)),
+            door_of: Box::new(|member, address| Some(format!("{address}/p2p/{}", member.short()))),
+            warnings: Box::new(|snapshot| snapshot.leaving.then(|| "see to it".to_owned()).into_iter().collect()),
             links: Box::new(|| serde_json::json!([{"member": OTHER, "round_trip_ms": 0.1}])),
         };
         let mut settings = ApiSettings::new(MESSAGE_BYTES_MAX);

@@ -41,11 +41,12 @@ async fn an_invite_is_answered_with_a_join_code_once_it_is_ordered() {
         let invite = document(&answer);
         let expires = WallTime(WALL.0 + ttl.as_nanos() as u64);
         let code = JoinCode::parse(invite["code"].as_str().unwrap()).unwrap();
-        let addresses = vec!["/ip4/127.0.0.1/tcp/1".to_owned()];
+        assert_eq!(invite["addresses"], json!(code.addresses), "of three members, each with its key behind it");
+        assert_eq!(code.addresses[0], "/ip4/127.0.0.1/tcp/1/p2p/a7a7a7a7");
+        let addresses = code.addresses.clone();
         assert_eq!(code, JoinCode { cluster: Digest([1; 32]), secret: SECRET, expires, addresses });
         assert_eq!(invite["expires"], expires.to_string());
         assert_eq!(invite["cluster"], "01".repeat(32));
-        assert_eq!(invite["addresses"], json!(["/ip4/127.0.0.1/tcp/1"]));
         assert_eq!(invite["position"], position);
         let page: Value = member.tcp().get_json(&format!("/v1/messages?after={}", position - 1)).await.unwrap();
         let event = &page["messages"][0];
@@ -66,8 +67,9 @@ async fn the_code_names_doors_of_several_members() {
     });
     let invite = document(&ask(&member.tcp(), "POST", "/v1/invites", "").await);
     let addresses = invite["addresses"].as_array().unwrap();
-    assert_eq!(addresses.len(), limits::ADDRESSES_MAX);
-    assert_eq!(addresses[..3], ["/ip4/10.0.0.0/tcp/0", "/ip4/10.0.0.1/tcp/0", "/ip4/10.0.0.0/tcp/1"]);
+    let door = |member: usize, port: usize, key: &str| format!("/ip4/10.0.0.{member}/tcp/{port}/p2p/{key}");
+    let doors = [door(0, 0, "a7a7a7a7"), door(1, 0, "b8b8b8b8"), door(0, 1, "a7a7a7a7"), door(1, 1, "b8b8b8b8")];
+    assert_eq!((addresses.len(), &addresses[..]), (limits::JOIN_CODE_ADDRESSES, &doors.map(Value::from)[..]));
     member.observe(|_, membership| membership.members.iter_mut().for_each(|one| one.addresses.clear()));
     assert_eq!(refusal(&ask(&member.tcp(), "POST", "/v1/invites", "").await), (409, "no_address".to_owned()));
 }

@@ -27,7 +27,7 @@ const CONTRACT: [(&str, &str, bool); 20] = [
     ("POST", "/v1/leave", true),
     ("DELETE", "/v1/members/{id}", true),
     ("PUT", "/v1/voters", true),
-    ("POST", "/v1/drain", false),
+    ("POST", "/v1/drain", true),
     ("GET", "/livez", true),
     ("GET", "/readyz", true),
     ("GET", "/startupz", true),
@@ -280,4 +280,32 @@ async fn the_stop_ends_readers_and_finishes_publishes() {
     assert!(matches!(error, ClientError::Unreachable { .. }), "{error}");
     let target = Target::Unix(member.socket.clone());
     assert!(matches!(Client::new(target).get("/livez").await, Err(ClientError::Unreachable { .. })));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_drain_is_answered_when_it_is_done_or_when_its_time_is_up() {
+    let member = Member::planned(Plan { started: false, ..Plan::default() }).await;
+    let drain = async |body: &'static str| {
+        let answer = member.tcp().send(Method::POST, "/v1/drain", &[], Bytes::from(body)).await.unwrap();
+        let document: Value = serde_json::from_slice(&answer.body).unwrap();
+        (answer.status.as_u16(), document)
+    };
+    let (status, problem) = drain("").await;
+    assert_eq!((status, &problem["code"]), (503, &json!("starting")), "nothing was accepted yet");
+    member.started.send_replace(true);
+    member.observed.send_replace(Some(observation(snapshot())));
+    for (body, code) in [("{", "bad_json"), (r#"{"after": "1s"}"#, "bad_json"), (r#"{"timeout": "1"}"#, "bad_duration")]
+    {
+        let (status, problem) = drain(body).await;
+        assert_eq!((status, &problem["code"]), (400, &json!(code)), "{body}");
+    }
+    member.mood(Mood::Hold);
+    let (status, answer) = drain(r#"{"timeout": "1ms"}"#).await;
+    let waits_for =
+        ["the order of what was accepted: 1 batches, and 2 messages not in a batch yet", "another member to lead"];
+    assert_eq!((status, answer), (202, json!({"drained": false, "waits_for": waits_for})));
+    member.mood(Mood::Order);
+    for body in ["", "{}", r#"{"timeout": "60s"}"#] {
+        assert_eq!(drain(body).await, (200, json!({"drained": true, "waits_for": []})));
+    }
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use tempfile::TempDir;
 use tokio::sync::{Semaphore, watch};
@@ -24,7 +25,7 @@ use crate::types::{
 };
 
 /// Drawn from the millions of 127.0.0.0/8, with a port that the system gives to no connection: ports never collide.
-fn own_address() -> Multiaddr {
+pub fn own_address() -> Multiaddr {
     let [a, b, c, d, ..] = RandomState::new().build_hasher().finish().to_be_bytes();
     format!("/ip4/127.{}.{b}.{}/tcp/{}", a.max(1), c.clamp(1, 254), 20_000 + u16::from(d)).parse().unwrap()
 }
@@ -74,10 +75,19 @@ struct Group {
 }
 
 impl Group {
-    async fn start(mut answer: Answer) -> Group {
+    async fn start(answer: Answer) -> Group {
+        Group::of(None, answer).await
+    }
+
+    /// Another member of it, with a door of its own.
+    async fn another(&self, answer: Answer) -> Group {
+        Group::of(Some(self.genesis.clone()), answer).await
+    }
+
+    async fn of(genesis: Option<Genesis>, mut answer: Answer) -> Group {
         let (key, address) = (Keypair::generate_ed25519(), own_address());
         let id = identity::member_of(&key).unwrap();
-        let genesis = genesis_of(id, &address);
+        let genesis = genesis.unwrap_or_else(|| genesis_of(id, &address));
         let (hello, says) = watch::channel(hello(genesis.cluster()));
         let (sender, mut inbox) = inbox();
         let group = FoundedGroup { me: id, genesis: genesis.clone() };
@@ -154,6 +164,9 @@ fn admits(genesis: &Genesis) -> DoorMessage {
     told(Some(genesis), Standing::Learner, vec![contact])
 }
 
+/// As often everybody is asked in these tests.
+const ROUNDS: usize = 2;
+
 /// A machine without anything on it.
 struct Machine {
     folder: TempDir,
@@ -166,7 +179,7 @@ impl Machine {
     }
 
     fn layers(&self) -> Layers {
-        let file = format!("name = \"n4\"\n[mesh]\nlisten = [\"{}\"]\n", self.listen);
+        let file = format!("name = \"n4\"\n[api]\nlisten = \"127.0.0.1:0\"\n[mesh]\nlisten = [\"{}\"]\n", self.listen);
         Layers::gather(Some((&self.folder.path().join("synod.toml"), &file)), [], [])
     }
 
@@ -183,7 +196,7 @@ impl Machine {
     }
 
     async fn joins(&self, code: &JoinCode) -> Result<(), RunError> {
-        join(&self.settings(), &code.text()).await
+        join_within(&self.settings(), &code.text(), ROUNDS).await
     }
 
     async fn fails(&self, code: &JoinCode) -> JoinError {
@@ -249,10 +262,10 @@ async fn who_is_refused_is_told_why_and_nothing_is_kept() {
         let (group, machine) = (Group::refusing(refusal.clone()).await, Machine::new());
         let error = machine.fails(&group.code()).await;
         assert!(error.to_string().starts_with("not admitted: ") && error.to_string().contains(word), "{error}");
-        assert!(matches!(error, JoinError::NotAdmitted { refusal: told, .. } if told == refusal));
+        assert!(matches!(&error, JoinError::NotAdmitted { refusal: told, .. } if *told == refusal), "{error}");
         assert!(!machine.has(GENESIS_FILE) && !machine.has("contacts.json"));
         let asked = group.knocks.try_iter().count();
-        assert_eq!(asked, if passes(&refusal) { ROUNDS } else { 1 }, "{refusal}");
+        assert_eq!(asked, if refusal.passes() { ROUNDS } else { 1 }, "{refusal}");
     }
     let (group, machine) = (Group::open().await, Machine::new());
     let foreign = JoinCode { cluster: Digest([7; 32]), ..group.code() };
@@ -267,9 +280,10 @@ async fn every_address_of_the_code_is_tried() {
     let addresses = |last: &Multiaddr| {
         vec!["nonsense".to_owned(), nobody.to_string(), behind.address.to_string(), last.to_string()]
     };
-    let error = machine.fails(&group.code_with(addresses(&own_address())[..2].to_vec())).await.to_string();
-    assert!(error.contains("nonsense: ") && error.contains(&format!("{nobody}: ")), "{error}");
-    assert!(error.contains("Connection refused"), "{error}");
+    let error = machine.fails(&group.code_with(addresses(&own_address())[..2].to_vec())).await;
+    let told = error.to_string();
+    assert!(matches!(error, JoinError::NobodyAnswers(_)) && told.contains("nonsense: "), "{told}");
+    assert!(told.contains(&format!("{nobody}: ")) && told.contains("Connection refused"), "{told}");
     // Another group answers at the third address, and ours at the last.
     machine.joins(&group.code_with(addresses(&group.address))).await.unwrap();
     assert!(machine.has(GENESIS_FILE));
@@ -294,6 +308,71 @@ async fn what_does_not_prove_itself_is_not_believed() {
     }
     let group = Group::start(Box::new(move |genesis, _| Some(admits(&forged(genesis))))).await;
     assert!(matches!(Machine::new().fails(&group.code()).await, JoinError::BadAnswer { .. }));
+}
+
+/// What one address says is not what the group says, unless it is so by the order.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refusal_counts_when_nobody_takes_the_code() {
+    let group = Group::open().await;
+    let liar = group.another(Box::new(|_, _| Some(DoorMessage::Ask { have: None }))).await;
+    let refuses = |_: &Genesis, _: &DoorMessage| Some(DoorMessage::Refused(DoorRefusal::ExpiredInvite));
+    let expired = group.another(Box::new(refuses)).await;
+    let code = |members: &[&Group]| group.code_with(members.iter().map(|one| one.address.to_string()).collect());
+    let machine = Machine::new();
+    machine.joins(&code(&[&liar, &expired, &group])).await.unwrap();
+    assert!(machine.has(GENESIS_FILE));
+    assert_eq!((liar.knocks.try_iter().count(), expired.knocks.try_iter().count()), (1, 1));
+}
+
+#[test]
+fn the_most_telling_word_is_told_and_the_others_beside_it() {
+    let at = |port: u16| -> Multiaddr { format!("/ip4/127.0.0.1/tcp/{port}").parse().unwrap() };
+    let says = |port, refusal| Heard::Refusal(at(port), refusal);
+    let silent = || Heard::Nothing(format!("{}: it is silent", at(9)));
+    let foreign = || DoorRefusal::Cluster { theirs: Digest([1; 32]), ours: Digest([2; 32]) };
+    let told = |heard| verdict(heard).to_string();
+    let text = told(vec![
+        silent(),
+        says(1, DoorRefusal::ExpiredInvite),
+        says(2, DoorRefusal::NoQuorum("n2 is missing".to_owned())),
+        Heard::BadAnswer(at(3), "it tells no genesis".to_owned()),
+    ]);
+    assert!(text.starts_with("not admitted: no_quorum") && text.contains("(says /ip4/127.0.0.1/tcp/2)"), "{text}");
+    for part in ["\n  - /ip4/127.0.0.1/tcp/1: expired_invite", "tcp/9: it is silent", "tcp/3: what answers there"] {
+        assert!(text.contains(part), "{part} is missing in {text}");
+    }
+    assert!(told(vec![says(1, DoorRefusal::UnknownInvite), says(2, DoorRefusal::UsedInvite)]).contains("used_invite"));
+    let stranger = vec![says(1, foreign()), silent(), Heard::BadAnswer(at(3), "it is another".to_owned())];
+    assert!(matches!(verdict(stranger), JoinError::NobodyAnswers(lines) if lines.len() == 3));
+    assert!(told(vec![says(1, foreign())]).contains("foreign_cluster"));
+    assert!(matches!(verdict(vec![Heard::BadAnswer(at(3), String::new())]), JoinError::BadAnswer { .. }));
+}
+
+/// With the key of a member behind the address the secret is told to that key alone.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_secret_is_told_to_the_key_that_the_code_names() {
+    let (group, machine) = (Group::open().await, Machine::new());
+    let listener = group.another(Box::new(|genesis, _| Some(admits(genesis)))).await;
+    let door = |address: &Multiaddr, id: &MemberId| identity::door_of(id, &address.to_string()).unwrap();
+    let error = machine.fails(&group.code_with(vec![door(&listener.address, &group.id)])).await;
+    assert!(matches!(error, JoinError::NobodyAnswers(_)), "{error}");
+    assert!(listener.knocks.try_recv().is_err(), "it heard nothing");
+    machine.joins(&group.code_with(vec![door(&group.address, &group.id)])).await.unwrap();
+    let contacts = contacts_file::read(&machine.data_dir()).unwrap();
+    assert_eq!(contacts[0].addresses, [group.address.to_string()]);
+}
+
+/// A start that would fail is not ordered.
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_is_asked_before_everything_can_be_listened_on() {
+    let (group, machine) = (Group::open().await, Machine::new());
+    let taken = std::net::TcpListener::bind(crate::net::listen_address(&machine.listen).unwrap().1).unwrap();
+    let error = machine.joins(&group.code()).await.unwrap_err();
+    assert!(matches!(error, RunError::CannotListen(_)), "{error}");
+    assert!(error.to_string().contains(&machine.listen.to_string()), "{error}");
+    assert!(group.knocks.try_recv().is_err() && !machine.has("member.key"));
+    drop(taken);
+    machine.joins(&group.code()).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -55,7 +55,8 @@ pub const SETTINGS: &[Setting] = &[
         "leave_on_exit",
         "false",
         "Whether a member told to stop leaves the group, for good, as by `synod leave`: true or false. It waits for that as \
-         long as it waits for what it accepted; a member that may not go by then stops and stays one.",
+         long as it waits for what it accepted; a member that may not go by then stops and stays one, unless its leave was on \
+         its way. A second signal, a second or more after the first, stops it at once.",
     ),
     text(
         "api.listen",
@@ -86,12 +87,13 @@ pub const SETTINGS: &[Setting] = &[
         "Multiaddresses on which the other members reach this one. Default: its addresses in genesis; for a member that \
          joins, every IPv4 address of the machine, at the port 100 above that of api.listen; to each TCP port the UDP port of \
          the same number, for QUIC, which is dialled where TCP cannot be. Set it where they differ, as behind address \
-         translation: [\"/ip4/0.0.0.0/tcp/7271\", \"/ip4/0.0.0.0/udp/7271/quic-v1\"]; without the second, no QUIC.",
+         translation: [\"/ip4/0.0.0.0/tcp/7271\", \"/ip4/0.0.0.0/udp/7271/quic-v1\"]; without the second, no QUIC. Set \
+         mesh.announce too then.",
     ),
     list(
         "mesh.announce",
         "Multiaddresses that this member tells the others to reach it at, at most 8. Default: for a member that genesis \
-         names, nothing: what the group knows stands. For one that joined, mesh.listen, with the address of this machine \
+         names, nothing: what the group knows stands, and the log and the status warn if that does not lead here. For one that joined, mesh.listen, with the address of this machine \
          towards the group in place of 0.0.0.0 or ::. A member that starts with others than the group knows tells it.",
     ),
     list(
@@ -189,8 +191,9 @@ impl Setting {
 
 /// How every variable begins.
 pub const VARIABLE_PREFIX: &str = "SYNOD_";
-/// Variables that are not settings of a member: they tell a command which configuration or which sidecar to use.
-pub const OTHER_VARIABLES: &[&str] = &["SYNOD_CONFIG", "SYNOD_API"];
+/// Variables that are not settings of a member: they tell a command which configuration, which sidecar or which join code to
+/// use.
+pub const OTHER_VARIABLES: &[&str] = &["SYNOD_CONFIG", "SYNOD_API", "SYNOD_JOIN"];
 /// Kubernetes sets such variables by itself when a service is called `synod`.
 pub const FOREIGN_PREFIXES: &[&str] = &["SYNOD_SERVICE_", "SYNOD_PORT"];
 

@@ -92,8 +92,17 @@ impl Statements {
         if hello.incarnation != agreement.incarnation(member) {
             return fails("L2", "with an incarnation that is not on its disk");
         }
-        if hello.highest_vote > agreement.highest(member) {
-            return fails("R7", "with a vote that is not on its disk");
+        let highest = agreement.highest(member);
+        match hello.highest_vote {
+            // After damage: whatever it voted in earlier epochs is void.
+            Some(first) if first.slot.0 == 0 => {
+                let begun = agreement.epochs.at(first.round.epoch).is_some();
+                if !begun || highest.is_some_and(|vote| vote.round.epoch >= first.round.epoch) {
+                    return fails("I1", "as one whose votes are void, and one is not");
+                }
+            }
+            vote if vote > highest => return fails("R7", "with a vote that is not on its disk"),
+            _ => {}
         }
         if agreement.digest(hello.decided.slot) != Some(hello.decided.digest) {
             return fails("agreement", DECIDED_BY_NOBODY);
