@@ -97,6 +97,10 @@ impl Announcer {
 
     /// Somebody begins to listen, or the last one is gone.
     pub fn set_listened(&mut self, listened: bool, now: Instant) {
+        if listened && !self.listened {
+            // Nobody has heard where we are since then.
+            self.presence.hurry(now);
+        }
         self.listened = listened;
         let fresh = self.heard_head.is_some_and(|(epoch, at)| {
             Some(epoch) == self.head.as_ref().map(|head| head.epoch) && now < at + HEAD_FRESH

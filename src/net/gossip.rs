@@ -45,8 +45,18 @@ pub(super) type Event = gossipsub::Event;
 
 impl Gossip {
     pub fn new(keypair: &Keypair, cluster: &ClusterId) -> Gossip {
-        let authenticity = MessageAuthenticity::Signed(keypair.clone());
-        let mut inner = gossipsub::Behaviour::new(authenticity, config()).expect("its settings are ours, and agree");
+        Gossip::speaking(MessageAuthenticity::Signed(keypair.clone()), config(), cluster)
+    }
+
+    /// One that says things in the name of somebody else.
+    #[cfg(test)]
+    pub fn forging(author: PeerId, cluster: &ClusterId) -> Gossip {
+        let config = gossipsub::ConfigBuilder::from(config()).validation_mode(ValidationMode::Permissive).build();
+        Gossip::speaking(MessageAuthenticity::Author(author), config.unwrap(), cluster)
+    }
+
+    fn speaking(authenticity: MessageAuthenticity, config: gossipsub::Config, cluster: &ClusterId) -> Gossip {
+        let mut inner = gossipsub::Behaviour::new(authenticity, config).expect("its settings are ours, and agree");
         let topic = IdentTopic::new(format!("synod/{cluster}"));
         inner.subscribe(&topic).expect("no filter forbids it");
         Gossip { inner, topic, members: HashSet::new(), taken: HashSet::new() }

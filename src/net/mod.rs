@@ -7,20 +7,38 @@
 //! driver hears of it once; when its connection goes, it is down at once and dialled again.
 //!
 //! Any key may knock at the *door*: a stream for one frame each way, which the driver answers (`door.rs`). It is all there
-//! is for strangers, and how a member that missed every change learns who is a member now.
+//! is for strangers, and how a member that missed every change learns who is a member now. And any key may ask as
+//! *candidates* do (rule G1): a founded group says that it is there; where there is none yet, candidates form one
+//! (`candidates.rs`).
+//!
+//! **Who tells where others are.** The roster; the *sources* (fixed addresses, DNS names, a file, the local network); what
+//! members say of themselves (identify, gossip). All of it is hints: where a key is known to be a member's, its addresses
+//! are dialled besides those of the roster, and the key that answers must be its own. An address without a known key is
+//! dialled and asked once who is there, and again only after a pause that doubles. A false word costs a dial, and never
+//! more than a few of them at a time.
+//!
+//! **What is gossiped** are announcements: where a member is, and the newest epoch with its proof. Strangers have no stream
+//! of it; what a member passes on is judged before it is passed on further. Order, votes and payload never travel on it.
 //!
 //! | file | duty |
 //! |---|---|
 //! | `switchboard.rs` | the task that owns the swarm: gives every connection its task, takes links up and down |
 //! | `choice.rs` | which connection of a pair is the link, without a socket in sight |
 //! | `roster.rs` | whom the mesh knows just now |
-//! | `dial.rs` | where members are found, and when one is dialled again |
+//! | `switchboard/` | its parts: links, dials, the door, what is found, gossip |
+//! | `dial.rs` | where members are found, over which transport, and when one is dialled again |
+//! | `source/` | the sources of addresses |
+//! | `finding.rs` | what they tell: which addresses are dialled without knowing who is there, and what came of it |
+//! | `announcing.rs`, `gossip.rs` | what is announced and passed on; gossipsub for members only |
+//! | `candidacy.rs`, `candidates.rs` | questions of candidates, both ways; a mesh before there is a group |
 //! | `refusals.rs` | who refused whom: counted, and told once |
 //! | `attempt.rs`, `pair.rs` | a connection's task until it is a link: hellos, checks, refusals; its two streams |
 //! | `link.rs`, `queue.rs` | a link and what waits to be written on it |
 //! | `link/tasks.rs` | a link's four tasks: two write from its queues, two read into the driver's inbox |
-//! | `doorkeeper.rs`, `door.rs` | who is heard at the door; one exchange there; and a knock without a mesh |
+//! | `doorkeeper.rs`, `exchange.rs` | who is heard, at the door and as a candidate; one frame each way |
+//! | `door.rs` | one exchange at the door; and a knock without a mesh |
 //! | `streams.rs`, `transport.rs` | what libp2p needs: streams by connection; sockets |
+//! | `metered.rs` | counts what gossip costs |
 //! | `peer.rs`, `figures.rs` | what is known and counted of each member |
 //! | `identity.rs` | members and their libp2p names |
 //!
@@ -116,8 +134,11 @@ pub struct Founded {
     /// What it asks a stranger; names the group.
     pub greeting: CandidacyFrame,
     /// What it answers a key that asks, and the id of another group of the same name that the asker says it is of.
-    pub answer: Box<dyn Fn(MemberId, &CandidacyFrame) -> (CandidacyFrame, Option<ClusterId>) + Send + Sync>,
+    pub answer: Box<FoundedAnswer>,
 }
+
+/// What a key that asks is answered, and the other group of our name that it says it is of.
+pub type FoundedAnswer = dyn Fn(MemberId, &CandidacyFrame) -> (CandidacyFrame, Option<ClusterId>) + Send + Sync;
 
 /// Why there is no mesh. Nothing listens and nothing was sent.
 #[derive(Debug, thiserror::Error)]

@@ -41,11 +41,11 @@ pub fn discovery(figures: &DiscoveryFigures) -> Value {
         json!({
             "name": source.name,
             "finds": source.finds,
-            "trouble": source.trouble,
+            "error": source.trouble,
             "addresses": source.addresses.iter().map(address).collect::<Vec<_>>(),
         })
     };
-    let foreign = |group: &ForeignGroup| json!({"name": group.name, "cluster": group.cluster, "member": group.member, "place": group.place});
+    let foreign = |group: &ForeignGroup| json!({"name": group.name, "cluster": group.cluster, "member": group.member, "address": group.place});
     json!({
         "sources": figures.sources.iter().map(source).collect::<Vec<_>>(),
         "foreign_groups": figures.foreign_groups.iter().map(foreign).collect::<Vec<_>>(),

@@ -22,13 +22,22 @@ impl Switchboard {
             Event::Message { propagation_source, message_id, message } => {
                 self.hear_announcement(propagation_source, &message_id, &message);
             }
-            Event::Subscribed { .. } | Event::Unsubscribed { .. } => {
-                let listeners = self.swarm.behaviour().gossip.as_ref().map_or(0, |gossip| gossip.listeners());
-                self.shared.totals.gossip_listeners.set(listeners as u64);
-                self.announcer.set_listened(listeners > 0, Instant::now());
-            }
+            Event::Subscribed { .. } => self.announcer.set_listened(self.count_listeners() > 0, Instant::now()),
             _ => {}
         }
+    }
+
+    /// A connection closed; perhaps nobody listens any more.
+    pub(super) fn note_listeners(&mut self) {
+        if self.count_listeners() == 0 {
+            self.announcer.set_listened(false, Instant::now());
+        }
+    }
+
+    fn count_listeners(&self) -> usize {
+        let listeners = self.swarm.behaviour().gossip.as_ref().map_or(0, |gossip| gossip.listeners());
+        self.shared.totals.gossip_listeners.set(listeners as u64);
+        listeners
     }
 
     /// Announces what is due.

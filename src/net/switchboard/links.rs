@@ -85,6 +85,7 @@ impl Switchboard {
         }
         self.doorkeeper.closed(id);
         self.inquiry.closed(id, "the connection closed");
+        self.note_listeners();
     }
 
     /// Judges what is offered by the connections to a member.

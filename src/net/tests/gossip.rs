@@ -91,9 +91,14 @@ struct Raw {
 impl Raw {
     /// Connects, and waits until its neighbour listens.
     async fn connect(seat: &Seat, to: &Seat) -> Raw {
+        Raw::speaking(seat, to, |_| {})
+    }
+
+    fn speaking(seat: &Seat, to: &Seat, change: impl FnOnce(&mut transport::Behaviour)) -> Raw {
         let how = SwarmSettings { gossip: Some(CLUSTER), ..SwarmSettings::plain(LEADER_TIMEOUT, 4) };
         let mut swarm = transport::swarm(&seat.key, how).unwrap();
         let peer = to.key.public().to_peer_id();
+        change(swarm.behaviour_mut());
         swarm.behaviour_mut().gossip.as_mut().unwrap().set_members([peer].into());
         swarm.dial(to.address.clone()).unwrap();
         Raw { swarm }
@@ -157,6 +162,34 @@ async fn garbage_of_a_member_is_counted_and_not_passed_on() {
     hostile.until("the rest is heard", || two.gossip().heard >= 2).await;
     assert_eq!(two.gossip().malformed, 0, "one passes no garbage on");
     assert!(one.figures_of(two.id).linked && two.figures_of(one.id).linked);
+}
+
+/// What a member says in the name of another one is nobody's word: it leads nobody anywhere.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_forged_presence_is_dropped() {
+    let seats = seats::<3>();
+    let members = unreachable(&group(&seats));
+    let one = Member::start(&seats[0], &members, hello(1)).await;
+    let victim = seats[2].key.public().to_peer_id();
+    let forge = |behaviour: &mut transport::Behaviour| {
+        behaviour.gossip = Some(super::super::gossip::Gossip::forging(victim, &CLUSTER)).into();
+    };
+    let mut hostile = Raw::speaking(&seats[1], &seats[0], forge).listened_to().await;
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.set_nonblocking(true).unwrap();
+    let lure = Transport::Tcp.multiaddress(listener.local_addr().unwrap());
+    let presence = Presence { incarnation: Incarnation(9), number: 1, addresses: vec![lure.to_string()] };
+    let forged = Announcement::new(CLUSTER, AnnouncementMessage::Presence(presence)).encode();
+    let before = one.gossip().bytes_in;
+    hostile.says(&forged);
+    hostile.until("it has arrived", || one.gossip().bytes_in >= before + forged.len() as u64).await;
+    // Another one that is not forged is heard after it, on the same way.
+    let mut honest = Raw::connect(&seats[1], &seats[0]).await.listened_to().await;
+    let presence = Presence { incarnation: Incarnation(1), number: 1, addresses: Vec::new() };
+    honest.says(&Announcement::new(CLUSTER, AnnouncementMessage::Presence(presence)).encode());
+    honest.until("the honest one is heard", || one.gossip().heard == 1).await;
+    assert!(listener.accept().is_err(), "nobody was lured there");
+    assert_eq!(one.figures_of(seats[2].id).trouble, None);
 }
 
 /// Strangers have no stream of gossip at all: neither do they hear anything, nor is anything heard of them.
