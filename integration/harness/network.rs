@@ -39,11 +39,6 @@ impl Network {
         Some(network)
     }
 
-    /// The address of a host.
-    pub fn address(&self, host: usize) -> Ipv4Addr {
-        self.hosts[host]
-    }
-
     /// How a program is started on a host: the words before its name.
     pub fn on(&self, host: usize) -> Vec<String> {
         let mut words = self.inside();
@@ -83,11 +78,6 @@ impl Network {
         for host in 0..self.hosts.len() {
             self.run(&format!("ip link set p{host} master whole"));
         }
-    }
-
-    /// Pulls a host's cable, both ways, or plugs it in.
-    pub fn cable(&self, host: usize, plugged: bool) {
-        self.run(&format!("ip link set p{host} {}", if plugged { "up" } else { "down" }));
     }
 
     /// The words that lead into the namespaces.
