@@ -14,9 +14,10 @@ use tokio::sync::{Semaphore, watch};
 use super::*;
 use crate::driver::Input;
 use crate::driver::inbox::inbox;
-use crate::net::{Mesh, MeshSettings, identity};
+use crate::net::{Founded, Mesh, MeshSettings, Sources, identity};
 use crate::node::configuration::Configuration;
 use crate::node::settings::layers::Layers;
+use crate::protocol::FoundedGroup;
 use crate::types::peer::Hello;
 use crate::types::{
     ClusterLimits, Digest, Epoch, FaultModelKind, GenesisMember, Incarnation, LaneHead, Roster, Round, Slot,
@@ -89,10 +90,18 @@ impl Group {
         let genesis = genesis.unwrap_or_else(|| genesis_of(id, &address));
         let (hello, says) = watch::channel(hello(genesis.cluster()));
         let (sender, mut inbox) = inbox();
+        let group = FoundedGroup { me: id, genesis: genesis.clone() };
         let mesh = Mesh::start(MeshSettings {
             keypair: key,
             listen: vec![address.clone()],
             leader_timeout: Timing::default().leader_timeout,
+            sources: Sources::default(),
+            announce: Vec::new(),
+            gossip: false,
+            founded: Founded {
+                greeting: group.greeting(),
+                answer: Box::new(move |from, asked| (group.answer(from, asked).frame, None)),
+            },
             roster: watch::channel(Roster::default()).1,
             hello: says,
             inbox: sender,
@@ -192,7 +201,7 @@ impl Machine {
 
     async fn fails(&self, code: &JoinCode) -> JoinError {
         match self.joins(code).await {
-            Err(RunError::Join(error)) => error,
+            Err(RunError::Join(error)) => *error,
             other => panic!("expected a failed join, got {other:?}"),
         }
     }
@@ -371,7 +380,8 @@ async fn a_bad_code_and_a_finished_directory_are_refused_before_anybody_is_asked
     let (group, machine) = (Group::open().await, Machine::new());
     for (code, word) in [("hello", "synod-join-"), (&group.code().text()[..40], "damaged")] {
         let error = join(&machine.settings(), code).await.unwrap_err();
-        assert!(matches!(error, RunError::Join(JoinError::Code(_))) && error.to_string().contains(word), "{error}");
+        let RunError::Join(error) = error else { panic!("{error}") };
+        assert!(matches!(*error, JoinError::Code(_)) && error.to_string().contains(word), "{error}");
         assert!(!machine.data_dir().exists());
     }
     let directory = DataDirectory::make(&machine.data_dir()).unwrap();
