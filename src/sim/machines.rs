@@ -160,12 +160,11 @@ impl World {
         last.map_or(Epoch(0), |row| row.epoch)
     }
 
-    /// Gives whoever knows nobody any more the addresses of those that run, as its operator would.
+    /// Gives whoever knows nobody any more the addresses of the others, as its operator would.
     pub(super) fn rescue(&mut self, member: usize) {
-        let running = |machine: &usize| *machine != member && self.stage.nodes[*machine].runs();
-        let contacts = (0..self.size()).filter(running);
+        let others = self.members().into_iter().filter(|other| *other != member);
         let contacts =
-            contacts.map(|machine| self.stage.group.contact(machine, self.stage.nodes[machine].moves)).collect();
+            others.map(|machine| self.stage.group.contact(machine, self.stage.nodes[machine].moves)).collect();
         self.stage.nodes[member].contacts = contacts;
         if self.stage.nodes[member].runs() {
             self.die(member);

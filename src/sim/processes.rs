@@ -38,6 +38,10 @@ impl World {
             if self.machines[member].leaving {
                 self.ask_to_leave(member);
             }
+            // What it had heard of others' moves may have gone with what was not synced.
+            if self.healed && self.members().len() > 1 && !self.knows_anybody(member) {
+                self.rescue(member);
+            }
         }
         Ok(())
     }

@@ -324,6 +324,11 @@ const _: () = assert!(
     LINK_DOUBT.as_millis() > PING_INTERVAL.as_millis() && LINK_DOUBT.as_millis() < LINK_SILENCE_MAX.as_millis()
 );
 const _: () = assert!(ANNOUNCEMENT_BYTES > ADDRESSES_MAX * (ADDRESS_BYTES_MAX + 4) + 256);
+// What is told at the door fits: everybody's name and addresses, the genesis, and links with seven voters and signatures.
+const _: () = assert!(
+    DOOR_FRAME_BYTES
+        > (MEMBERS_MAX + 7) * (NAME_BYTES_MAX + ADDRESSES_MAX * (ADDRESS_BYTES_MAX + 4) + 64) + DOOR_LINKS * 2048
+);
 const _: () = assert!(LINK_SILENCE_MAX.as_secs() >= 3 * PING_INTERVAL.as_secs());
 const _: () = assert!(READ_PIECE_BYTES <= PAGE_SCAN_BYTES);
 const _: () = assert!(PAGE_MESSAGES <= PAGE_MESSAGES_MAX);

@@ -72,7 +72,7 @@ pub struct Hello {
     /// Drawn at its start.
     #[n(5)]
     pub nonce: StartNonce,
-    /// Its highest durable vote.
+    /// Its highest durable vote; after damage, perhaps slot 0 of an epoch's first view: all that it voted before is void.
     #[n(6)]
     pub highest_vote: Claim,
     /// How far it knows the order to be decided.
