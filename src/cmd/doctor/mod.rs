@@ -57,7 +57,7 @@ async fn examine(arguments: &SidecarArguments, mut progress: Progress) -> Result
     let examined = situation.data_dir.as_deref().map(|data_dir| {
         progress.tell("the disk");
         let cluster = situation.genesis.as_ref().map(|genesis| genesis.cluster());
-        directory::examine(&Place { data_dir, cluster, answers: documents.is_some() })
+        directory::examine(&Place { data_dir, cluster, answers: heard.answers })
     });
     findings.extend(examined.iter().flat_map(|examined| examined.findings.clone()));
     findings.extend(volume(&situation, examined.as_ref()));
@@ -90,7 +90,7 @@ fn ports(situation: &Situation, examined: Option<&Examined>, heard: &Heard) -> V
     let held = examined.and_then(|examined| examined.held);
     // A member that starts, or hangs, has its ports as one that answers.
     let expected = match held {
-        None if heard.documents.is_none() => Expected::Nobody,
+        None if !heard.answers => Expected::Nobody,
         held => Expected::Member(held.and_then(|held| held.process)),
     };
     let member = examined.and_then(|examined| examined.identity.as_ref()).map(Identity::member);

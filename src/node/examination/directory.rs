@@ -230,6 +230,9 @@ fn log(glance: Result<Glance, OpenError>, owner: Option<Digest>) -> Finding {
             );
         }
     };
+    if glance.segments == 0 && glance.troubles.is_empty() {
+        return Finding::ok(LOG, "none yet: this member has just been started for the first time");
+    }
     let plural = if glance.segments == 1 { "" } else { "s" };
     let what = format!("{} in {} segment{plural}", size(glance.bytes), glance.segments);
     if !glance.troubles.is_empty() {
