@@ -47,6 +47,7 @@ mod status;
 mod system_event;
 mod tail;
 mod tickets;
+pub mod waiting;
 
 #[cfg(test)]
 mod tests;

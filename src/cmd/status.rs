@@ -75,7 +75,7 @@ fn text(status: &Value) -> String {
     ];
     let facts = facts.into_iter().chain(membership(status));
     let facts: String = facts.map(|(name, value)| format!("{name:<8}{value}\n")).collect();
-    format!("{facts}\n{}{}", peers(status), troubles(status))
+    format!("{facts}\n{}{}{}", peers(status), troubles(status), foreign_groups(status))
 }
 
 /// What there is to say of its way in or out, and of the voters.
@@ -135,6 +135,20 @@ fn troubles(status: &Value) -> String {
     troubled.map(|link| format!("trouble with {}: {}\n", cell(&link["name"]), cell(&link["trouble"]))).collect()
 }
 
+/// Other groups of our name, a line each.
+fn foreign_groups(status: &Value) -> String {
+    let groups = status["links"]["discovery"]["foreign_groups"].as_array().into_iter().flatten();
+    let line = |group: &Value| {
+        format!(
+            "another group of the same name, with the id {} (met: {}): stop one of them, or give it another name; they \
+             never merge\n",
+            cell(&group["cluster"]),
+            cell(&group["address"])
+        )
+    };
+    groups.map(line).collect()
+}
+
 /// A value for people: text without quotes, nothing as a dash.
 pub fn cell(value: &Value) -> String {
     match value {
@@ -192,5 +206,12 @@ mod tests {
         let told = text(&status("refuses us: stale_disk".into()));
         assert!(told.ends_with("\ntrouble with n2: refuses us: stale_disk\n"), "{told}");
         assert!(!text(&status(Value::Null)).contains("trouble"));
+    }
+
+    #[test]
+    fn another_group_of_the_same_name_is_told() {
+        let group = json!({"name": "trial", "cluster": "09ab", "address": "/ip4/10.0.0.7/tcp/1"});
+        let told = text(&json!({"links": {"discovery": {"foreign_groups": [group]}}}));
+        assert!(told.contains("another group of the same name, with the id 09ab (met: /ip4/10.0.0.7/tcp/1)"), "{told}");
     }
 }

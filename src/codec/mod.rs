@@ -16,12 +16,15 @@
 //! The first frame of each stream, both ways, is the hello; a refusal may come instead. A length that the kind does not
 //! allow is refused when the first five bytes are there, so no peer makes us wait for, or keep, what we will not take.
 //!
-//! At the door (`door.rs`) a stream carries one frame each way, and no hello: the frame itself names version and group.
+//! At the door (`door.rs`), and between candidates (`candidacy.rs`), a stream carries one frame each way, and no hello: the
+//! frame itself names version and group.
 
+mod candidacy;
 mod door;
 mod frame;
 mod piece;
 
+pub use candidacy::{CANDIDACY_HEADER_BYTES, admit_candidacy, candidacy_frame, candidacy_length};
 pub use door::{DOOR_HEADER_BYTES, admit_door, door_frame, door_length};
 pub use frame::{
     BadFrame, Frame, FrameReader, StreamClass, consumed_frame, hello_frame, message_header, refusal_frame,

@@ -11,8 +11,8 @@ use tokio::task::AbortHandle;
 use super::attempt::Verdict;
 use super::link::Link;
 use super::streams::StreamOutcome;
-use crate::types::MemberId;
 use crate::types::peer::{Hello, Refusal};
+use crate::types::{MemberId, limits};
 
 /// A connection whose task runs.
 pub(super) struct Connection {
@@ -143,12 +143,20 @@ impl Connections {
         Some((id, offer))
     }
 
-    /// Judges an offered link against what else there is of its member.
-    pub fn judge(&self, offered: &Link) -> Choice {
+    /// Judges an offered link against what else there is of its member. A link on which pings go unanswered gives way to a
+    /// new one of the same process: its member may be elsewhere by now.
+    pub fn judge(&self, offered: &Link, now: Instant) -> Choice {
         match offered.peer.link() {
             None => self.being_refused(offered).map_or(Choice::Take, Choice::Refuse),
+            Some(current) if is_one_process(&current.hello, &offered.hello) && self.doubtful(&current, now) => {
+                Choice::Take
+            }
             Some(current) => between(&self.me, &offered.peer.member, &current.hello, &offered.hello),
         }
+    }
+
+    fn doubtful(&self, link: &Link, now: Instant) -> bool {
+        self.all.get(&link.connection).is_some_and(|connection| now > connection.heard + limits::LINK_DOUBT)
     }
 
     /// What the same process is being told on another connection.
@@ -301,7 +309,9 @@ mod tests {
             let mut pair = Pair::new(me, other, [false, false]);
             pair.uses(1, hello(1));
             let again = pair.offers(2, hello(1));
-            assert_eq!(pair.connections.judge(&again), choice);
+            assert_eq!(pair.connections.judge(&again, Instant::now()), choice);
+            let silent = Instant::now() + 2 * limits::LINK_DOUBT;
+            assert_eq!(pair.connections.judge(&again, silent), Choice::Take, "the first one may be dead");
         }
     }
 
@@ -312,7 +322,7 @@ mod tests {
             pair.uses(1, hello(5));
             let mut judged = |says: Hello| {
                 let offered = pair.offers(2, says);
-                pair.connections.judge(&offered)
+                pair.connections.judge(&offered, Instant::now())
             };
             assert_eq!(judged(hello(6)), Choice::Take);
             assert!(matches!(judged(hello(4)), Choice::Refuse(Refusal::StaleDisk { .. })));
@@ -327,9 +337,9 @@ mod tests {
         let refused = pair.uses(1, hello(5));
         refused.turn_away(Refusal::TwoProcesses(LARGE));
         let again = pair.offers(2, hello(5));
-        assert_eq!(pair.connections.judge(&again), Choice::Refuse(Refusal::TwoProcesses(LARGE)));
+        assert_eq!(pair.connections.judge(&again, Instant::now()), Choice::Refuse(Refusal::TwoProcesses(LARGE)));
         let other = pair.offers(2, hello(6));
-        assert_eq!(pair.connections.judge(&other), Choice::Take);
+        assert_eq!(pair.connections.judge(&other, Instant::now()), Choice::Take);
     }
 
     #[tokio::test]

@@ -25,6 +25,10 @@ struct Dialling {
     target: Target,
     /// Where it was reached last: it may be there still, whatever the roster says.
     worked: Option<Multiaddr>,
+    /// Where else it is said to be, the newest word first.
+    hints: Vec<Multiaddr>,
+    /// When a hint was last a reason to dial.
+    hinted: Option<Instant>,
     /// Not before this moment.
     due: Instant,
     /// The dial that runs.
@@ -81,6 +85,21 @@ impl Dialler {
             dialling.worked = Some(address);
             dialling.tcp_failed = None;
         }
+    }
+
+    /// A member is said to be there: a reason to dial it, where nobody knew.
+    pub fn hint(&mut self, member: &MemberId, address: Multiaddr, now: Instant) {
+        if let Some(dialling) = self.members.get_mut(member) {
+            dialling.hint(address, now);
+        }
+    }
+
+    /// The member that is known to listen there.
+    pub fn owner(&self, address: &Multiaddr) -> Option<MemberId> {
+        let listens = |dialling: &Dialling| {
+            dialling.worked.as_ref() == Some(address) || dialling.target.addresses.contains(address)
+        };
+        self.members.iter().find(|(_, dialling)| listens(dialling)).map(|(member, _)| *member)
     }
 
     /// Whom to dial now. Who is `reached` already has a link, or a connection that may become one.
@@ -157,20 +176,47 @@ impl Dialler {
 
 impl Dialling {
     fn new(target: Target, now: Instant) -> Dialling {
-        Dialling { target, worked: None, due: now, running: None, tcp_failed: None, failures: 0 }
+        Dialling {
+            target,
+            worked: None,
+            hints: Vec::new(),
+            hinted: None,
+            due: now,
+            running: None,
+            tcp_failed: None,
+            failures: 0,
+        }
     }
 
     fn look_again(&mut self, target: Target, now: Instant) {
         if self.target == target {
             self.due = self.due.min(now + jittered(limits::DIAL_PAUSE_MIN));
         } else {
-            *self = Dialling { worked: self.worked.take(), running: self.running, ..Dialling::new(target, now) };
+            let (worked, hints) = (self.worked.take(), std::mem::take(&mut self.hints));
+            *self = Dialling { worked, hints, running: self.running, ..Dialling::new(target, now) };
+        }
+    }
+
+    fn hint(&mut self, address: Multiaddr, now: Instant) {
+        if self.everywhere().contains(&address) {
+            return;
+        }
+        self.hints.insert(0, address);
+        self.hints.truncate(limits::HINTS_MAX);
+        // Words are cheap, dials are not.
+        if self.hinted.is_none_or(|before| now >= before + limits::HINT_PAUSE) {
+            (self.hinted, self.due, self.tcp_failed) = (Some(now), now, None);
         }
     }
 
     fn everywhere(&self) -> Vec<Multiaddr> {
-        let worked = self.worked.iter().filter(|worked| !self.target.addresses.contains(worked));
-        self.target.addresses.iter().chain(worked).cloned().collect()
+        let mut everywhere = self.target.addresses.clone();
+        for address in self.worked.iter().chain(&self.hints) {
+            if !everywhere.contains(address) {
+                everywhere.push(address.clone());
+            }
+        }
+        everywhere
     }
 
     fn turn(&self) -> Vec<Multiaddr> {
@@ -212,7 +258,7 @@ fn pause(failures: u32) -> Duration {
 }
 
 /// Between three quarters and five quarters of it, so that two members do not keep dialling each other in step.
-fn jittered(pause: Duration) -> Duration {
+pub(super) fn jittered(pause: Duration) -> Duration {
     let random = RandomState::new().build_hasher().finish() % 1024;
     pause * 3 / 4 + pause * random as u32 / 2048
 }
@@ -347,5 +393,26 @@ mod tests {
         dialler.direct(BTreeMap::from([(member, Target { addresses: vec![quic.clone()], dial: true })]), now);
         assert_eq!(dialler.turn(&member), [quic]);
         assert!(matches!(dialler.failed(&member, String::new(), now), Some(Failed::Over { .. })), "there is no other");
+    }
+
+    #[test]
+    fn a_hint_is_a_reason_to_dial_but_not_every_one() {
+        let (now, member) = (Instant::now(), MemberId([1; 32]));
+        let mut dialler = dialler(&[member], now);
+        dialler.failed(&member, String::new(), now);
+        dialler.hint(&member, address(1), now);
+        assert_eq!(dialler.due(now, |_| false), [], "that was known");
+        dialler.hint(&member, address(2), now);
+        assert_eq!(dialler.due(now, |_| false), [member]);
+        dialler.failed(&member, String::new(), now);
+        for port in 3..1000 {
+            dialler.hint(&member, address(port), now);
+        }
+        assert_eq!(dialler.due(now, |_| false), [], "a flood of them is none");
+        assert_eq!(dialler.addresses(&member).len(), 1 + limits::HINTS_MAX);
+        assert_eq!(dialler.addresses(&member)[..2], [address(1), address(999)], "the roster's is never forgotten");
+        dialler.hint(&member, address(1000), now + limits::HINT_PAUSE);
+        assert_eq!(dialler.due(now + limits::HINT_PAUSE, |_| false), [member]);
+        assert_eq!((dialler.owner(&address(1)), dialler.owner(&address(999))), (Some(member), None));
     }
 }

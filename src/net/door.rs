@@ -7,23 +7,23 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::io::{AsyncReadExt, AsyncWriteExt};
-use futures::{AsyncRead, StreamExt};
+use futures::StreamExt;
 use libp2p::identity::Keypair;
 use libp2p::swarm::dial_opts::DialOpts;
 use libp2p::swarm::{ConnectionId, SwarmEvent};
 use libp2p::{Multiaddr, Stream};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
-use tracing::{debug, error};
+use tracing::debug;
 
+use super::exchange::{self, Unread};
 use super::identity::member_of_peer;
 use super::link::{Intake, weight};
 use super::streams::{Opened, StreamEvent};
 use super::switchboard::{Event, why_not_reached};
-use super::transport::{self, BehaviourEvent};
+use super::transport::{self, BehaviourEvent, SwarmSettings};
 use super::{MeshError, Shared};
-use crate::codec::{BadFrame, DOOR_HEADER_BYTES, admit_door, door_frame, door_length};
+use crate::codec::BadFrame;
 use crate::driver::Input;
 use crate::driver::inbox::Credit;
 use crate::types::{ClusterId, DoorFrame, DoorMessage, DoorRefusal, MemberId, Timing, limits};
@@ -50,19 +50,19 @@ impl Exchange {
         // answer, so that the peer may knock again at once.
         let _ = self.events.send(Event::Heard { member: self.member });
         if let Some(answer) = answer {
-            say_last(&mut stream, cluster, answer).await;
+            exchange::say_last(&mut stream, &frame(cluster, answer)).await;
         }
         let _ = self.events.send(Event::Answered { connection: self.connection });
     }
 
     /// They knock, and nobody has time for them.
     pub async fn turn_away(mut stream: Stream, cluster: ClusterId) {
-        say_last(&mut stream, cluster, DoorMessage::Refused(DoorRefusal::Busy)).await;
+        exchange::say_last(&mut stream, &frame(cluster, DoorMessage::Refused(DoorRefusal::Busy))).await;
     }
 
     /// We knock: says it, and hands the answer to the driver.
     pub async fn say(self, mut stream: Stream, message: DoorMessage) {
-        let answer = exchange(&mut stream, self.cluster(), message).await;
+        let answer = knock_on(&mut stream, self.cluster(), message).await;
         // Before the driver hears the answer: it may knock again at once.
         let _ = self.events.send(Event::Said { member: self.member, connection: self.connection });
         match answer {
@@ -82,7 +82,7 @@ impl Exchange {
 
     /// What there is to answer to a knock; none if the peer went away, or wants no answer and gets none.
     async fn judged(&self, stream: &mut Stream, cluster: ClusterId) -> Option<DoorMessage> {
-        let heard = match timeout(limits::HELLO_TIMEOUT, read(stream)).await {
+        let heard = match timeout(limits::HELLO_TIMEOUT, exchange::read::<DoorFrame>(stream)).await {
             Ok(Ok(Some(heard))) => heard,
             Ok(Ok(None)) | Err(_) => return None,
             Ok(Err(Unread::Lost(_))) => return None,
@@ -150,27 +150,16 @@ fn patience(message: &DoorMessage) -> (Duration, Option<DoorRefusal>) {
 }
 
 /// Says one thing and reads the answer, with its size; none if there is none to something that was only told.
-async fn exchange(
+async fn knock_on(
     stream: &mut Stream,
     cluster: ClusterId,
     message: DoorMessage,
 ) -> Result<Option<(DoorMessage, usize)>, String> {
     let tells = matches!(message, DoorMessage::Tell(_));
-    let said = async {
-        stream.write_all(&framed(cluster, message)?).await.map_err(|error| error.to_string())?;
-        // Flushes, and says that nothing follows.
-        stream.close().await.map_err(|error| error.to_string())?;
-        read(stream).await.map_err(|unread| match unread {
-            Unread::Lost(reason) => reason,
-            Unread::Bad(bad) => format!("it answers what is no frame of the door: {bad}"),
-        })
-    };
-    match timeout(limits::DOOR_TIMEOUT + ANSWER_MARGIN, said).await {
-        Err(_) => Err(format!("no answer within {} s", (limits::DOOR_TIMEOUT + ANSWER_MARGIN).as_secs())),
-        Ok(Err(reason)) => Err(reason),
-        Ok(Ok(None)) if tells => Ok(None),
-        Ok(Ok(None)) => Err("closed without an answer".to_owned()),
-        Ok(Ok(Some((frame, bytes)))) => match frame.message {
+    match exchange::ask(stream, &frame(cluster, message), limits::DOOR_TIMEOUT + ANSWER_MARGIN).await? {
+        None if tells => Ok(None),
+        None => Err("closed without an answer".to_owned()),
+        Some((frame, bytes)) => match frame.message {
             // It may be another group's.
             refused @ DoorMessage::Refused(_) => Ok(Some((refused, bytes))),
             _ if frame.cluster != cluster => {
@@ -181,57 +170,8 @@ async fn exchange(
     }
 }
 
-/// Says the last word, and waits until the peer has read it.
-async fn say_last(stream: &mut Stream, cluster: ClusterId, message: DoorMessage) {
-    let frame = match framed(cluster, message) {
-        Ok(frame) => frame,
-        Err(reason) => return error!(reason, "an answer at the door is not given"),
-    };
-    let said = async {
-        stream.write_all(&frame).await?;
-        stream.close().await?;
-        // What else it sends is dropped; it closes its side when it has read.
-        let mut rest = [0; 4096];
-        while stream.read(&mut rest).await? > 0 {}
-        Ok::<_, std::io::Error>(())
-    };
-    // A peer that went away needs no answer.
-    let _ = timeout(limits::FAREWELL_TIMEOUT, said).await;
-}
-
-fn framed(cluster: ClusterId, message: DoorMessage) -> Result<bytes::Bytes, String> {
-    let frame = DoorFrame { version: limits::PROTOCOL_VERSION, cluster, message };
-    door_frame(&frame).ok_or_else(|| format!("longer than the {} bytes that the door takes", limits::DOOR_FRAME_BYTES))
-}
-
-/// Why there is no frame.
-enum Unread {
-    Lost(String),
-    Bad(BadFrame),
-}
-
-impl From<std::io::Error> for Unread {
-    fn from(error: std::io::Error) -> Unread {
-        Unread::Lost(error.to_string())
-    }
-}
-
-/// The one frame of a stream, and its length; none if the stream ends before it. Room is made as bytes come, not for
-/// what a length claims.
-async fn read(stream: &mut (impl AsyncRead + Unpin)) -> Result<Option<(DoorFrame, usize)>, Unread> {
-    let mut header = [0; DOOR_HEADER_BYTES];
-    match stream.read_exact(&mut header).await {
-        Ok(()) => {}
-        Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => return Ok(None),
-        Err(error) => return Err(error.into()),
-    }
-    let length = door_length(header).map_err(Unread::Bad)?;
-    let mut body = Vec::new();
-    stream.take(length as u64).read_to_end(&mut body).await?;
-    if body.len() < length {
-        return Err(Unread::Lost("it ended inside a frame".to_owned()));
-    }
-    Ok(Some((admit_door(&body).map_err(Unread::Bad)?, length)))
+fn frame(cluster: ClusterId, message: DoorMessage) -> DoorFrame {
+    DoorFrame { version: limits::PROTOCOL_VERSION, cluster, message }
 }
 
 /// Knocks at the door that is reached by one address, without a mesh: for who is no member yet. Gives the key that
@@ -245,7 +185,7 @@ pub async fn knock(
     message: DoorMessage,
 ) -> Result<(MemberId, DoorMessage), NoAnswer> {
     let no_answer = |reason: String| NoAnswer { address: address.clone(), reason };
-    let mut swarm = transport::swarm(keypair, Timing::default().leader_timeout)
+    let mut swarm = transport::swarm(keypair, SwarmSettings::plain(Timing::default().leader_timeout, 1))
         .map_err(|error: MeshError| no_answer(error.to_string()))?;
     let dial = DialOpts::unknown_peer_id().address(address.clone()).allocate_new_port().build();
     swarm.dial(dial).map_err(|error| no_answer(why_not_reached(&error)))?;
@@ -274,7 +214,7 @@ pub async fn knock(
     let mut stream = opened.map_err(no_answer)?;
     let member = reached.expect("a stream has a connection, and others than members' keys are not admitted");
     let answer = tokio::select! {
-        answer = exchange(&mut stream, cluster, message) => answer.map_err(no_answer)?,
+        answer = knock_on(&mut stream, cluster, message) => answer.map_err(no_answer)?,
         () = turn(&mut swarm) => unreachable!("a swarm turns for ever"),
     };
     let (answer, _) = answer.ok_or_else(|| no_answer("closed without an answer".to_owned()))?;
@@ -309,18 +249,5 @@ mod tests {
             let (patience, otherwise) = patience(&question);
             assert!(otherwise.is_some() && patience < limits::DOOR_TIMEOUT + ANSWER_MARGIN, "it hears that, too");
         }
-    }
-
-    #[test]
-    fn a_frame_is_read_as_far_as_it_came() {
-        let read = |mut bytes: &[u8]| futures::executor::block_on(read(&mut bytes));
-        assert!(matches!(read(&[]), Ok(None)));
-        assert!(matches!(read(&[0, 0]), Ok(None)), "not even a length");
-        assert!(matches!(read(&[0, 7, 0, 0, 1, 2, 3]), Err(Unread::Lost(_))), "no room is made for what does not come");
-        assert!(matches!(read(&[255, 255, 255, 255]), Err(Unread::Bad(_))));
-        let cluster = crate::types::Digest([1; 32]);
-        let framed = framed(cluster, DoorMessage::Ask { have: None }).unwrap();
-        let Ok(Some((frame, length))) = read(&framed) else { panic!("it is whole") };
-        assert_eq!((frame.cluster, length), (cluster, framed.len() - DOOR_HEADER_BYTES));
     }
 }

@@ -1,5 +1,5 @@
-//! Who is heard at the door, who waits there for an answer, and where we knock ourselves. Judges and remembers only: the
-//! switchboard does what is judged.
+//! Who is heard at a door, who waits there for an answer, and where we knock ourselves. Judges and remembers only: the
+//! switchboard does what is judged. What candidates ask each other is heard in the same way, within bounds of its own.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -8,33 +8,60 @@ use libp2p::swarm::ConnectionId;
 use tokio::sync::oneshot;
 use tokio::task::AbortHandle;
 
-use crate::types::{DoorMessage, MemberId, limits};
+use crate::types::{MemberId, limits};
 
 const SECOND: Duration = Duration::from_secs(1);
 
 /// The exchanges there are: of every key at most one in each direction.
-pub(super) struct Doorkeeper {
+pub(super) struct Doorkeeper<M> {
+    bounds: Bounds,
     /// Keys whose knock is heard, or waits for its answer.
-    theirs: HashMap<MemberId, Theirs>,
+    theirs: HashMap<MemberId, Theirs<M>>,
     /// Connections on which answers are being given, and how many.
     answering: HashMap<ConnectionId, usize>,
     /// Keys at whose door we knock.
-    ours: HashMap<MemberId, Ours>,
+    ours: HashMap<MemberId, Ours<M>>,
     pace: Pace,
 }
 
-struct Theirs {
+/// How much is heard.
+#[derive(Clone, Copy)]
+pub(super) struct Bounds {
+    /// Strangers at a time.
+    pub waiting: usize,
+    /// Of one key, within a second.
+    pub of_key: u32,
+    /// Of all strangers, within a second.
+    pub of_strangers: u32,
+}
+
+impl Bounds {
+    /// At the door.
+    pub const DOOR: Bounds = Bounds {
+        waiting: limits::DOOR_WAITING_MAX,
+        of_key: limits::DOOR_KNOCKS_OF_KEY,
+        of_strangers: limits::DOOR_KNOCKS_OF_STRANGERS,
+    };
+    /// Of candidates.
+    pub const CANDIDATES: Bounds = Bounds {
+        waiting: limits::CANDIDACY_WAITING_MAX,
+        of_key: limits::CANDIDACY_ASKS_OF_KEY,
+        of_strangers: limits::CANDIDACY_ASKS,
+    };
+}
+
+struct Theirs<M> {
     connection: ConnectionId,
     stranger: bool,
     task: AbortHandle,
     /// There once the driver was asked.
-    reply: Option<oneshot::Sender<DoorMessage>>,
+    reply: Option<oneshot::Sender<M>>,
 }
 
-struct Ours {
+struct Ours<M> {
     connection: ConnectionId,
     /// Not said yet: there is no stream.
-    message: Option<DoorMessage>,
+    message: Option<M>,
     task: Option<AbortHandle>,
 }
 
@@ -45,10 +72,10 @@ struct Pace {
     of_key: HashMap<MemberId, u32>,
 }
 
-impl Doorkeeper {
-    pub fn new(now: Instant) -> Doorkeeper {
+impl<M> Doorkeeper<M> {
+    pub fn new(bounds: Bounds, now: Instant) -> Doorkeeper<M> {
         let pace = Pace { since: now, strangers: 0, of_key: HashMap::new() };
-        Doorkeeper { theirs: HashMap::new(), answering: HashMap::new(), ours: HashMap::new(), pace }
+        Doorkeeper { bounds, theirs: HashMap::new(), answering: HashMap::new(), ours: HashMap::new(), pace }
     }
 
     /// Whether a knock is heard.
@@ -56,10 +83,10 @@ impl Doorkeeper {
         if self.theirs.contains_key(member) {
             return false;
         }
-        if stranger && self.theirs.values().filter(|one| one.stranger).count() >= limits::DOOR_WAITING_MAX {
+        if stranger && self.theirs.values().filter(|one| one.stranger).count() >= self.bounds.waiting {
             return false;
         }
-        self.pace.take(member, stranger, now)
+        self.pace.take(self.bounds, member, stranger, now)
     }
 
     /// A knock is being heard.
@@ -68,14 +95,14 @@ impl Doorkeeper {
     }
 
     /// The driver is being asked: its answer goes there.
-    pub fn asked(&mut self, member: &MemberId, reply: oneshot::Sender<DoorMessage>) {
+    pub fn asked(&mut self, member: &MemberId, reply: oneshot::Sender<M>) {
         if let Some(theirs) = self.theirs.get_mut(member) {
             theirs.reply = Some(reply);
         }
     }
 
     /// Gives the knock of that key its answer; gives the message back if none waits for one.
-    pub fn answer(&mut self, to: &MemberId, message: DoorMessage) -> Option<DoorMessage> {
+    pub fn answer(&mut self, to: &MemberId, message: M) -> Option<M> {
         match self.theirs.get_mut(to).and_then(|theirs| theirs.reply.take()) {
             Some(reply) => reply.send(message).err(),
             None => Some(message),
@@ -103,12 +130,12 @@ impl Doorkeeper {
     }
 
     /// We are to say this as soon as there is a stream on that connection.
-    pub fn knocks(&mut self, member: MemberId, connection: ConnectionId, message: DoorMessage) {
+    pub fn knocks(&mut self, member: MemberId, connection: ConnectionId, message: M) {
         self.ours.insert(member, Ours { connection, message: Some(message), task: None });
     }
 
     /// What is to be said on a stream that has opened, and to whom.
-    pub fn opened(&mut self, connection: ConnectionId) -> Option<(MemberId, DoorMessage)> {
+    pub fn opened(&mut self, connection: ConnectionId) -> Option<(MemberId, M)> {
         let mut ours = self.ours.iter_mut().filter(|(_, ours)| ours.connection == connection);
         let (member, ours) = ours.next()?;
         Some((*member, ours.message.take()?))
@@ -136,7 +163,7 @@ impl Doorkeeper {
             }
             stays
         });
-        let unsaid = |ours: &Ours| ours.connection == connection && ours.message.is_some();
+        let unsaid = |ours: &Ours<M>| ours.connection == connection && ours.message.is_some();
         let member = self.ours.iter().find(|(_, ours)| unsaid(ours)).map(|(member, _)| *member)?;
         self.ours.remove(&member);
         Some(member)
@@ -157,15 +184,15 @@ impl Doorkeeper {
 }
 
 impl Pace {
-    fn take(&mut self, member: &MemberId, stranger: bool, now: Instant) -> bool {
+    fn take(&mut self, bounds: Bounds, member: &MemberId, stranger: bool, now: Instant) -> bool {
         if now >= self.since + SECOND {
             *self = Pace { since: now, strangers: 0, of_key: HashMap::new() };
         }
-        if stranger && self.strangers >= limits::DOOR_KNOCKS_OF_STRANGERS {
+        if stranger && self.strangers >= bounds.of_strangers {
             return false;
         }
         let of_key = self.of_key.entry(*member).or_default();
-        if *of_key >= limits::DOOR_KNOCKS_OF_KEY {
+        if *of_key >= bounds.of_key {
             return false;
         }
         *of_key += 1;
@@ -177,11 +204,16 @@ impl Pace {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::types::DoorMessage;
 
     fn key(number: u64) -> MemberId {
         let mut id = [0; 32];
         id[..8].copy_from_slice(&number.to_be_bytes());
         MemberId(id)
+    }
+
+    fn keeper(now: Instant) -> Doorkeeper<DoorMessage> {
+        Doorkeeper::new(Bounds::DOOR, now)
     }
 
     fn task() -> AbortHandle {
@@ -195,7 +227,7 @@ mod tests {
     #[tokio::test]
     async fn one_knock_a_key_and_few_strangers_at_a_time() {
         let now = Instant::now();
-        let mut keeper = Doorkeeper::new(now);
+        let mut keeper = keeper(now);
         let most = limits::DOOR_WAITING_MAX as u64;
         for number in 0..most {
             assert!(keeper.admits(&key(number), true, now));
@@ -216,7 +248,7 @@ mod tests {
     #[test]
     fn knocks_come_at_a_pace() {
         let now = Instant::now();
-        let mut keeper = Doorkeeper::new(now);
+        let mut keeper = keeper(now);
         let mut heard = |member, stranger, now| (0..100).filter(|_| keeper.admits(&member, stranger, now)).count();
         assert_eq!(heard(key(1), false, now), limits::DOOR_KNOCKS_OF_KEY as usize);
         assert_eq!(heard(key(1), false, now + SECOND), limits::DOOR_KNOCKS_OF_KEY as usize);
@@ -228,7 +260,7 @@ mod tests {
     #[tokio::test]
     async fn an_answer_finds_the_knock_that_waits_for_it() {
         let now = Instant::now();
-        let mut keeper = Doorkeeper::new(now);
+        let mut keeper = keeper(now);
         let ask = DoorMessage::Ask { have: None };
         keeper.hears(key(1), true, connection(1), task());
         assert_eq!(keeper.answer(&key(1), ask.clone()), Some(ask.clone()), "it has not asked yet");
@@ -243,7 +275,7 @@ mod tests {
     #[tokio::test]
     async fn who_hung_up_may_come_again() {
         let now = Instant::now();
-        let mut keeper = Doorkeeper::new(now);
+        let mut keeper = keeper(now);
         keeper.hears(key(1), true, connection(1), task());
         assert!(!keeper.admits(&key(1), true, now));
         keeper.closed(connection(1));
@@ -252,7 +284,7 @@ mod tests {
 
     #[test]
     fn what_was_to_be_said_goes_with_its_connection() {
-        let mut keeper = Doorkeeper::new(Instant::now());
+        let mut keeper = keeper(Instant::now());
         let ask = DoorMessage::Ask { have: None };
         keeper.knocks(key(1), connection(1), ask.clone());
         assert!(keeper.knocks_at(&key(1)) && keeper.uses(connection(1)));

@@ -7,15 +7,20 @@ use std::time::Duration;
 
 use libp2p::Multiaddr;
 
+use super::finding::SourceFigures;
 use super::transport::Transport;
-use crate::types::MemberId;
 use crate::types::peer::Refusal;
+use crate::types::{ClusterId, MemberId};
 
 /// The mesh at one moment. Counters run from the start of the process.
 #[derive(Clone, Debug, Default)]
 pub struct MeshFigures {
     /// Where we listen.
     pub listen: Vec<Multiaddr>,
+    /// How others are found.
+    pub discovery: DiscoveryFigures,
+    /// What was announced.
+    pub gossip: GossipFigures,
     /// Everybody else on the roster, in its order.
     pub peers: Vec<PeerFigures>,
     /// Peers that we refused, by reason; strangers included.
@@ -26,6 +31,47 @@ pub struct MeshFigures {
     pub malformed: u64,
     /// Streams that ended inside a frame, as they do when a process is killed.
     pub truncated: u64,
+}
+
+/// How others are found.
+#[derive(Clone, Debug, Default)]
+pub struct DiscoveryFigures {
+    /// What each source tells.
+    pub sources: Vec<SourceFigures>,
+    /// Groups of our name with another genesis: met, and never merged with.
+    pub foreign_groups: Vec<ForeignGroup>,
+    /// How others see the addresses that we dial from.
+    pub observed: Vec<Multiaddr>,
+}
+
+/// What was announced by gossip.
+#[derive(Clone, Debug, Default)]
+pub struct GossipFigures {
+    /// Linked members that listen.
+    pub listeners: u64,
+    /// Announcements made here.
+    pub announced: u64,
+    /// Announcements of others that were news.
+    pub heard: u64,
+    /// What came and was no announcement of this group.
+    pub malformed: u64,
+    /// Bytes received on streams of gossip.
+    pub bytes_in: u64,
+    /// Bytes sent on them.
+    pub bytes_out: u64,
+}
+
+/// A group of our name that is not ours.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ForeignGroup {
+    /// The name of both.
+    pub name: String,
+    /// Its id.
+    pub cluster: ClusterId,
+    /// Which of its members was met last.
+    pub member: MemberId,
+    /// Where, for people.
+    pub place: String,
 }
 
 /// One other member.
@@ -81,6 +127,10 @@ pub(super) struct Totals {
     pub refused_by_others: Reasons,
     pub malformed: Counter,
     pub truncated: Counter,
+    pub gossip_listeners: Counter,
+    pub announced: Counter,
+    pub heard: Counter,
+    pub malformed_announcements: Counter,
 }
 
 /// A number that others may read at any time.

@@ -7,20 +7,38 @@
 //! driver hears of it once; when its connection goes, it is down at once and dialled again.
 //!
 //! Any key may knock at the *door*: a stream for one frame each way, which the driver answers (`door.rs`). It is all there
-//! is for strangers, and how a member that missed every change learns who is a member now.
+//! is for strangers, and how a member that missed every change learns who is a member now. And any key may ask as
+//! *candidates* do (rule G1): a founded group says that it is there; where there is none yet, candidates form one
+//! (`candidates.rs`).
+//!
+//! **Who tells where others are.** The roster; the *sources* (fixed addresses, DNS names, a file, the local network); what
+//! members say of themselves (identify, gossip). All of it is hints: where a key is known to be a member's, its addresses
+//! are dialled besides those of the roster, and the key that answers must be its own. An address without a known key is
+//! dialled and asked once who is there, and again only after a pause that doubles. A false word costs a dial, and never
+//! more than a few of them at a time.
+//!
+//! **What is gossiped** are announcements: where a member is, and the newest epoch with its proof. Strangers have no stream
+//! of it; what a member passes on is judged before it is passed on further. Order, votes and payload never travel on it.
 //!
 //! | file | duty |
 //! |---|---|
 //! | `switchboard.rs` | the task that owns the swarm: gives every connection its task, takes links up and down |
 //! | `choice.rs` | which connection of a pair is the link, without a socket in sight |
 //! | `roster.rs` | whom the mesh knows just now |
-//! | `dial.rs` | where members are found, and when one is dialled again |
+//! | `switchboard/` | its parts: links, dials, the door, what is found, gossip |
+//! | `dial.rs` | where members are found, over which transport, and when one is dialled again |
+//! | `source/` | the sources of addresses |
+//! | `finding.rs` | what they tell: which addresses are dialled without knowing who is there, and what came of it |
+//! | `announcing.rs`, `gossip.rs` | what is announced and passed on; gossipsub for members only |
+//! | `candidacy.rs`, `candidates.rs` | questions of candidates, both ways; a mesh before there is a group |
 //! | `refusals.rs` | who refused whom: counted, and told once |
 //! | `attempt.rs`, `pair.rs` | a connection's task until it is a link: hellos, checks, refusals; its two streams |
 //! | `link.rs`, `queue.rs` | a link and what waits to be written on it |
 //! | `link/tasks.rs` | a link's four tasks: two write from its queues, two read into the driver's inbox |
-//! | `doorkeeper.rs`, `door.rs` | who is heard at the door; one exchange there; and a knock without a mesh |
+//! | `doorkeeper.rs`, `exchange.rs` | who is heard, at the door and as a candidate; one frame each way |
+//! | `door.rs` | one exchange at the door; and a knock without a mesh |
 //! | `streams.rs`, `transport.rs` | what libp2p needs: streams by connection; sockets |
+//! | `metered.rs` | counts what gossip costs |
 //! | `peer.rs`, `figures.rs` | what is known and counted of each member |
 //! | `identity.rs` | members and their libp2p names |
 //!
@@ -31,25 +49,33 @@
 //! changes. **Who knocks too often** is told to come again: of every key one knock is heard at a time, and of strangers a
 //! few at a time and a few a second.
 
+mod announcing;
 mod attempt;
+mod candidacy;
+pub mod candidates;
 mod choice;
 mod dial;
 pub mod door;
 mod doorkeeper;
+mod exchange;
 mod figures;
+mod finding;
+mod gossip;
 pub mod identity;
 mod link;
+mod metered;
 mod pair;
 mod peer;
 mod queue;
 mod refusals;
 mod roster;
+mod source;
 mod streams;
 mod switchboard;
 mod transport;
 
-use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures::StreamExt;
@@ -58,16 +84,23 @@ use libp2p::identity::Keypair;
 use libp2p::swarm::{Swarm, SwarmEvent};
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
-pub use figures::{MeshFigures, PeerFigures, reason};
+pub use figures::{DiscoveryFigures, ForeignGroup, GossipFigures, MeshFigures, PeerFigures, reason};
+pub use finding::{FoundAddress, Outcome, SourceFigures};
+pub use source::{DnsName, NotAPlace, Place, Sources};
 pub use transport::{Transport, listen_address, port};
 
 use crate::driver::inbox::InboxSender;
 use crate::types::peer::{Envelope, Hello, Refusal};
-use crate::types::{DoorMessage, MemberId, PeerMessage, Roster, StartNonce};
+use crate::types::{CandidacyFrame, ClusterId, DoorMessage, MemberId, PeerMessage, Roster, StartNonce, limits};
+use announcing::Announcer;
+use candidacy::Inquiry;
 use figures::Totals;
+use finding::Patience;
 use link::Intake;
+use metered::Traffic;
 use roster::Known;
-use switchboard::Switchboard;
+use switchboard::{Parts, Switchboard};
+use transport::SwarmSettings;
 
 /// What a mesh needs.
 pub struct MeshSettings {
@@ -77,6 +110,14 @@ pub struct MeshSettings {
     pub listen: Vec<Multiaddr>,
     /// A link over QUIC on which nothing comes for this long is lost. The shorter one of the two sides counts.
     pub leader_timeout: Duration,
+    /// Who tells where others may be, besides the roster.
+    pub sources: Sources,
+    /// Where the others are told to reach us; empty means where we listen.
+    pub announce: Vec<Multiaddr>,
+    /// Whether members gossip about where they are and which epoch is the newest. A group works without it as well.
+    pub gossip: bool,
+    /// What candidates and other strangers hear of the group.
+    pub founded: Founded,
     /// Whom the mesh knows: the newest value counts. We may be among them, and are not dialled.
     pub roster: watch::Receiver<Roster>,
     /// What the hello of new links says. Version, cluster, epoch and configuration in it are what others are checked by.
@@ -87,6 +128,17 @@ pub struct MeshSettings {
     /// as many of its own, so that neither of the two can take the other's room.
     pub credits: Arc<Semaphore>,
 }
+
+/// What a founded group says to candidates, and to whoever else is found and is no member.
+pub struct Founded {
+    /// What it asks a stranger; names the group.
+    pub greeting: CandidacyFrame,
+    /// What it answers a key that asks, and the id of another group of the same name that the asker says it is of.
+    pub answer: Box<FoundedAnswer>,
+}
+
+/// What a key that asks is answered, and the other group of our name that it says it is of.
+pub type FoundedAnswer = dyn Fn(MemberId, &CandidacyFrame) -> (CandidacyFrame, Option<ClusterId>) + Send + Sync;
 
 /// Why there is no mesh. Nothing listens and nothing was sent.
 #[derive(Debug, thiserror::Error)]
@@ -127,6 +179,8 @@ struct Shared {
     hello: watch::Receiver<Hello>,
     listen: Mutex<Vec<Multiaddr>>,
     totals: Totals,
+    discovery: Mutex<DiscoveryFigures>,
+    traffic: Arc<Traffic>,
 }
 
 /// What a handle asks of the switchboard.
@@ -144,17 +198,42 @@ impl Mesh {
     pub async fn start(settings: MeshSettings) -> Result<Mesh, MeshError> {
         let shared = Arc::new(Shared::new(&settings)?);
         settings.listen.iter().try_for_each(transport::probe)?;
-        let mut swarm = transport::swarm(&settings.keypair, settings.leader_timeout)?;
-        listen(&mut swarm, &settings.listen, &shared).await?;
+        let mdns = settings.sources.mdns && !is_loopback_only(&settings.listen);
+        let hello = settings.hello.borrow().clone();
+        let how = SwarmSettings {
+            idle_timeout: settings.leader_timeout,
+            strangers_max: limits::STRANGERS_MAX,
+            mdns,
+            gossip: settings.gossip.then_some(hello.cluster),
+            traffic: shared.traffic.clone(),
+        };
+        let mut swarm = transport::swarm(&settings.keypair, how)?;
+        listen(&mut swarm, &settings.listen, |address| shared.add_listen_address(address)).await?;
         let (commands, receiver) = mpsc::unbounded_channel();
         let intake = Intake { inbox: settings.inbox, credits: settings.credits };
-        tokio::spawn(Switchboard::new(swarm, shared.clone(), settings.roster, intake, receiver).run());
+        let patience = Patience { stranger: limits::STRANGER_PAUSE_MAX, unreached: limits::UNREACHED_PAUSE_MAX };
+        let group = (settings.founded.greeting.cluster.clone(), 0);
+        let mut inquiry = Inquiry::start(&settings.sources, patience, group);
+        if settings.sources.mdns && !swarm.behaviour().mdns.is_enabled() {
+            inquiry.finder.trouble(source::MDNS, transport::no_mdns(mdns));
+        }
+        let announcer = Announcer::new(hello.cluster, hello.incarnation, Instant::now());
+        let parts = Parts {
+            swarm,
+            inquiry,
+            announcer,
+            announced: settings.announce,
+            founded: settings.founded,
+            roster: settings.roster,
+            intake,
+        };
+        tokio::spawn(Switchboard::new(parts, shared.clone(), receiver).run());
         Ok(Mesh { shared, commands })
     }
 
     /// Where we listen, with the ports that the system chose.
     pub fn listen_addresses(&self) -> Vec<Multiaddr> {
-        self.shared.listen.lock().expect("nobody panics with addresses in hand").clone()
+        self.shared.listen_addresses()
     }
 
     /// Queues a message to a member. Never waits; without a link, or over the queue's bound, the message is dropped. From
@@ -197,6 +276,8 @@ impl Mesh {
         let totals = &self.shared.totals;
         MeshFigures {
             listen: self.listen_addresses(),
+            discovery: self.shared.discovery().clone(),
+            gossip: self.shared.gossip_figures(),
             peers: self.shared.known.figures(),
             refused: totals.refused.values(),
             refused_by_others: totals.refused_by_others.values(),
@@ -229,7 +310,33 @@ impl Shared {
             hello: settings.hello.clone(),
             listen: Mutex::default(),
             totals: Totals::default(),
+            discovery: Mutex::default(),
+            traffic: Arc::default(),
         })
+    }
+
+    fn listen_addresses(&self) -> Vec<Multiaddr> {
+        self.listen.lock().expect("nobody panics with addresses in hand").clone()
+    }
+
+    fn discovery(&self) -> MutexGuard<'_, DiscoveryFigures> {
+        self.discovery.lock().expect("nobody panics with the figures in hand")
+    }
+
+    fn gossip_figures(&self) -> GossipFigures {
+        let totals = &self.totals;
+        GossipFigures {
+            listeners: totals.gossip_listeners.value(),
+            announced: totals.announced.value(),
+            heard: totals.heard.value(),
+            malformed: totals.malformed_announcements.value(),
+            bytes_in: self.traffic.received.value(),
+            bytes_out: self.traffic.sent.value(),
+        }
+    }
+
+    fn forget_listen_address(&self, address: &Multiaddr) {
+        self.listen.lock().expect("nobody panics with addresses in hand").retain(|listen| listen != address);
     }
 
     fn add_listen_address(&self, address: Multiaddr) {
@@ -240,11 +347,16 @@ impl Shared {
     }
 }
 
+/// Whether nobody but this machine can reach us.
+fn is_loopback_only(listen: &[Multiaddr]) -> bool {
+    listen.iter().filter_map(listen_address).all(|(_, socket)| socket.ip().is_loopback())
+}
+
 /// Listens, and waits until every listener has told an address of its.
 async fn listen(
     swarm: &mut Swarm<transport::Behaviour>,
     addresses: &[Multiaddr],
-    shared: &Shared,
+    mut tell: impl FnMut(Multiaddr),
 ) -> Result<(), MeshError> {
     for address in addresses {
         let failed = |reason: String| MeshError::Listen { address: address.clone(), reason };
@@ -252,7 +364,7 @@ async fn listen(
         loop {
             match swarm.select_next_some().await {
                 SwarmEvent::NewListenAddr { listener_id, address } => {
-                    shared.add_listen_address(address);
+                    tell(address);
                     if listener_id == listener {
                         break;
                     }

@@ -144,14 +144,14 @@ mod tests {
         let address = "/ip4/127.0.0.1/tcp/1";
         let members =
             vec![member(me, "a", &[]), member(one, "b", &[address, address, "nowhere"]), member(two, "c", &[])];
-        let change = known.learn(&me, &Roster { members, former: Vec::new() });
+        let change = known.learn(&me, &Roster { members, ..Roster::default() });
         let target = Target { addresses: vec![address.parse().unwrap()], dial: true };
         assert_eq!(change.targets.get(&one), Some(&target), "what can be read, once");
         assert_eq!(change.targets.keys().collect::<HashSet<_>>(), HashSet::from([&one, &two]));
         assert_eq!((change.gone.len(), change.peer_ids.len()), (0, 2));
         let before = known.peer(&one).unwrap();
         let former = vec![(two, Standing::Removed)];
-        let change = known.learn(&me, &Roster { members: vec![member(one, "B", &[])], former });
+        let change = known.learn(&me, &Roster { members: vec![member(one, "B", &[])], former, head: None });
         assert_eq!(change.gone.iter().map(|peer| peer.member).collect::<Vec<_>>(), [two]);
         assert!(Arc::ptr_eq(&before, &known.peer(&one).unwrap()) && before.name() == "B");
         assert_eq!(known.refusal(&two), Refusal::Departed { id: two, standing: Standing::Removed });
@@ -164,7 +164,7 @@ mod tests {
         let bad = (0..=255u8).map(|byte| MemberId([byte; 32])).find(|id| peer_of(id).is_none()).unwrap();
         let known = Known::default();
         let change =
-            known.learn(&MemberId([0; 32]), &Roster { members: vec![member(bad, "a", &[])], former: Vec::new() });
+            known.learn(&MemberId([0; 32]), &Roster { members: vec![member(bad, "a", &[])], ..Roster::default() });
         assert!(change.targets.is_empty() && !known.contains(&bad) && known.figures().is_empty());
     }
 }

@@ -1,5 +1,5 @@
 //! The streams of a connection, by connection: who dialled for a link opens both, the other side takes one of each. At
-//! the door either side may knock, on any connection, as often as the doorkeeper hears it.
+//! the door either side may knock, and ask as candidates do, on any connection, as often as the doorkeeper hears it.
 //!
 //! `libp2p-stream` would open them on any of several connections, does not say which connection an incoming one is on,
 //! drops incoming ones beyond the first that waits, and keeps an entry for every connection there ever was. Here a link
@@ -15,6 +15,7 @@ use std::task::{Context, Poll};
 use libp2p::core::transport::PortUse;
 use libp2p::core::upgrade::{InboundUpgrade, OutboundUpgrade, UpgradeInfo};
 use libp2p::core::{ConnectedPoint, Endpoint, Multiaddr};
+use libp2p::multiaddr::Protocol;
 use libp2p::swarm::handler::{ConnectionEvent, DialUpgradeError, FullyNegotiatedInbound, FullyNegotiatedOutbound};
 use libp2p::swarm::{
     ConnectionDenied, ConnectionHandler, ConnectionHandlerEvent, ConnectionId, FromSwarm, NetworkBehaviour,
@@ -30,6 +31,7 @@ use crate::types::limits;
 const URGENT: StreamProtocol = StreamProtocol::new("/synod/urgent/1");
 const BULK: StreamProtocol = StreamProtocol::new("/synod/bulk/1");
 const DOOR: StreamProtocol = StreamProtocol::new("/synod/door/1");
+const CANDIDATE: StreamProtocol = StreamProtocol::new("/synod/candidate/1");
 
 /// What became of a stream.
 #[derive(Debug)]
@@ -48,6 +50,10 @@ pub(super) enum Opened {
     Knock(Stream),
     /// We knock at theirs: the stream, or why there is none.
     Door(Result<Stream, String>),
+    /// They ask as candidates do.
+    Asked(Stream),
+    /// We ask them so: the stream, or why there is none.
+    Ask(Result<Stream, String>),
 }
 
 /// One of the two streams of a link, or why there is none.
@@ -58,23 +64,39 @@ pub(super) type StreamOutcome = Result<(StreamClass, Stream), String>;
 pub(super) enum Wanted {
     Pair(StreamClass),
     Door,
+    Ask,
+}
+
+/// A connection that there is.
+struct Connected {
+    peer: PeerId,
+    transport: Transport,
+    /// Whether it is within this machine.
+    loopback: bool,
 }
 
 /// Opens and takes streams, and admits connections.
 pub(super) struct Streams {
+    strangers_max: usize,
     members: HashSet<PeerId>,
-    connections: HashMap<ConnectionId, (PeerId, Transport)>,
+    connections: HashMap<ConnectionId, Connected>,
     actions: VecDeque<ToSwarm<StreamEvent, Wanted>>,
 }
 
 impl Streams {
-    pub fn new() -> Streams {
-        Streams { members: HashSet::new(), connections: HashMap::new(), actions: VecDeque::new() }
+    /// Admits no more connections than that of keys that are no members.
+    pub fn new(strangers_max: usize) -> Streams {
+        Streams { strangers_max, members: HashSet::new(), connections: HashMap::new(), actions: VecDeque::new() }
     }
 
     /// Who is a member from now on; everybody else is a stranger. Connections there are stay.
     pub fn set_members(&mut self, members: HashSet<PeerId>) {
         self.members = members;
+    }
+
+    /// Any connection to that key.
+    pub fn any_to(&self, peer: &PeerId) -> Option<ConnectionId> {
+        self.connections.iter().find(|(_, connected)| connected.peer == *peer).map(|(id, _)| *id)
     }
 
     /// Every connection there is.
@@ -84,7 +106,12 @@ impl Streams {
 
     /// What carries a connection.
     pub fn transport(&self, connection: ConnectionId) -> Option<Transport> {
-        self.connections.get(&connection).map(|(_, transport)| *transport)
+        self.connections.get(&connection).map(|connected| connected.transport)
+    }
+
+    /// Whether a connection is within this machine.
+    pub fn is_loopback(&self, connection: ConnectionId) -> bool {
+        self.connections.get(&connection).is_some_and(|connected| connected.loopback)
     }
 
     /// Opens both streams of a link on a connection that we dialled.
@@ -98,6 +125,11 @@ impl Streams {
         self.want(peer, connection, Wanted::Door);
     }
 
+    /// Opens a stream on which to ask as candidates do.
+    pub fn ask(&mut self, peer: PeerId, connection: ConnectionId) {
+        self.want(peer, connection, Wanted::Ask);
+    }
+
     fn want(&mut self, peer: PeerId, connection: ConnectionId, wanted: Wanted) {
         let handler = NotifyHandler::One(connection);
         self.actions.push_back(ToSwarm::NotifyHandler { peer_id: peer, handler, event: wanted });
@@ -105,11 +137,11 @@ impl Streams {
 
     fn admit(&self, peer: &PeerId) -> Result<(), ConnectionDenied> {
         let member = self.members.contains(peer);
-        let peers = self.connections.values().map(|(other, _)| other);
+        let peers = self.connections.values().map(|connected| &connected.peer);
         let (count, most) = if member {
             (peers.filter(|other| *other == peer).count(), limits::MEMBER_CONNECTIONS_MAX)
         } else {
-            (peers.filter(|other| !self.members.contains(*other)).count(), limits::STRANGERS_MAX)
+            (peers.filter(|other| !self.members.contains(*other)).count(), self.strangers_max)
         };
         if count >= most {
             return Err(ConnectionDenied::new(TooManyConnections));
@@ -163,8 +195,14 @@ impl NetworkBehaviour for Streams {
                     ConnectedPoint::Dialer { address, .. } => address,
                     ConnectedPoint::Listener { local_addr, .. } => local_addr,
                 };
-                let connection = (established.peer_id, Transport::of(address));
-                self.connections.insert(established.connection_id, connection);
+                let remote = established.endpoint.get_remote_address().iter().next();
+                let loopback = match remote {
+                    Some(Protocol::Ip4(ip)) => ip.is_loopback(),
+                    Some(Protocol::Ip6(ip)) => ip.is_loopback(),
+                    _ => false,
+                };
+                let connected = Connected { peer: established.peer_id, transport: Transport::of(address), loopback };
+                self.connections.insert(established.connection_id, connected);
             }
             FromSwarm::ConnectionClosed(closed) => {
                 self.connections.remove(&closed.connection_id);
@@ -198,6 +236,9 @@ impl Handler {
         if *protocol == DOOR {
             return self.tell(Opened::Knock(stream));
         }
+        if *protocol == CANDIDATE {
+            return self.tell(Opened::Asked(stream));
+        }
         // A second stream of a class, negotiated at the same time as the first, is dropped.
         if let Some(place) = self.takes.iter().position(|taken| taken == protocol) {
             self.takes.remove(place);
@@ -210,6 +251,7 @@ impl Handler {
         self.tell(match wanted {
             Wanted::Pair(class) => Opened::Pair(outcome.map(|stream| (class, stream))),
             Wanted::Door => Opened::Door(outcome),
+            Wanted::Ask => Opened::Ask(outcome),
         });
     }
 
@@ -227,7 +269,7 @@ impl ConnectionHandler for Handler {
     type OutboundOpenInfo = Wanted;
 
     fn listen_protocol(&self) -> SubstreamProtocol<Upgrade> {
-        let takes = self.takes.iter().cloned().chain([DOOR]).collect();
+        let takes = self.takes.iter().cloned().chain([DOOR, CANDIDATE]).collect();
         SubstreamProtocol::new(Upgrade(takes), ()).with_timeout(limits::HELLO_TIMEOUT)
     }
 
@@ -240,6 +282,7 @@ impl ConnectionHandler for Handler {
             Wanted::Pair(StreamClass::Urgent) => URGENT,
             Wanted::Pair(StreamClass::Bulk) => BULK,
             Wanted::Door => DOOR,
+            Wanted::Ask => CANDIDATE,
         };
         let protocol = SubstreamProtocol::new(Upgrade(vec![protocol]), wanted).with_timeout(limits::HELLO_TIMEOUT);
         self.events.push_back(ConnectionHandlerEvent::OutboundSubstreamRequest { protocol });

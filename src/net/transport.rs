@@ -3,6 +3,7 @@
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr, TcpListener, UdpSocket};
+use std::sync::Arc;
 use std::time::Duration;
 
 use libp2p::core::muxing::StreamMuxerBox;
@@ -10,13 +11,16 @@ use libp2p::core::transport::{Boxed, Transport as _};
 use libp2p::core::upgrade::Version;
 use libp2p::identity::Keypair;
 use libp2p::multiaddr::{Multiaddr, Protocol};
+use libp2p::swarm::behaviour::toggle::Toggle;
 use libp2p::swarm::{Config, NetworkBehaviour, Swarm};
-use libp2p::{PeerId, connection_limits, dns, noise, ping, quic, tcp, yamux};
-use tracing::info;
+use libp2p::{PeerId, connection_limits, dns, identify, mdns, noise, ping, quic, tcp, yamux};
+use tracing::{info, warn};
 
 use super::MeshError;
+use super::gossip::Gossip;
+use super::metered::{Metered, Traffic};
 use super::streams::Streams;
-use crate::types::limits;
+use crate::types::{ClusterId, limits};
 
 /// What carries a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -71,29 +75,87 @@ pub(super) struct Behaviour {
     limits: connection_limits::Behaviour,
     pub streams: Streams,
     ping: ping::Behaviour,
+    identify: identify::Behaviour,
+    pub mdns: Toggle<mdns::tokio::Behaviour>,
+    /// Last: it remembers whom it is asked about, so nobody may be turned away after it.
+    pub gossip: Toggle<Gossip>,
 }
 
-/// A QUIC connection on which nothing comes for `idle_timeout` is lost: nobody else would tell that a process was killed.
-pub(super) fn swarm(keypair: &Keypair, idle_timeout: Duration) -> Result<Swarm<Behaviour>, MeshError> {
+/// What a swarm is to be like.
+pub(super) struct SwarmSettings {
+    /// A QUIC connection on which nothing comes for this long is lost: nobody else would tell that a process was killed.
+    pub idle_timeout: Duration,
+    /// Connections of keys that are no members, at a time.
+    pub strangers_max: usize,
+    /// Whether the local network is looked at.
+    pub mdns: bool,
+    /// The group whose members gossip, if they do.
+    pub gossip: Option<ClusterId>,
+    /// Counts what gossip costs.
+    pub traffic: Arc<Traffic>,
+}
+
+impl SwarmSettings {
+    /// For one who has nobody to listen to.
+    pub fn plain(idle_timeout: Duration, strangers_max: usize) -> SwarmSettings {
+        SwarmSettings { idle_timeout, strangers_max, mdns: false, gossip: None, traffic: Arc::default() }
+    }
+}
+
+/// Neighbours are asked for this often, and what they told holds this long.
+const MDNS_QUERY_INTERVAL: Duration = Duration::from_secs(10);
+const MDNS_TTL: Duration = Duration::from_secs(40);
+
+pub(super) fn swarm(keypair: &Keypair, settings: SwarmSettings) -> Result<Swarm<Behaviour>, MeshError> {
+    let SwarmSettings { idle_timeout, strangers_max, mdns, gossip, traffic } = settings;
     let pending =
         connection_limits::ConnectionLimits::default().with_max_pending_incoming(Some(limits::PENDING_CONNECTIONS_MAX));
     let ping = ping::Config::new().with_interval(limits::PING_INTERVAL).with_timeout(limits::LINK_SILENCE_MAX);
     let behaviour = Behaviour {
         limits: connection_limits::Behaviour::new(pending),
-        streams: Streams::new(),
+        streams: Streams::new(strangers_max),
         ping: ping::Behaviour::new(ping),
+        identify: identify::Behaviour::new(identify_config(keypair)),
+        mdns: mdns.then(|| neighbours(keypair)).flatten().into(),
+        gossip: gossip.map(|cluster| Gossip::new(keypair, &cluster)).into(),
     };
     // A connection on which nobody says hello falls idle.
     let config = Config::with_tokio_executor().with_idle_connection_timeout(limits::HELLO_TIMEOUT);
-    Ok(Swarm::new(transport(keypair, idle_timeout)?, behaviour, keypair.public().to_peer_id(), config))
+    Ok(Swarm::new(transport(keypair, idle_timeout, traffic)?, behaviour, keypair.public().to_peer_id(), config))
+}
+
+/// What everybody is told of us: where we listen, and nothing else that a stranger could use.
+fn identify_config(keypair: &Keypair) -> identify::Config {
+    identify::Config::new(format!("/synod/{}", limits::PROTOCOL_VERSION), keypair.public())
+        .with_agent_version(concat!("synod/", env!("CARGO_PKG_VERSION")).to_owned())
+        .with_push_listen_addr_updates(true)
+        .with_cache_size(0)
+}
+
+fn neighbours(keypair: &Keypair) -> Option<mdns::tokio::Behaviour> {
+    let config = mdns::Config { ttl: MDNS_TTL, query_interval: MDNS_QUERY_INTERVAL, enable_ipv6: false };
+    let behaviour = mdns::tokio::Behaviour::new(config, keypair.public().to_peer_id());
+    behaviour.map_err(|error| warn!(%error, "the local network is not looked at")).ok()
+}
+
+/// Why the local network is not looked at, if it was to be.
+pub(super) fn no_mdns(wanted: bool) -> String {
+    match wanted {
+        true => "the system tells nothing of its network interfaces".to_owned(),
+        false => "the mesh listens on loopback only".to_owned(),
+    }
 }
 
 type Connections = Boxed<(PeerId, StreamMuxerBox)>;
 
-fn transport(keypair: &Keypair, idle_timeout: Duration) -> Result<Connections, MeshError> {
+fn transport(keypair: &Keypair, idle_timeout: Duration, traffic: Arc<Traffic>) -> Result<Connections, MeshError> {
     let both = || {
         let both = over_tcp(keypair)?.or_transport(over_quic(keypair, idle_timeout));
-        Ok::<_, MeshError>(both.map(|connection, _| connection.into_inner()))
+        let traffic = traffic.clone();
+        Ok::<_, MeshError>(both.map(move |connection, _| {
+            let (peer, streams) = connection.into_inner();
+            (peer, StreamMuxerBox::new(Metered::new(streams, traffic.clone())))
+        }))
     };
     match dns::tokio::Transport::system(both()?) {
         Ok(resolving) => Ok(resolving.boxed()),

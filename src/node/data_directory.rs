@@ -150,7 +150,7 @@ impl DataDirectory {
 
     /// Writes down, durably, that the others refused this directory for good.
     pub fn mark_refused(&self, words: &str) -> io::Result<()> {
-        self.store(REFUSED_FILE, &format!("{words}\n"))
+        self.store(REFUSED_FILE, format!("{words}\n"))
     }
 
     /// How its member came to be none any more, if it did.
@@ -160,14 +160,14 @@ impl DataDirectory {
 
     /// Writes down, durably, that its member has left or was removed.
     pub fn mark_departed(&self, words: &str) -> io::Result<()> {
-        self.store(DEPARTED_FILE, &format!("{words}\n"))
+        self.store(DEPARTED_FILE, format!("{words}\n"))
     }
 
     /// Writes a file, durably: the whole of it, or what there was before.
-    pub fn store(&self, name: &str, text: &str) -> io::Result<()> {
+    pub fn store(&self, name: &str, content: impl AsRef<[u8]>) -> io::Result<()> {
         let (path, unfinished) = (self.path.join(name), self.path.join(format!("{name}.new")));
         let mut file = File::create(&unfinished)?;
-        file.write_all(text.as_bytes())?;
+        file.write_all(content.as_ref())?;
         file.sync_all()?;
         fs::rename(&unfinished, &path)?;
         File::open(&self.path)?.sync_all()

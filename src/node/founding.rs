@@ -176,6 +176,8 @@ fn write_member(plan: &Plan, name: &str, identity: &Identity, ports: Ports) -> R
         ("data_dir", "data".to_owned()),
         ("genesis", "../genesis.toml".to_owned()),
         ("api.listen", format!("127.0.0.1:{}", ports.api)),
+        // They know each other from the genesis.
+        ("discovery.mdns", "false".to_owned()),
     ];
     values.extend(plan.settings.iter().cloned());
     let text = configuration_file::write(&values);

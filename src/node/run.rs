@@ -13,6 +13,7 @@ use tokio::sync::{Semaphore, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
+use super::candidacy::CandidacyError;
 use super::catch_up::CatchUp;
 use super::configuration::Configuration;
 use super::contacts_file::{self, BadContacts};
@@ -36,12 +37,12 @@ use crate::delivery;
 use crate::driver::inbox::{InboxSender, inbox};
 use crate::driver::{Input, Start, StartError, Stop};
 use crate::net::identity::door_of;
-use crate::net::{Mesh, MeshError, MeshSettings};
-use crate::protocol::Halt;
+use crate::net::{Founded, Mesh, MeshError, MeshSettings};
+use crate::protocol::{FoundedGroup, Halt};
 use crate::types::peer::{Hello, Refusal};
 use crate::types::{
-    Contact, Genesis, MemberId, PeerMessage, Position, Roster, RosterMember, Sabotage, Snapshot, Standing, StartNonce,
-    Ticket, limits,
+    CandidacyFrame, Contact, Genesis, MemberId, PeerMessage, Position, Roster, RosterMember, Sabotage, Snapshot,
+    Standing, StartNonce, Ticket, limits,
 };
 use crate::wal::{self, DiskFiles};
 
@@ -69,6 +70,9 @@ pub enum RunError {
     /// Joining came to nothing.
     #[error(transparent)]
     Join(#[from] JoinError),
+    /// Founding a group with others came to nothing.
+    #[error(transparent)]
+    Candidacy(#[from] CandidacyError),
     /// The key neither founded the group nor joined it.
     #[error(
         "the key in data_dir is of member {member}, which the genesis of group `{group}` does not name, and which has not \
@@ -345,12 +349,15 @@ impl Parts {
             ..ApiSettings::new(member.genesis.limits.message_bytes_max)
         };
         let (stop_api, stopped) = watch::channel(false);
-        let service_manager = report_to_service_manager(Facts {
-            started: driver.started.clone(),
-            observed: observed.clone(),
-            driver_silence_max,
-            time,
-        });
+        let service_manager = ServiceManager::of_environment();
+        if let Some(manager) = &service_manager {
+            tokio::spawn(manager.clone().report(Facts {
+                started: driver.started.clone(),
+                observed: observed.clone(),
+                driver_silence_max,
+                time,
+            }));
+        }
         let api = tokio::spawn(api::serve(settings, host, stopped));
         let socket_file = listeners.socket_file;
         Ok(Parts {
@@ -506,7 +513,7 @@ impl Member {
         let mesh_listen = reach::with_ports(&listen)?;
         let contacts = contacts_file::read(directory.path())?;
         let Configuration { settings, genesis, .. } = configuration;
-        let announced = if is_named {
+        let announced = if is_named && !configuration.joined {
             // The others know where it is; unless it is told what else to say.
             settings.mesh_announce.clone()
         } else {
@@ -565,7 +572,7 @@ impl Member {
             addresses: member.addresses.clone(),
             dial: true,
         });
-        Roster { members: members.collect(), former: Vec::new() }
+        Roster { members: members.collect(), ..Roster::default() }
     }
 
     fn mesh_settings(
@@ -580,11 +587,26 @@ impl Member {
             keypair,
             listen: self.mesh_listen.clone(),
             leader_timeout: self.settings.timing.leader_timeout,
+            sources: self.settings.discovery.clone(),
+            founded: self.founded(),
+            announce: self.settings.mesh_announce.clone(),
+            gossip: self.settings.gossip,
             roster,
             hello,
             inbox,
             credits: Arc::new(Semaphore::new(limits::INBOX_BYTES)),
         })
+    }
+
+    /// What candidates, and members of other groups, hear of this one (rule G1).
+    fn founded(&self) -> Founded {
+        let group = FoundedGroup { me: self.identity.member(), genesis: self.genesis.clone() };
+        let greeting = group.greeting();
+        let answer = move |from: MemberId, asked: &CandidacyFrame| {
+            let answer = group.answer(from, asked);
+            (answer.frame, answer.other_group)
+        };
+        Founded { greeting, answer: Box::new(answer) }
     }
 
     fn start(&self) -> io::Result<Start> {
@@ -607,21 +629,6 @@ impl Member {
             }
         };
         CatchUp::start(move |location| reader.payload(location), send)
-    }
-}
-
-/// Tells the service manager how things stand, if there is one, until the process ends.
-fn report_to_service_manager(facts: Facts) -> Option<Arc<ServiceManager>> {
-    match ServiceManager::of_environment() {
-        Ok(manager) => {
-            let manager = Arc::new(manager?);
-            tokio::spawn(manager.clone().report(facts));
-            Some(manager)
-        }
-        Err(error) => {
-            tracing::warn!("{error}");
-            None
-        }
     }
 }
 

@@ -14,8 +14,8 @@ use crate::types::command::{check_addresses, check_name};
 use crate::types::input::{Roster, RosterMember};
 use crate::types::join_code::{SECRET_BYTES, secret_digest};
 use crate::types::{
-    Command, Configuration, Contact, DoorMessage, DoorRefusal, Epoch, Instant, MemberId, Rejection, Standing, Told,
-    limits,
+    Command, Configuration, Contact, DoorMessage, DoorRefusal, Epoch, EpochHead, EpochLink, Instant, MemberId,
+    Rejection, Standing, Told, limits,
 };
 
 /// The same member is knocked at, or told something unasked, no more often than this.
@@ -98,6 +98,28 @@ impl<M: FaultModel> Replica<M> {
         }
     }
 
+    /// Somebody of this group says which epoch it knows. A proof that attaches here is taken; who knows more than this
+    /// member, or is not known here, is asked at its door.
+    pub(crate) fn handle_announced(
+        &mut self,
+        from: MemberId,
+        epoch: Option<Epoch>,
+        link: Option<Box<EpochLink>>,
+    ) -> Result<(), Halt> {
+        let newest = self.epochs.newest().epoch;
+        if let Some(link) = link
+            && epoch == Some(newest.next())
+        {
+            self.learn_epochs(from, newest, vec![*link])?;
+        }
+        let known = self.peers.contains_key(&from);
+        let newer = epoch.map_or(!known, |epoch| epoch > self.epochs.newest().epoch);
+        if newer {
+            self.knock(from);
+        }
+        Ok(())
+    }
+
     fn told(&self, to: &MemberId, have: Option<Epoch>) -> Told {
         let membership = &self.chain.state.membership;
         let standing = match membership.standing(to) {
@@ -146,7 +168,8 @@ impl<M: FaultModel> Replica<M> {
             self.say(from, DoorMessage::Refused(DoorRefusal::BadRequest(reason)));
             return;
         }
-        if let Some(reason) = self.lets_nobody_in().or_else(|| self.lacks_quorum()) {
+        let full = || self.disk_full.as_ref().map(|reason| format!("this member's disk is full: {reason}"));
+        if let Some(reason) = self.lets_nobody_in().or_else(|| self.lacks_quorum()).or_else(full) {
             self.say(from, DoorMessage::Refused(DoorRefusal::NoQuorum(reason)));
             return;
         }
@@ -231,7 +254,7 @@ impl<M: FaultModel> Replica<M> {
         let full = told.links.len() == limits::DOOR_LINKS;
         let theirs = told.from.0.saturating_add(told.links.len() as u64);
         let before = self.epochs.newest().epoch;
-        self.learn_epochs(from, told.from, told.links)?;
+        let forged = self.learn_epochs(from, told.from, told.links)?;
         let newest = self.epochs.newest().epoch;
         let trusted = self.vouches(&from);
         for contact in told.contacts.into_iter().take(limits::MEMBERS_MAX) {
@@ -247,7 +270,9 @@ impl<M: FaultModel> Replica<M> {
         if trusted && matches!(told.standing, Standing::Left | Standing::Removed) {
             return self.handle_told_departed(from, told.standing);
         }
-        if newest > before && full {
+        if let Some(bad) = forged {
+            self.say(from, DoorMessage::Refused(DoorRefusal::ForgedChain(bad.to_string())));
+        } else if newest > before && full {
             self.say(from, DoorMessage::Ask { have: Some(newest) });
         } else if theirs < newest.0 && newest == before && !full {
             // It cannot know us: it is behind.
@@ -384,7 +409,11 @@ impl<M: FaultModel> Replica<M> {
         }
         let former = membership.former.iter().filter(|(id, _)| !known.contains_key(id));
         let former = former.map(|(id, standing)| (*id, *standing)).collect();
-        Roster { members: known.into_values().collect(), former }
+        let head = newest.epoch.0.checked_sub(1).and_then(|before| {
+            let link = self.epochs.after(Epoch(before)).pop()?;
+            Some(EpochHead { epoch: newest.epoch, link })
+        });
+        Roster { members: known.into_values().collect(), former, head }
     }
 
     /// Where a member is dialled: where the order has it and, until this member has caught up with the order, where the door

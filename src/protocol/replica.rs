@@ -232,6 +232,7 @@ impl<M: FaultModel> Replica<M> {
             Input::LinkUp { peer, hello } => self.handle_link_up(peer, hello),
             Input::LinkDown { peer } => self.handle_link_down(peer),
             Input::Refused { peer, reason } => return self.handle_refused(peer, reason),
+            Input::Announced { from, epoch, link } => return self.handle_announced(from, epoch, link),
             Input::Received { peer, envelope } => return self.handle_received(peer, envelope),
             Input::Command { ticket, command, deadline } => self.handle_command(ticket, command, deadline),
             Input::Leave { ticket } => self.handle_leave(ticket),
@@ -479,7 +480,7 @@ impl<M: FaultModel> Replica<M> {
                 self.handle_fetch_decided(from, after, digest, through, waits);
             }
             PeerMessage::Decided { mark, slots } => return self.handle_decided(from, mark, slots),
-            PeerMessage::Epochs { from: ends, links } => return self.learn_epochs(from, ends, links),
+            PeerMessage::Epochs { from: ends, links } => return self.learn_epochs(from, ends, links).map(drop),
         }
         Ok(())
     }

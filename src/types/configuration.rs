@@ -92,6 +92,78 @@ pub struct Genesis {
     pub voters_target: u32,
 }
 
+/// The cluster-wide settings, which a genesis writes down. Candidates whose settings differ refuse each other (rule G1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+#[cbor(array)]
+pub struct CommonSettings {
+    /// The fault model.
+    #[n(0)]
+    pub model: FaultModelKind,
+    /// By which rules positions are made.
+    #[n(1)]
+    pub rules_version: u32,
+    /// Bounds everybody agrees on.
+    #[n(2)]
+    pub limits: ClusterLimits,
+    /// How many members are to vote.
+    #[n(3)]
+    pub voters_target: u32,
+}
+
+impl CommonSettings {
+    /// The settings that a genesis writes down.
+    pub fn of(genesis: &Genesis) -> CommonSettings {
+        CommonSettings {
+            model: genesis.model,
+            rules_version: genesis.rules_version,
+            limits: genesis.limits,
+            voters_target: genesis.voters_target,
+        }
+    }
+
+    /// What is wrong with them in a group of so many founders; empty if they can be used.
+    pub fn mistakes(&self, members: usize) -> Vec<String> {
+        let mut mistakes = Vec::new();
+        if self.model == FaultModelKind::Byzantine {
+            mistakes.push("model = \"byzantine\" is not there yet; use \"crash\"".to_owned());
+        }
+        if self.rules_version != limits::RULES_VERSION {
+            mistakes.push(format!(
+                "rules_version = {} is not known to this version, which knows {}",
+                self.rules_version,
+                limits::RULES_VERSION
+            ));
+        }
+        if !limits::CRASH_GROUP_SIZES.contains(&members) {
+            mistakes.push(format!(
+                "{members} members: a group has 3, 5 or 7 (an even number tolerates no more than the odd one below it), or 1 for trying out"
+            ));
+        }
+        let target = self.voters_target as usize;
+        if target != members && !limits::VOTERS_TARGETS.contains(&self.voters_target) {
+            mistakes.push(format!("voters_target = {target} must be 3, 5 or 7, or the number of members"));
+        }
+        mistakes.extend(self.limits.mistakes());
+        mistakes
+    }
+
+    /// Every setting that differs, by name, as `voters_target = 5 there and 3 here`.
+    pub fn differences(&self, there: &CommonSettings) -> Vec<String> {
+        let numbers = |settings: &CommonSettings| {
+            [
+                ("model (0: crash, 1: byzantine)", settings.model as u64),
+                ("rules_version", settings.rules_version.into()),
+                ("limits.message_bytes_max", settings.limits.message_bytes_max),
+                ("limits.batch_bytes_max", settings.limits.batch_bytes_max),
+                ("voters_target", settings.voters_target.into()),
+            ]
+        };
+        let pairs = numbers(self).into_iter().zip(numbers(there));
+        let differing = pairs.filter(|((_, ours), (_, theirs))| ours != theirs);
+        differing.map(|((name, ours), (_, theirs))| format!("{name} = {theirs} there and {ours} here")).collect()
+    }
+}
+
 /// What is wrong with a genesis; all mistakes at once.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("the genesis cannot be used: {}", .0.join("; "))]
@@ -123,27 +195,7 @@ impl Genesis {
 
     /// Checks everything that can be checked without a disk or a network, and lists every mistake.
     pub fn check(&self) -> Result<(), BadGenesis> {
-        let mut mistakes = Vec::new();
-        if self.model == FaultModelKind::Byzantine {
-            mistakes.push("model = \"byzantine\" is not there yet; use \"crash\"".to_owned());
-        }
-        if self.rules_version != limits::RULES_VERSION {
-            mistakes.push(format!(
-                "rules_version = {} is not known to this version, which knows {}",
-                self.rules_version,
-                limits::RULES_VERSION
-            ));
-        }
-        if !limits::CRASH_GROUP_SIZES.contains(&self.members.len()) {
-            mistakes.push(format!(
-                "{} members: a group has 3, 5 or 7 (an even number tolerates no more than the odd one below it), or 1 for trying out",
-                self.members.len()
-            ));
-        }
-        let target = self.voters_target as usize;
-        if target != self.members.len() && !limits::VOTERS_TARGETS.contains(&self.voters_target) {
-            mistakes.push(format!("voters_target = {target} must be 3, 5 or 7, or the number of members"));
-        }
+        let mut mistakes = CommonSettings::of(self).mistakes(self.members.len());
         for (index, member) in self.members.iter().enumerate() {
             let earlier = &self.members[..index];
             if earlier.iter().any(|other| other.id == member.id) {
@@ -163,7 +215,6 @@ impl Genesis {
                 _ => mistakes.push(format!("the key of member `{}` is not a usable ed25519 public key", member.name)),
             }
         }
-        mistakes.extend(self.limits.mistakes());
         if mistakes.is_empty() { Ok(()) } else { Err(BadGenesis(mistakes)) }
     }
 }

@@ -83,6 +83,21 @@ fn vectors() -> Vec<(String, Vec<u8>)> {
         assert_eq!(DoorFrame::admit(&frame.encode()).unwrap(), frame);
         add(&format!("door: {name}"), &frame.encode());
     }
+    for (name, message) in candidacy_messages() {
+        let frame = CandidacyFrame::new("orders", 3, message);
+        assert_eq!(CandidacyFrame::admit(&frame.encode()).unwrap(), frame);
+        add(&format!("candidacy: {name}"), &frame.encode());
+    }
+    for (name, commitment) in commitments() {
+        let record = CommitmentRecord { version: 1, cluster: "orders".to_owned(), commitment };
+        assert_eq!(CommitmentRecord::admit(&record.encode()).unwrap(), record);
+        add(&format!("commitment: {name}"), &record.encode());
+    }
+    for (name, message) in announcements() {
+        let announcement = Announcement::new(genesis().cluster(), message);
+        assert_eq!(Announcement::admit(&announcement.encode()).unwrap(), announcement);
+        add(&format!("announcement: {name}"), &announcement.encode());
+    }
     add("join code", &join_code().encode());
     add("invite", &join_code::secret_digest(&[0x5e; 16]).0);
     add("hello", &read_back(hello()));
@@ -287,6 +302,15 @@ fn certificate() -> Certificate {
     Certificate { tip: tip(), votes: vec![(ONE, seal().signature)] }
 }
 
+fn announcements() -> Vec<(&'static str, AnnouncementMessage)> {
+    let addresses = vec!["/ip4/10.0.0.4/tcp/7271".to_owned()];
+    let presence = Presence { incarnation: Incarnation(7), number: 3, addresses };
+    vec![
+        ("presence", AnnouncementMessage::Presence(presence)),
+        ("epoch head", AnnouncementMessage::EpochHead(EpochHead { epoch: Epoch(1), link: link() })),
+    ]
+}
+
 fn link() -> EpochLink {
     EpochLink { parent: tip().digest, entry: end_entry().entry.1, certificate: certificate() }
 }
@@ -331,6 +355,51 @@ fn door_messages() -> Vec<(&'static str, DoorMessage)> {
         ("join", DoorMessage::Join { secret: [0x5e; 16], name: "n4".to_owned(), addresses: Vec::new() }),
         ("tell", DoorMessage::Tell(told)),
         ("refused", DoorMessage::Refused(DoorRefusal::NoQuorum("2 of 3".to_owned()))),
+    ]
+}
+
+fn candidacy_messages() -> Vec<(&'static str, CandidacyMessage)> {
+    let cluster = genesis().cluster();
+    let candidacy = |promise| Candidacy {
+        settings: CommonSettings::of(&genesis()),
+        name: "n1".to_owned(),
+        addresses: vec!["/ip4/127.0.0.1/tcp/7271".to_owned()],
+        nonce: StartNonce(0x0123_4567_89ab_cdef),
+        promise,
+        knows: 2,
+    };
+    let settings = CommonSettings::of(&genesis());
+    let refusals = [
+        ("refused: other name", CandidacyRefusal::OtherName { theirs: "shop".to_owned(), ours: "orders".to_owned() }),
+        ("refused: other expect", CandidacyRefusal::OtherExpect { theirs: 5, ours: 3 }),
+        ("refused: other settings", CandidacyRefusal::OtherSettings { theirs: settings, ours: settings }),
+        ("refused: crowded", CandidacyRefusal::Crowded { known: 6, expect: 3 }),
+        ("refused: lower", CandidacyRefusal::Lower(ONE)),
+        ("refused: exists", CandidacyRefusal::Exists(cluster)),
+        ("refused: two processes", CandidacyRefusal::TwoProcesses),
+        ("refused: unusable", CandidacyRefusal::Unusable("one address".to_owned())),
+        ("refused: busy", CandidacyRefusal::Busy),
+        ("refused: version", CandidacyRefusal::Version { theirs: 2, ours: 1 }),
+    ];
+    let mut messages = vec![
+        ("here", CandidacyMessage::Here(candidacy(None))),
+        ("here with a promise", CandidacyMessage::Here(candidacy(Some(Promise { proposer: ONE, cluster })))),
+        ("propose", CandidacyMessage::Propose(genesis())),
+        ("promised", CandidacyMessage::Promised(cluster)),
+        ("made", CandidacyMessage::Made(genesis())),
+        ("released", CandidacyMessage::Released(cluster)),
+        ("founded", CandidacyMessage::Founded(cluster)),
+    ];
+    messages.extend(refusals.map(|(name, refusal)| (name, CandidacyMessage::Refused(refusal))));
+    messages
+}
+
+fn commitments() -> Vec<(&'static str, Commitment)> {
+    vec![
+        ("free", Commitment::Free),
+        ("proposed", Commitment::Proposed(genesis())),
+        ("promised", Commitment::Promised(genesis())),
+        ("made", Commitment::Made(genesis())),
     ]
 }
 

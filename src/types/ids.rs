@@ -3,7 +3,7 @@
 //!
 //! ```text
 //! digest   = BLAKE3 of   length of the domain's name: 1 byte │ domain's name │ bytes
-//!   domain = genesis, configuration, batch, entry, slot: what the bytes are
+//!   domain = genesis, configuration, batch, entry, slot, commitment, candidate: what the bytes are
 //! ```
 
 use std::fmt;

@@ -1,10 +1,11 @@
 //! What the outside tells the ordering core, and what the core asks to be read from the log.
 
+use super::announcement::EpochHead;
 use super::command::Command;
 use super::door::{DoorMessage, Standing};
-use super::epoch::Certificate;
+use super::epoch::{Certificate, EpochLink};
 use super::host::{Publish, Ticket};
-use super::ids::MemberId;
+use super::ids::{Epoch, MemberId};
 use super::peer::{Envelope, Hello, Refusal};
 use super::record::Location;
 use super::statement::Tip;
@@ -56,6 +57,15 @@ pub enum Input {
         /// Why.
         reason: Refusal,
     },
+    /// A key says, by gossip or when asked who it is, that it is of this group, and perhaps which epoch it knows.
+    Announced {
+        /// Whose key; proven, and nothing else is.
+        from: MemberId,
+        /// The newest epoch that it knows.
+        epoch: Option<Epoch>,
+        /// What proves that epoch, to who knows the one before it.
+        link: Option<Box<EpochLink>>,
+    },
     /// A message from a member, admitted.
     Received {
         /// Who.
@@ -96,6 +106,8 @@ pub struct Roster {
     pub members: Vec<RosterMember>,
     /// Keys that were members, in the order of the keys.
     pub former: Vec<(MemberId, Standing)>,
+    /// The newest epoch that is proven, unless it is the first one.
+    pub head: Option<EpochHead>,
 }
 
 /// One of them.

@@ -125,6 +125,33 @@ pub const DIAL_PAUSE_MIN: Duration = Duration::from_millis(50);
 pub const DIAL_PAUSE_MAX: Duration = Duration::from_secs(2);
 /// Pause after a refusal: until somebody mends a configuration, haste is of no use.
 pub const REFUSED_PAUSE: Duration = Duration::from_secs(5);
+/// Addresses that one source may tell of at a time; further ones are passed over, and it is told.
+pub const SOURCE_ADDRESSES_MAX: usize = 64;
+/// Largest file that lists others.
+pub const SOURCE_FILE_BYTES: u64 = 64 << 10;
+/// Dials at a time to addresses whose key is not known, or is no member's.
+pub const UNKNOWN_DIALS_MAX: usize = 4;
+/// Pause before an address that led to no member is tried again; doubles each time.
+pub const UNKNOWN_PAUSE_MIN: Duration = Duration::from_secs(1);
+/// Longest such pause where nobody answered.
+pub const UNREACHED_PAUSE_MAX: Duration = Duration::from_secs(15);
+/// Longest such pause where somebody answered who is no member.
+pub const STRANGER_PAUSE_MAX: Duration = Duration::from_secs(240);
+/// The same between candidates, who are to find each other soon.
+pub const CANDIDATE_PAUSE_MAX: Duration = Duration::from_secs(2);
+/// Addresses of one member that others told of, besides those of the roster; the newest count.
+pub const HINTS_MAX: usize = 8;
+/// A hint is a reason to dial at once, but not more often than this.
+pub const HINT_PAUSE: Duration = Duration::from_secs(1);
+/// Other groups of our name that are remembered.
+pub const FOREIGN_GROUPS_MAX: usize = 16;
+/// Largest announcement by gossip: an epoch's end with the signatures of its voters, or a member's addresses.
+pub const ANNOUNCEMENT_BYTES: usize = 16 << 10;
+/// Every member announces where it is this often, a quarter more or less.
+pub const PRESENCE_INTERVAL: Duration = Duration::from_secs(60);
+/// A link that has been silent for this long is given up for a newer one of the same process, and when this machine's
+/// addresses have changed.
+pub const LINK_DOUBT: Duration = Duration::from_millis(1500);
 /// A link is pinged this often.
 pub const PING_INTERVAL: Duration = Duration::from_secs(1);
 /// A link whose pings are not answered for this long is closed.
@@ -226,6 +253,22 @@ pub const DOOR_KNOCKS_OF_KEY: u32 = 4;
 pub const DOOR_KNOCKS_OF_STRANGERS: u32 = 32;
 /// From a knock to its answer; a join waits for its place in the order.
 pub const DOOR_TIMEOUT: Duration = Duration::from_secs(30);
+/// How many candidates may found a group: the largest of the sizes below.
+pub const CANDIDATES_EXPECTED_MAX: usize = 7;
+/// Keys that a candidate remembers; beyond it those that were silent longest are forgotten.
+pub const CANDIDATES_MAX: usize = 128;
+/// Largest frame between candidates: a genesis.
+pub const CANDIDACY_FRAME_BYTES: usize = 32 << 10;
+/// Text of a refusal between candidates, or of an address.
+pub const CANDIDACY_TEXT_BYTES: usize = 2 << 10;
+/// From a candidate's question to its answer, which may wait for a disk.
+pub const CANDIDACY_TIMEOUT: Duration = Duration::from_secs(2);
+/// Keys whose question to a candidate is being heard or answered, at a time.
+pub const CANDIDACY_WAITING_MAX: usize = 64;
+/// Questions of one key to a candidate that are heard within a second.
+pub const CANDIDACY_ASKS_OF_KEY: u32 = 16;
+/// Questions of all keys to a candidate that are heard within a second.
+pub const CANDIDACY_ASKS: u32 = 512;
 /// Addresses of the group that an examination knocks at.
 pub const EXAMINED_DOORS_MAX: usize = MEMBERS_MAX * ADDRESSES_MAX;
 /// And at how many of them at a time.
@@ -248,6 +291,14 @@ pub const VOTERS_TARGETS: &[u32] = &[3, 5, 7];
 /// Voters of a group in the crash model: useful sizes, and 1 for trying out.
 pub const CRASH_GROUP_SIZES: &[usize] = &[1, 3, 5, 7];
 
+const _: () = assert!(CRASH_GROUP_SIZES[CRASH_GROUP_SIZES.len() - 1] == CANDIDATES_EXPECTED_MAX);
+// Texts, keys and addresses of a genesis, each with its length before it, and what else stands in a frame.
+const _: () = assert!(
+    CANDIDATES_EXPECTED_MAX * (NAME_BYTES_MAX + ADDRESSES_MAX * (ADDRESS_BYTES_MAX + 4) + 64) + 512
+        < CANDIDACY_FRAME_BYTES
+);
+const _: () = assert!(ADDRESS_BYTES_MAX <= CANDIDACY_TEXT_BYTES && CANDIDACY_TEXT_BYTES + 512 < CANDIDACY_FRAME_BYTES);
+const _: () = assert!(2 * CANDIDATES_EXPECTED_MAX < CANDIDATES_MAX && CANDIDATES_MAX <= CANDIDACY_ASKS as usize);
 const _: () = assert!(BATCH_BYTES_CEILING < PEER_MESSAGE_BYTES);
 const _: () = assert!(MESSAGE_BYTES_CEILING + MESSAGE_OVERHEAD_BYTES < BATCH_BYTES_CEILING);
 const _: () = assert!(SEGMENT_BYTES_MAX <= u32::MAX as u64, "an offset in the log is a u32");
@@ -269,6 +320,10 @@ const _: () =
 const _: () = assert!(PEER_MESSAGE_BYTES as usize <= BULK_QUEUE_BYTES);
 const _: () = assert!(PEER_MESSAGE_BYTES as usize <= INBOX_BYTES && INBOX_BYTES <= u32::MAX as usize);
 const _: () = assert!(REFUSAL_TEXT_BYTES * 2 < HELLO_FRAME_BYTES);
+const _: () = assert!(
+    LINK_DOUBT.as_millis() > PING_INTERVAL.as_millis() && LINK_DOUBT.as_millis() < LINK_SILENCE_MAX.as_millis()
+);
+const _: () = assert!(ANNOUNCEMENT_BYTES > ADDRESSES_MAX * (ADDRESS_BYTES_MAX + 4) + 256);
 const _: () = assert!(LINK_SILENCE_MAX.as_secs() >= 3 * PING_INTERVAL.as_secs());
 const _: () = assert!(READ_PIECE_BYTES <= PAGE_SCAN_BYTES);
 const _: () = assert!(PAGE_MESSAGES <= PAGE_MESSAGES_MAX);

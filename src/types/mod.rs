@@ -16,8 +16,11 @@
 //!
 //! `frozen.txt` holds an example of each, which a test compares.
 
+pub mod announcement;
 pub mod batch;
+pub mod candidacy;
 pub mod command;
+pub mod commitment;
 pub mod configuration;
 pub mod door;
 pub mod entry;
@@ -38,9 +41,12 @@ pub mod statement;
 pub mod text;
 pub mod time;
 
+pub use announcement::{Announcement, AnnouncementMessage, EpochHead, NotAnAnnouncement, Presence};
 pub use batch::{Batch, BatchHeader, BatchId, BatchRef, LaneHead};
+pub use candidacy::{Candidacy, CandidacyFrame, CandidacyMessage, CandidacyRefusal, Promise};
 pub use command::Command;
-pub use configuration::{ClusterLimits, Configuration, FaultModelKind, Genesis, GenesisMember};
+pub use commitment::{Commitment, CommitmentRecord};
+pub use configuration::{ClusterLimits, CommonSettings, Configuration, FaultModelKind, Genesis, GenesisMember};
 pub use door::{Contact, DoorFrame, DoorMessage, DoorRefusal, Standing, Told};
 pub use entry::{Entry, EntryBody, chain_digest};
 pub use epoch::{Certificate, EpochEnd, EpochLink, Seal, SealBytes};

@@ -81,6 +81,16 @@ rules! {
     R8 = "R8",
     /// E1's other half: the configuration changes when the end of the epoch is decided, not when it is voted on.
     Undecided = "undecided",
+    /// G1: a promise is durable before it is given.
+    G1Durable = "G1-durable",
+    /// G1: one promise at a time.
+    G1Single = "G1-single",
+    /// G1: only the proposer releases a promise.
+    G1Release = "G1-release",
+    /// G1: all promises make a genesis.
+    G1All = "G1-all",
+    /// G1: a genesis is recorded as made at its proposer before it is told.
+    G1Recorded = "G1-recorded",
     /// A quorum is n/2+1.
     Quorum = "quorum",
 }

@@ -1,5 +1,6 @@
 //! `synod bench`: the figures of this machine, for comparing versions and settings. No test depends on them.
 
+mod gossip;
 mod membership;
 mod process;
 mod turnover;
@@ -69,9 +70,11 @@ enum Figure {
     Learners,
     /// Silence while members join, leave, restart and are replaced
     Turnover,
+    /// What gossip costs each of 50 members when nothing happens; takes two minutes at least
+    Gossip,
 }
 
-const ALL: [Figure; 11] = [
+const ALL: [Figure; 12] = [
     Figure::Memory,
     Figure::Delivery,
     Figure::Silence,
@@ -83,6 +86,7 @@ const ALL: [Figure; 11] = [
     Figure::Epochs,
     Figure::Learners,
     Figure::Turnover,
+    Figure::Gossip,
 ];
 const DELIVERY_RATE: f64 = 2000.0;
 const SILENCE_RATE: f64 = 500.0;
@@ -127,6 +131,7 @@ pub fn run(arguments: &BenchArguments, output: Output) -> Result<(), Failure> {
             Figure::Epochs => sidecar::block_on(membership::epochs())?,
             Figure::Learners => sidecar::block_on(membership::learners(time))?,
             Figure::Turnover => sidecar::block_on(turnover::turnover())?,
+            Figure::Gossip => sidecar::block_on(gossip::gossip(time))?,
         });
     }
     let document: Value = rows

@@ -35,6 +35,7 @@ pub fn prepare(directory: &Path, name: &str, ip: IpAddr, ports: Ports) -> Result
         ("name", name.to_owned()),
         ("api.listen", SocketAddr::new(ip, ports.api).to_string()),
         ("mesh.listen", mesh_listen(ip, ports.mesh)),
+        ("discovery.mdns", "false".to_owned()),
         ("wal.segment_bytes", super::SEGMENT_BYTES.to_owned()),
     ];
     let folder = config.parent().expect("a file is in a folder");

@@ -164,7 +164,8 @@ impl Drop for Raw {
 
 impl Raw {
     async fn dial(seat: &Seat, pair: bool, doors: usize) -> Raw {
-        let mut swarm = transport::swarm(&Keypair::generate_ed25519(), LEADER_TIMEOUT).unwrap();
+        let mut swarm =
+            transport::swarm(&Keypair::generate_ed25519(), SwarmSettings::plain(LEADER_TIMEOUT, 1)).unwrap();
         swarm.dial(seat.address.clone()).unwrap();
         let (sender, opened) = mpsc::unbounded_channel();
         let connection = tokio::spawn(async move {

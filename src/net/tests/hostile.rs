@@ -24,7 +24,7 @@ impl Drop for Raw {
 impl Raw {
     /// Dials a mesh and opens both streams; none if it takes no such connection.
     async fn try_dial(keypair: &Keypair, mesh: &Mesh) -> Option<Raw> {
-        let mut swarm = transport::swarm(keypair, LEADER_TIMEOUT).unwrap();
+        let mut swarm = transport::swarm(keypair, SwarmSettings::plain(LEADER_TIMEOUT, 1)).unwrap();
         swarm.dial(mesh.listen_addresses()[0].clone()).unwrap();
         let (opened, mut streams) = mpsc::unbounded_channel();
         let connection = tokio::spawn(async move {

@@ -1,7 +1,10 @@
 //! Meshes on loopback, each with an inbox that the test reads as its driver would.
 
+mod candidates;
 mod door;
+mod finding;
 mod flow;
+mod gossip;
 mod hostile;
 mod linking;
 mod quic;
@@ -17,8 +20,8 @@ use crate::driver::Input;
 use crate::driver::inbox::{Inbox, inbox};
 use crate::types::peer::PeerMessage;
 use crate::types::{
-    Batch, BatchHeader, BatchNumber, Digest, Epoch, Incarnation, LaneHead, Message, MessageKind, MessageNumber,
-    RosterMember, Round, Slot, Standing, Tip, limits,
+    Batch, BatchHeader, BatchNumber, CandidacyMessage, CandidacyRefusal, Digest, Epoch, Incarnation, LaneHead, Message,
+    MessageKind, MessageNumber, RosterMember, Round, Slot, Standing, Tip, limits,
 };
 
 /// Nothing here takes that long.
@@ -38,6 +41,25 @@ pub(super) fn hello(incarnation: u64) -> Hello {
         sealed: LaneHead::START,
         decided: Tip { round: Round::default(), slot: Slot(0), digest: Digest::ZERO },
     }
+}
+
+/// A group that names its id to everybody that asks.
+pub(super) fn founded(name: &str, cluster: ClusterId) -> Founded {
+    let greeting = CandidacyFrame::new(name, 0, CandidacyMessage::Founded(cluster));
+    let ours = greeting.clone();
+    let answer = move |_, asked: &CandidacyFrame| {
+        if asked.cluster != ours.cluster {
+            let (theirs, ours) = (asked.cluster.clone(), ours.cluster.clone());
+            let refusal = CandidacyRefusal::OtherName { theirs, ours: ours.clone() };
+            return (CandidacyFrame::new(&ours, 0, CandidacyMessage::Refused(refusal)), None);
+        }
+        let other = match &asked.message {
+            CandidacyMessage::Founded(other) if *other != cluster => Some(*other),
+            _ => None,
+        };
+        (ours.clone(), other)
+    };
+    Founded { greeting, answer: Box::new(answer) }
 }
 
 /// A member before it is started: its key, and an address that nobody else has.
@@ -109,14 +131,44 @@ struct Member {
 impl Member {
     /// It dials those of `members` that have an address.
     async fn start(seat: &Seat, members: &[RosterMember], hello: Hello) -> Member {
+        Member::start_with(seat, members, hello, Sources::default()).await
+    }
+
+    /// And looks for others in these sources.
+    async fn start_with(seat: &Seat, members: &[RosterMember], hello: Hello, sources: Sources) -> Member {
+        Member::start_in("trial", seat, members, hello, sources).await
+    }
+
+    /// In a group of that name.
+    async fn start_in(name: &str, seat: &Seat, members: &[RosterMember], hello: Hello, sources: Sources) -> Member {
+        Member::begin(name, seat, members, hello, (sources, true)).await
+    }
+
+    /// Without gossip.
+    async fn silent(seat: &Seat, members: &[RosterMember], hello: Hello) -> Member {
+        Member::begin("trial", seat, members, hello, (Sources::default(), false)).await
+    }
+
+    async fn begin(
+        name: &str,
+        seat: &Seat,
+        members: &[RosterMember],
+        hello: Hello,
+        (sources, gossip): (Sources, bool),
+    ) -> Member {
+        let founded = founded(name, hello.cluster);
         let (hello, receiver) = watch::channel(hello);
-        let (roster, newest) = watch::channel(Roster { members: members.to_vec(), former: Vec::new() });
+        let (roster, newest) = watch::channel(Roster { members: members.to_vec(), ..Roster::default() });
         let (sender, inbox) = inbox();
         let credits = Arc::new(Semaphore::new(limits::INBOX_BYTES));
         let settings = MeshSettings {
             keypair: seat.key.clone(),
             listen: vec![seat.address.clone()],
             leader_timeout: LEADER_TIMEOUT,
+            sources,
+            announce: Vec::new(),
+            gossip,
+            founded,
             roster: newest,
             hello: receiver,
             inbox: sender,
@@ -128,7 +180,7 @@ impl Member {
 
     /// A new roster.
     fn learn(&self, members: &[RosterMember], former: &[(MemberId, Standing)]) {
-        self.roster.send_replace(Roster { members: members.to_vec(), former: former.to_vec() });
+        self.roster.send_replace(Roster { members: members.to_vec(), former: former.to_vec(), head: None });
     }
 
     /// The next input; there must be one.

@@ -14,9 +14,10 @@ use tokio::sync::{Semaphore, watch};
 use super::*;
 use crate::driver::Input;
 use crate::driver::inbox::inbox;
-use crate::net::{Mesh, MeshSettings, identity};
+use crate::net::{Founded, Mesh, MeshSettings, Sources, identity};
 use crate::node::configuration::Configuration;
 use crate::node::settings::layers::Layers;
+use crate::protocol::FoundedGroup;
 use crate::types::peer::Hello;
 use crate::types::{
     ClusterLimits, Digest, Epoch, FaultModelKind, GenesisMember, Incarnation, LaneHead, Roster, Round, Slot,
@@ -89,10 +90,18 @@ impl Group {
         let genesis = genesis.unwrap_or_else(|| genesis_of(id, &address));
         let (hello, says) = watch::channel(hello(genesis.cluster()));
         let (sender, mut inbox) = inbox();
+        let group = FoundedGroup { me: id, genesis: genesis.clone() };
         let mesh = Mesh::start(MeshSettings {
             keypair: key,
             listen: vec![address.clone()],
             leader_timeout: Timing::default().leader_timeout,
+            sources: Sources::default(),
+            announce: Vec::new(),
+            gossip: false,
+            founded: Founded {
+                greeting: group.greeting(),
+                answer: Box::new(move |from, asked| (group.answer(from, asked).frame, None)),
+            },
             roster: watch::channel(Roster::default()).1,
             hello: says,
             inbox: sender,

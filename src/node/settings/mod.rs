@@ -13,11 +13,12 @@ use libp2p::Multiaddr;
 use libp2p::multiaddr::Protocol;
 
 use crate::api::listen::SOCKET_PATH_BYTES_MAX;
-use crate::net::{listen_address, port};
+use crate::net::{DnsName, Place, Sources, listen_address, port};
 use crate::node::genesis_file::GENESIS_FILE;
 use crate::types::command::{check_addresses, check_name};
+use crate::types::limits::CRASH_GROUP_SIZES;
 use crate::types::text;
-use crate::types::{Genesis, Timing};
+use crate::types::{ClusterLimits, Genesis, Timing};
 use layers::{Given, Layers, Origin};
 
 /// What one member chooses for itself. Made by [`Settings::from_layers`]; [`table::SETTINGS`] has meaning and range of
@@ -30,6 +31,8 @@ pub struct Settings {
     pub genesis: PathBuf,
     /// The name that a member asks for when it joins.
     pub name: Option<String>,
+    /// The group that is founded with others, if there is no genesis.
+    pub bootstrap: Option<Bootstrap>,
     /// Whether a member told to stop leaves the group.
     pub leave_on_exit: bool,
     /// The host API over HTTP.
@@ -38,12 +41,27 @@ pub struct Settings {
     pub mesh_listen: Vec<Multiaddr>,
     /// Where the others are told to reach it; empty means the default.
     pub mesh_announce: Vec<Multiaddr>,
+    /// Who tells where others may be.
+    pub discovery: Sources,
+    /// Whether members gossip about where they are.
+    pub gossip: bool,
     /// When the ordering core acts on silence and standstill.
     pub timing: Timing,
     /// Size of one file of the log.
     pub segment_bytes: u64,
     /// What is logged, and how.
     pub log: Log,
+}
+
+/// Settings of a group that is founded without a file (rule G1).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Bootstrap {
+    /// Its name for people.
+    pub cluster: String,
+    /// How many found it.
+    pub expect: u32,
+    /// Bounds that everybody agrees on.
+    pub limits: ClusterLimits,
 }
 
 /// Settings of the host API.
@@ -112,18 +130,21 @@ impl Settings {
         let genesis = reader.path("genesis");
         let api = reader.api(data_dir.as_deref());
         let name = reader.name();
-        let leave_on_exit =
-            reader.parsed("leave_on_exit", |text| text.parse::<bool>().map_err(|_| "expected \"true\" or \"false\""));
+        let bootstrap = reader.bootstrap();
+        let leave_on_exit = reader.truth("leave_on_exit");
         let mesh_listen = reader.multiaddresses("mesh.listen", own_multiaddress);
         let mesh_announce = reader.announced();
+        let discovery = reader.discovery();
+        let gossip = reader.truth("discovery.gossip");
         let timing = reader.timing();
         let segment_bytes = reader.segment_bytes();
         let log = reader.log();
         if let (Some(api), Some(timing)) = (&api, &timing) {
             reader.relate(api, timing);
         }
-        if let (Some(segment_bytes), Some(group)) = (segment_bytes, group) {
-            reader.fit(segment_bytes, group);
+        let bootstrapped = bootstrap.iter().flatten().map(|bootstrap| bootstrap.limits).next();
+        if let (Some(segment_bytes), Some(limits)) = (segment_bytes, group.map(|group| group.limits).or(bootstrapped)) {
+            reader.fit(segment_bytes, limits);
         }
         if data_dir.is_none() {
             reader.mistakes.push("data_dir is empty: name the directory of this member's key and log".to_owned());
@@ -136,9 +157,12 @@ impl Settings {
             genesis: genesis.expect("its absence is a mistake"),
             api: api.expect("its absence is a mistake"),
             name: name.expect("its absence is a mistake"),
+            bootstrap: bootstrap.expect("its absence is a mistake"),
             leave_on_exit: leave_on_exit.expect("its absence is a mistake"),
             mesh_listen: mesh_listen.expect("its absence is a mistake"),
             mesh_announce: mesh_announce.expect("its absence is a mistake"),
+            discovery: discovery.expect("its absence is a mistake"),
+            gossip: gossip.expect("its absence is a mistake"),
             timing: timing.expect("its absence is a mistake"),
             segment_bytes: segment_bytes.expect("its absence is a mistake"),
             log: log.expect("its absence is a mistake"),
@@ -215,14 +239,69 @@ impl Reader<'_> {
         })
     }
 
+    /// None asked for is none; the outer one is a mistake.
+    fn bootstrap(&mut self) -> Option<Option<Bootstrap>> {
+        let expect = self.parsed("bootstrap.expect", |text| match text {
+            "" => Ok(None),
+            number => match number.parse::<usize>() {
+                Ok(count) if CRASH_GROUP_SIZES.contains(&count) => Ok(Some(count as u32)),
+                _ => Err("a group is founded by 3, 5 or 7 members, or by 1 for trying out"),
+            },
+        });
+        let cluster = self.parsed("cluster", |text| match text {
+            "" => Ok(None),
+            name => check_name(name).map(|()| Some(name.to_owned())).map_err(|error| error.0),
+        });
+        let message_bytes_max = self.parsed("bootstrap.message_bytes_max", text::size);
+        let batch_bytes_max = self.parsed("bootstrap.batch_bytes_max", text::size);
+        let limits = ClusterLimits { message_bytes_max: message_bytes_max?, batch_bytes_max: batch_bytes_max? };
+        let mistakes = limits.mistakes();
+        if !mistakes.is_empty() {
+            self.mistakes.extend(mistakes.iter().map(|mistake| mistake.replace("limits.", "bootstrap.")));
+            return None;
+        }
+        match (expect?, cluster?) {
+            (None, _) => Some(None),
+            (Some(expect), Some(cluster)) => Some(Some(Bootstrap { cluster, expect, limits })),
+            (Some(_), None) => {
+                let given = self.layers.value("bootstrap.expect");
+                self.wrong(
+                    "bootstrap.expect",
+                    &given,
+                    "the group needs a name: set cluster too, the same on all of them",
+                );
+                None
+            }
+        }
+    }
+
+    fn truth(&mut self, key: &'static str) -> Option<bool> {
+        self.parsed(key, |text| text.parse::<bool>().map_err(|_| "expected \"true\" or \"false\""))
+    }
+
+    fn list<T, E>(&mut self, key: &'static str, parse: impl Fn(&str) -> Result<T, E>) -> Option<Vec<T>>
+    where
+        E: fmt::Display,
+    {
+        self.parsed(key, |text| {
+            text.split(',').filter(|item| !item.is_empty()).map(&parse).collect::<Result<Vec<_>, _>>()
+        })
+    }
+
+    fn discovery(&mut self) -> Option<Sources> {
+        let addresses = self.list("discovery.addresses", str::parse::<Place>);
+        let dns = self.list("discovery.dns", str::parse::<DnsName>);
+        let file = self.path("discovery.file");
+        let mdns = self.truth("discovery.mdns");
+        Some(Sources { addresses: addresses?, dns: dns?, file, mdns: mdns? })
+    }
+
     fn multiaddresses(
         &mut self,
         key: &'static str,
         usable: impl Fn(&str) -> Result<Multiaddr, String>,
     ) -> Option<Vec<Multiaddr>> {
-        self.parsed(key, |text| {
-            text.split(',').filter(|address| !address.is_empty()).map(&usable).collect::<Result<Vec<_>, _>>()
-        })
+        self.list(key, usable)
     }
 
     fn announced(&mut self) -> Option<Vec<Multiaddr>> {
@@ -272,8 +351,8 @@ impl Reader<'_> {
     }
 
     /// A segment has room for the group's largest batch.
-    fn fit(&mut self, segment_bytes: u64, group: &Genesis) {
-        let batch_bytes_max = group.limits.batch_bytes_max;
+    fn fit(&mut self, segment_bytes: u64, group: ClusterLimits) {
+        let batch_bytes_max = group.batch_bytes_max;
         if segment_bytes < batch_bytes_max.saturating_mul(2) {
             let given = self.layers.value("wal.segment_bytes");
             let most = text::size_text(batch_bytes_max);

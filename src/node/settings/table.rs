@@ -52,6 +52,12 @@ pub const SETTINGS: &[Setting] = &[
          in the group. Default: the first digits of its key. What genesis names keeps that name.",
     ),
     text(
+        "cluster",
+        "",
+        "Name for people of the group that this member founds together with others (bootstrap.expect): 1 to 64 letters, \
+         digits, `-`, `_` or `.`. Once there is a genesis, that has the name.",
+    ),
+    text(
         "leave_on_exit",
         "false",
         "Whether a member told to stop leaves the group, for good, as by `synod leave`: true or false. It waits for that as \
@@ -95,6 +101,53 @@ pub const SETTINGS: &[Setting] = &[
         "Multiaddresses that this member tells the others to reach it at, at most 8. Default: for a member that genesis \
          names, nothing: what the group knows stands, and the log and the status warn if that does not lead here. For one that joined, mesh.listen, with the address of this machine \
          towards the group in place of 0.0.0.0 or ::. A member that starts with others than the group knows tells it.",
+    ),
+    list(
+        "discovery.addresses",
+        "Where others may be, besides what the group itself knows: multiaddresses, with /p2p/ and a key behind them or \
+         without, or host:port for TCP: [\"10.0.0.7:7271\"]. Who answers there is known by its key, and is a member only if \
+         the group says so.",
+    ),
+    list(
+        "discovery.dns",
+        "Names that lead to others, resolved again every few seconds: host:port asks for its addresses (A, AAAA), \
+         _service._proto.name for hosts and ports (SRV), as a Kubernetes headless service gives both.",
+    ),
+    text(
+        "discovery.file",
+        "",
+        "File that lists others, one to a line in the form of discovery.addresses; `#` begins a comment. It is read again \
+         when it changes. Default: none.",
+    ),
+    text(
+        "discovery.mdns",
+        "true",
+        "Whether others are looked for on the local network by multicast DNS, and found there: true or false. It does \
+         nothing where the mesh listens on loopback only.",
+    ),
+    text(
+        "discovery.gossip",
+        "true",
+        "Whether members tell all others where they are and which epoch is the newest by gossip: true or false. Without it \
+         a group works as well; who moves or sleeps is only found again later.",
+    ),
+    text(
+        "bootstrap.expect",
+        "",
+        "A member without a genesis founds a group with so many members, itself included: 3, 5 or 7, or 1 for trying out. It \
+         counts *all* that are started with it; they find each other through `discovery`, and all of them promise one \
+         genesis before there is a group. Needs `cluster`. Where there is a genesis, it and what follows do not count. \
+         Default: none, genesis is read.",
+    ),
+    text(
+        "bootstrap.message_bytes_max",
+        "1MiB",
+        "Largest body of a message in a group that is founded so; the same on all that found it.",
+    ),
+    text(
+        "bootstrap.batch_bytes_max",
+        "4MiB",
+        "Largest batch, with all its messages, in a group that is founded so; the same on all that found it.",
     ),
     text(
         "timing.heartbeat",

@@ -104,6 +104,14 @@ impl Player {
         Ok(())
     }
 
+    /// What gossip brings of an epoch.
+    pub(super) fn announce(&mut self, direction: &str, epoch: u64, forged_by: Option<&str>) -> Understood<()> {
+        let (Some(from), Some(to)) = self.direction(direction)? else { return Err("of one direction".to_owned()) };
+        let link = forged_by.map(|signers| forged(self, signers)).transpose()?.map(|(_, link)| Box::new(link));
+        let from = self.stage()?.group.id(from);
+        self.push(to, Input::Announced { from, epoch: Some(Epoch(epoch)), link })
+    }
+
     /// A key asks for the chain of epochs.
     pub(super) fn ask(&mut self, direction: &str) -> Understood<()> {
         let (Some(from), Some(to)) = self.direction(direction)? else { return Err("of one direction".to_owned()) };

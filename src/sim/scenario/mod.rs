@@ -34,6 +34,7 @@
 //! | `leave M`, `remove N at M`, `voters N at M`, `limits message BYTES at M` | an operator tells M |
 //! | `move M`, `lose M` | its next start is under another address; its disk is gone |
 //! | `tell A->B forged unsigned\|strangers`, `ask A->B` | words at the door of B; `drop door A->B` loses them |
+//! | `announce A->B epoch N [forged unsigned\|strangers]` | A's gossip, as it reaches B: with a proof made by hand, or none |
 //! | `epochs`, `verify M`, `membership M` | the epochs as disks have them; the chain on a disk, checked from the genesis; what M says of the members |
 //! | `inject A->B …` | a message made by hand; `inject.rs` lists them |
 //! | `show M …`, `order`, `count M NAME …`, `log M`, `records M N` | state; who delivered what; counters; what recovery found; the newest durable records |
@@ -41,7 +42,21 @@
 //! | `answers` | how publishers were answered |
 //! | `quiet`, `loud` | members' deeds are not told; are told again |
 //! | `watch KIND …`, `unwatch` | prints messages of these kinds as they arrive |
+//!
+//! Candidates for a group that is not founded yet have a world of their own (`candidates.rs`):
+//!
+//! | command | what it does |
+//! |---|---|
+//! | `candidates N expect K` | N machines, none of them started, that expect K; must be first |
+//! | `start M …`, `advance TIME`, `kill M …` | as above; what a dying process was writing is lost |
+//! | `doom M before-sync\|after-sync N` | it dies with the Nth of its coming records: lost, or durable and not known |
+//! | `lose M …` | its disk is gone, and its key with it |
+//! | `cut M N`, `link M N`, `silence A->B`, `speak A->B` | as above |
+//! | `part M …`, `join` | these and the others do not reach each other; nothing is in the way any more |
+//! | `set M expect N`, `set M voters N`, `set M name TEXT`, `set M cluster TEXT`, `move M` | what it is started with next |
+//! | `waiting M …`, `groups` | what a candidate says that it waits for; the groups that are made |
 
+mod candidates;
 mod difference;
 mod inject;
 mod links;
