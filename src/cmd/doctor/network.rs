@@ -5,7 +5,7 @@ use serde_json::Value;
 use super::sidecar::Documents;
 use crate::cmd::status::cell;
 use crate::node::examination::Finding;
-use crate::node::examination::doors::mend;
+use crate::node::examination::reached::mend;
 
 /// Every judgement of the ways to the others.
 pub fn judge(documents: &Documents) -> Vec<Finding> {

@@ -48,11 +48,11 @@ pub fn room(directory: &Path, segment_bytes: u64) -> Finding {
 
 fn measure_room(directory: &Path) -> io::Result<Room> {
     let volume = statvfs(directory)?;
-    let unit = u64::from(volume.fragment_size());
+    let unit = volume.fragment_size();
     Ok(Room {
-        free: u64::from(volume.blocks_available()).saturating_mul(unit),
-        total: u64::from(volume.blocks()).saturating_mul(unit),
-        files_free: (volume.files() > 0).then(|| u64::from(volume.files_available())),
+        free: volume.blocks_available().saturating_mul(unit),
+        total: volume.blocks().saturating_mul(unit),
+        files_free: (volume.files() > 0).then(|| volume.files_available()),
         read_only: volume.flags().contains(FsFlags::ST_RDONLY),
     })
 }
