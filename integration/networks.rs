@@ -4,7 +4,7 @@
 use std::net::Ipv4Addr;
 
 use super::harness::loads::Loads;
-use super::harness::network::Network;
+use super::harness::network::hosts;
 use super::harness::sequence::agree;
 use super::harness::wait::passed;
 use super::harness::{Group, until};
@@ -31,14 +31,14 @@ async fn compare(group: &Group, loads: Loads) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn three_fresh_hosts_find_each_other_by_mdns_and_one_of_them_moves() {
-    let Some(mut network) = Network::make(3) else { return };
+    let Some(mut network) = hosts(3) else { return };
     let mut group = Group::fresh(3, 3, Some(&network)).await;
     group.start_all().await;
     let loads = Loads::start(&group, &[0, 1, 2]);
     loads.go_on(30).await;
     let mut published = loads.finish().await;
     group.members[1].stop().await;
-    network.readdress(1, Ipv4Addr::new(10, 77, 9, 9));
+    network.readdress(1, Ipv4Addr::new(10, 77, 9, 9)).unwrap();
     group.members[1].start_and_catch_up().await;
     for other in [0, 2] {
         until_linked(&group, other, 1, true).await;
@@ -56,18 +56,18 @@ async fn three_fresh_hosts_find_each_other_by_mdns_and_one_of_them_moves() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_one_host_sends_another_is_lost_and_the_group_goes_on() {
-    let Some(network) = Network::make(3) else { return };
+    let Some(network) = hosts(3) else { return };
     let mut group = Group::fresh(3, 3, Some(&network)).await;
     group.start_all().await;
     let loads = Loads::start(&group, &[0, 1, 2]);
     loads.go_on(30).await;
     let leader = group.leader().await;
     let follower = (leader + 1) % 3;
-    network.cut_one_way(leader, follower);
+    network.cut_one_way(leader, follower).unwrap();
     until_linked(&group, follower, leader, false).await;
     // The third sees both, and passes on what they have for each other.
     loads.go_on(50).await;
-    network.heal_one_way(leader, follower);
+    network.heal_one_way(leader, follower).unwrap();
     until_linked(&group, follower, leader, true).await;
     loads.go_on(30).await;
     compare(&group, loads).await;
@@ -75,14 +75,14 @@ async fn what_one_host_sends_another_is_lost_and_the_group_goes_on() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_partition_heals() {
-    let Some(network) = Network::make(3) else { return };
+    let Some(network) = hosts(3) else { return };
     let mut group = Group::fresh(3, 3, Some(&network)).await;
     group.start_all().await;
     let apart = group.leader().await;
     let others = group.others(apart);
     let loads = Loads::start(&group, &others);
     loads.go_on(30).await;
-    network.part(&[apart]);
+    network.part(&[apart]).unwrap();
     until_linked(&group, others[0], apart, false).await;
     loads.go_on(50).await;
     until("the lonely one is not ready, and says who is missing", async || {
@@ -90,7 +90,7 @@ async fn a_partition_heals() {
         format!("{refused:?}").contains(&group.members[others[0]].name).then_some(())
     })
     .await;
-    network.heal();
+    network.heal().unwrap();
     group.members[apart].ready().await;
     loads.go_on(30).await;
     compare(&group, loads).await;
@@ -98,9 +98,9 @@ async fn a_partition_heals() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_partitions_at_the_first_start_make_one_group_when_they_meet() {
-    let Some(network) = Network::make(5) else { return };
+    let Some(network) = hosts(5) else { return };
     let mut group = Group::fresh(5, 5, Some(&network)).await;
-    network.part(&[3, 4]);
+    network.part(&[3, 4]).unwrap();
     group.members.iter_mut().for_each(|member| member.start());
     for (index, missing) in [(0, "waits for 2 more"), (4, "waits for 3 more")] {
         until("each side waits for the other", async || {
@@ -110,7 +110,7 @@ async fn two_partitions_at_the_first_start_make_one_group_when_they_meet() {
         .await;
     }
     passed(NOTICED).await;
-    network.heal();
+    network.heal().unwrap();
     group.start_all().await;
     let loads = Loads::start(&group, &group.everybody());
     loads.go_on(30).await;

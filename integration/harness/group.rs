@@ -6,12 +6,12 @@ use std::sync::Arc;
 use std::sync::LazyLock;
 
 use serde_json::Value;
+use synod::cmd::group::network::Network;
 use tempfile::TempDir;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::address::Address;
 use super::member::{Member, Signal};
-use super::network::Network;
 use super::program::synod;
 use super::wait::until;
 

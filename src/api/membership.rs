@@ -50,7 +50,7 @@ pub(super) async fn invite(api: &Api, mut request: Request) -> Result<Response, 
         return Err(Problem::mistake("bad_ttl", detail, "send something like {\"ttl\": \"1h\"}"));
     }
     let snapshot = status::observed(api)?.snapshot;
-    let addresses = members::doors(&snapshot, &api.host.door_of);
+    let addresses = members::doors(&snapshot, api.host.door_of);
     if addresses.is_empty() {
         let detail = "no member of the group has an address that somebody could join at";
         return Err(Problem::new(StatusCode::CONFLICT, "no_address", detail, "set mesh.listen of this member"));

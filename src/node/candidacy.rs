@@ -97,7 +97,7 @@ pub async fn found(
 ) -> Result<bool, RunError> {
     let directory = DataDirectory::make(&settings.data_dir)?;
     refuse_the_departed(&directory)?;
-    if let Some(genesis) = join::present(settings, &directory).map_err(RunError::Join)? {
+    if let Some(genesis) = join::present(settings, &directory)? {
         let (ours, wanted) = (genesis.name, bootstrap.cluster.clone());
         return match ours == wanted {
             true => Ok(true),

@@ -113,7 +113,7 @@ async fn join_within(settings: &Settings, code: &str, rounds: usize) -> Result<(
     let admission = Joiner::new(settings, &identity, code, rounds).await?.ask().await?;
     // The genesis comes last: with it the directory is a member's.
     contacts_file::write(&directory, &admission.contacts).map_err(JoinError::from)?;
-    directory.store(GENESIS_FILE, &genesis_file::write(&admission.genesis)).map_err(JoinError::from)?;
+    directory.store(GENESIS_FILE, genesis_file::write(&admission.genesis)).map_err(JoinError::from)?;
     tracing::info!(group = admission.genesis.name, member = %identity.member(), by = %admission.by.short(), "joined");
     Ok(())
 }
@@ -126,10 +126,10 @@ async fn check_start(settings: &Settings) -> Result<(), RunError> {
 }
 
 /// The genesis that the directory has, or that names its key.
-pub(super) fn present(settings: &Settings, directory: &DataDirectory) -> Result<Option<Genesis>, JoinError> {
+pub(super) fn present(settings: &Settings, directory: &DataDirectory) -> Result<Option<Genesis>, RunError> {
     let path = directory.path().join(GENESIS_FILE);
-    if fs::exists(&path)? {
-        return genesis_file::read(&path).map(Some).map_err(JoinError::Genesis);
+    if fs::exists(&path).map_err(JoinError::from)? {
+        return Ok(Some(genesis_file::read(&path).map_err(JoinError::Genesis)?));
     }
     let Ok(identity) = Identity::load(directory.path()) else { return Ok(None) };
     // It is of no matter why a genesis elsewhere cannot be read: it is not needed here.

@@ -69,10 +69,10 @@ pub enum RunError {
     Identity(#[from] IdentityError),
     /// Joining came to nothing.
     #[error(transparent)]
-    Join(#[from] JoinError),
+    Join(Box<JoinError>),
     /// Founding a group with others came to nothing.
     #[error(transparent)]
-    Candidacy(#[from] CandidacyError),
+    Candidacy(Box<CandidacyError>),
     /// The key neither founded the group nor joined it.
     #[error(
         "the key in data_dir is of member {member}, which the genesis of group `{group}` does not name, and which has not \
@@ -125,6 +125,18 @@ pub enum RunError {
     /// The system refuses a thread or randomness.
     #[error("the system refuses what the member needs: {0}")]
     System(#[from] io::Error),
+}
+
+impl From<JoinError> for RunError {
+    fn from(error: JoinError) -> RunError {
+        RunError::Join(Box::new(error))
+    }
+}
+
+impl From<CandidacyError> for RunError {
+    fn from(error: CandidacyError) -> RunError {
+        RunError::Candidacy(Box::new(error))
+    }
 }
 
 impl From<DriverError> for RunError {
@@ -334,7 +346,7 @@ impl Parts {
             drained: driver.drained.clone(),
             now: Box::new(move || time.now()),
             random: Box::new(random::bytes),
-            door_of: Box::new(door_of),
+            door_of,
             warnings: Box::new(member.warnings()),
             links: Box::new(move || mesh_figures::document(links.get())),
         };
