@@ -86,7 +86,7 @@ async fn a_group_is_examined_while_it_is_well_and_while_members_are_down() {
     );
     let people = synod(["doctor", "--config", group.members[1].config.to_str().unwrap()]).await;
     assert!(people.code == Some(0) && people.stdout.contains("ok    quorum"), "{people:?}");
-    assert!(people.stderr.contains("waiting for: answers at 3 addresses"), "{people:?}");
+    assert!(people.stderr.contains("waiting for: answers at"), "{people:?}");
 
     let elsewhere = Examination::by(&["--api", &group.members[0].api.to_string()]).await;
     elsewhere.says("configuration", "ok", "not examined", "");
@@ -176,7 +176,7 @@ async fn what_keeps_a_member_from_starting_is_told_with_what_to_do() {
     );
     assert!(nothing.stderr.contains("check"), "{nothing:?}");
     group.members[0].start();
-    until("it serves", async || group.members[0].unix().get("/livez").await.ok()).await;
-    let starting = Examination::of(&group.members[0]).await;
-    starting.says("quorum", "fail", "1 of 3 voters in touch", "");
+    until("it says how it stands", async || group.members[0].try_status().await).await;
+    let first = Examination::of(&group.members[0]).await;
+    first.says("quorum", "fail", "1 of 3 voters in touch", "start");
 }

@@ -86,7 +86,7 @@ use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
 pub use figures::{DiscoveryFigures, ForeignGroup, GossipFigures, MeshFigures, PeerFigures, reason};
 pub use finding::{FoundAddress, Outcome, SourceFigures};
-pub use source::{DnsName, NotAPlace, Place, Sources};
+pub use source::{Answer, DnsName, NotAPlace, Place, Sources};
 pub use transport::{Transport, listen_address, port};
 
 use crate::driver::inbox::InboxSender;

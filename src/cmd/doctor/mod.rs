@@ -25,6 +25,7 @@ use super::status::cell;
 use crate::node::examination::directory::{Examined, Place};
 use crate::node::examination::doors::Doors;
 use crate::node::examination::ports::{Expected, Port};
+use crate::node::examination::reached::judge_answer;
 use crate::node::examination::{Finding, State, directory, disk, worst};
 use crate::node::identity::Identity;
 use crate::types::MemberId;
@@ -57,7 +58,7 @@ async fn examine(arguments: &SidecarArguments, mut progress: Progress) -> Result
     let examined = situation.data_dir.as_deref().map(|data_dir| {
         progress.tell("the disk");
         let cluster = situation.genesis.as_ref().map(|genesis| genesis.cluster());
-        directory::examine(&Place { data_dir, cluster, answers: documents.is_some() })
+        directory::examine(&Place { data_dir, cluster, answers: heard.answers, founds: situation.founds })
     });
     findings.extend(examined.iter().flat_map(|examined| examined.findings.clone()));
     findings.extend(volume(&situation, examined.as_ref()));
@@ -71,7 +72,16 @@ async fn examine(arguments: &SidecarArguments, mut progress: Progress) -> Result
     } else {
         findings.push(standing::clock_unknown());
     }
-    findings.extend(knock(&situation, examined.as_ref(), documents, &mut progress).await?);
+    let mut doors = doors(&situation, examined.as_ref(), documents);
+    if let (None, Some(settings)) = (documents, &situation.settings) {
+        progress.tell("what the sources of addresses say");
+        let listen = situation.mesh_listen(key.map(Identity::member));
+        for answer in settings.discovery.ask_once().await {
+            findings.push(judge_answer(&answer));
+            doors.add_answer(&answer, &listen);
+        }
+    }
+    findings.extend(knock(doors, &situation, examined.as_ref(), documents, &mut progress).await?);
     Ok(findings)
 }
 
@@ -90,7 +100,7 @@ fn ports(situation: &Situation, examined: Option<&Examined>, heard: &Heard) -> V
     let held = examined.and_then(|examined| examined.held);
     // A member that starts, or hangs, has its ports as one that answers.
     let expected = match held {
-        None if heard.documents.is_none() => Expected::Nobody,
+        None if !heard.answers => Expected::Nobody,
         held => Expected::Member(held.and_then(|held| held.process)),
     };
     let member = examined.and_then(|examined| examined.identity.as_ref()).map(Identity::member);
@@ -107,6 +117,7 @@ fn other_member(key: Option<&Identity>, documents: &Documents) -> Option<Finding
 /// Knocks at every door that is known. With the member's own key if nobody uses it just now: then the group says what it
 /// is to them. Else with one drawn for this.
 async fn knock(
+    doors: Doors,
     situation: &Situation,
     examined: Option<&Examined>,
     documents: Option<&Documents>,
@@ -116,7 +127,6 @@ async fn knock(
     let Some(cluster) = cluster.or_else(|| documents.and_then(Documents::cluster)) else { return Ok(Vec::new()) };
     let own = examined.and_then(|examined| examined.identity.as_ref());
     let idle = own.filter(|_| documents.is_none() && examined.is_some_and(|examined| examined.held.is_none()));
-    let doors = doors(situation, examined, documents);
     // At one's own door nobody is while one does not run, and no key dials itself.
     let doors = if documents.is_none() { doors.without(own.map(Identity::member)) } else { doors };
     if doors.is_empty() {

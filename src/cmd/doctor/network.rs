@@ -5,7 +5,7 @@ use serde_json::Value;
 use super::sidecar::Documents;
 use crate::cmd::status::cell;
 use crate::node::examination::Finding;
-use crate::node::examination::doors::mend;
+use crate::node::examination::reached::mend;
 
 /// Every judgement of the ways to the others.
 pub fn judge(documents: &Documents) -> Vec<Finding> {
@@ -145,7 +145,7 @@ fn source(source: &Value) -> Finding {
         false => format!("gives {}", addresses.join(", ")),
     };
     let outcome = |word: &str| list(&source["addresses"]).iter().any(|address| address["outcome"] == word);
-    if let Some(trouble) = source["trouble"].as_str() {
+    if let Some(trouble) = source["error"].as_str() {
         let advice = "correct the source in the configuration (discovery), or see to the network it asks; a group works \
                       without it while its members know each other";
         return Finding::warn(check, format!("{trouble}; {gives}"), advice);
@@ -169,7 +169,7 @@ fn foreign_groups(discovery: &Value) -> Vec<Finding> {
             "another group of the name `{}` ({}) is at {}",
             cell(&group["name"]),
             cell(&group["cluster"]),
-            cell(&group["place"])
+            cell(&group["address"])
         );
         let advice = "they never merge: keep one of the two, stop the other, and let its members join with new data \
                       directories; or give one of them another name and other sources";
@@ -249,7 +249,7 @@ mod tests {
     fn sources_tell_what_they_gave_and_what_is_there() {
         let source_of = |trouble: Value, outcome: &str| {
             let address = json!({ "address": "/ip4/10.0.0.2/tcp/1", "outcome": outcome, "says": "what is there" });
-            source(&json!({ "name": "dns", "trouble": trouble, "addresses": [address] }))
+            source(&json!({ "name": "dns", "error": trouble, "addresses": [address] }))
         };
         let well = source_of(Value::Null, "linked");
         assert_eq!((well.state, well.what.as_str()), (State::Ok, "gives /ip4/10.0.0.2/tcp/1 (what is there)"));
@@ -257,13 +257,13 @@ mod tests {
         assert_eq!(source_of(Value::Null, "other_group").state, State::Warn);
         let mute = source_of("no such name".into(), "linked");
         assert!(mute.state == State::Warn && mute.what.starts_with("no such name; gives /ip4"), "{mute:?}");
-        assert_eq!(source(&json!({ "name": "mdns", "trouble": null, "addresses": [] })).what, "gives nothing");
+        assert_eq!(source(&json!({ "name": "mdns", "error": null, "addresses": [] })).what, "gives nothing");
         assert!(sources(&Value::Null).is_empty());
     }
 
     #[test]
     fn another_group_of_our_name_is_a_failure() {
-        let foreign = json!({ "name": "shop", "cluster": "3f9a", "member": "a7", "place": "/ip4/10.0.0.9/tcp/1" });
+        let foreign = json!({ "name": "shop", "cluster": "3f9a", "member": "a7", "address": "/ip4/10.0.0.9/tcp/1" });
         let told = foreign_groups(&json!({ "foreign_groups": [foreign] }));
         assert!(told[0].state == State::Fail && told[0].what.contains("`shop` (3f9a) is at /ip4/10.0.0.9"), "{told:?}");
         assert!(foreign_groups(&Value::Null).is_empty());

@@ -17,6 +17,8 @@ pub struct Heard {
     pub findings: Vec<Finding>,
     /// What it said, if it did.
     pub documents: Option<Documents>,
+    /// Whether anything came back, be it that it is not ready to say more.
+    pub answers: bool,
 }
 
 /// What a sidecar says of itself.
@@ -56,15 +58,16 @@ pub async fn hear(arguments: &SidecarArguments, situation: &Situation) -> Heard 
             _ => {
                 let what = format!("not looked for: {}", failure.message.lines().next().unwrap_or_default());
                 let advice = "correct the configuration, or say by --api where the sidecar is";
-                return Heard { findings: vec![Finding::warn(CHECK, what, advice)], documents: None };
+                return Heard { findings: vec![Finding::warn(CHECK, what, advice)], ..Heard::default() };
             }
         },
     };
     let status = match asked(&client, "/v1/status").await {
         Ok(status) => status,
         Err(no) => {
+            let answers = matches!(no, NotHeard::Error(ClientError::Refused(_)));
             let finding = not_heard(&client, no, arguments.names_sidecar());
-            return Heard { findings: vec![finding], documents: None };
+            return Heard { findings: vec![finding], documents: None, answers };
         }
     };
     let mut findings = vec![answers(&client, &status)];
@@ -77,7 +80,7 @@ pub async fn hear(arguments: &SidecarArguments, situation: &Situation) -> Heard 
             Value::Null
         }
     };
-    Heard { findings, documents: Some(Documents { status, members }) }
+    Heard { findings, documents: Some(Documents { status, members }), answers: true }
 }
 
 /// Why there is no document.

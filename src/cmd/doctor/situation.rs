@@ -8,7 +8,7 @@ use crate::cmd::sidecar::SidecarArguments;
 use crate::node::configuration::Configuration;
 use crate::node::examination::Finding;
 use crate::node::settings::layers::Layers;
-use crate::node::settings::{Mistakes, Settings};
+use crate::node::settings::{Bootstrap, Mistakes, Settings};
 use crate::node::{genesis_file, reach};
 use crate::types::{Genesis, MemberId, Timing, text};
 
@@ -25,6 +25,8 @@ pub struct Situation {
     pub genesis: Option<Genesis>,
     /// Its directory, even if other settings are wrong. None if the files are not those of the sidecar that is meant.
     pub data_dir: Option<PathBuf>,
+    /// Whether there is no genesis because it founds its group with others.
+    pub founds: bool,
 }
 
 const CHECK: &str = "configuration";
@@ -66,19 +68,35 @@ impl Situation {
                     settings: Some(settings),
                     genesis: Some(genesis),
                     data_dir,
+                    founds: false,
                 }
             }
             Err(Mistakes(mistakes)) => {
+                let settings = Settings::from_layers(layers, folder).ok();
+                let there_is_one = [&named, &joined].into_iter().flatten().any(|path| path.exists());
+                if let (Some(settings), false) = (&settings, there_is_one)
+                    && let Some(bootstrap) = &settings.bootstrap
+                {
+                    return Situation::founding(settings, bootstrap, data_dir);
+                }
                 let genesis = joined.filter(|path| path.exists()).or(named);
                 Situation {
                     findings: mistakes.into_iter().map(mistake).collect(),
                     configuration: None,
-                    settings: Settings::from_layers(layers, folder).ok(),
+                    settings,
                     genesis: genesis.and_then(|path| genesis_file::read(&path).ok()),
                     data_dir,
+                    founds: false,
                 }
             }
         }
+    }
+
+    fn founding(settings: &Settings, bootstrap: &Bootstrap, data_dir: Option<PathBuf>) -> Situation {
+        let Bootstrap { cluster, expect, .. } = bootstrap;
+        let what = format!("usable: there is no genesis yet; founds group `{cluster}` as one of {expect}");
+        let findings = vec![Finding::ok(CHECK, what)];
+        Situation { findings, settings: Some(settings.clone()), data_dir, founds: true, ..Situation::default() }
     }
 
     /// When the member acts on silence; the defaults if its settings cannot be used.
@@ -136,6 +154,16 @@ mod tests {
         assert!(situation.findings.iter().all(|finding| finding.state == State::Fail));
         assert!(situation.settings.is_none() && situation.mesh_listen(None).is_empty());
         assert_eq!(situation.segment_bytes(), 64 << 20);
+    }
+
+    #[test]
+    fn who_founds_a_group_needs_no_genesis() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = "cluster = \"shop\"\n[bootstrap]\nexpect = \"3\"\n";
+        let situation = Situation::read(&Layers::gather(Some((Path::new("synod.toml"), file)), [], []), folder.path());
+        assert!(situation.founds && situation.findings[0].state == State::Ok, "{:?}", situation.findings);
+        assert!(situation.findings[0].what.ends_with("founds group `shop` as one of 3"));
+        assert!(!situation.mesh_listen(None).is_empty());
     }
 
     #[test]

@@ -16,6 +16,7 @@ pub fn judge(documents: &Documents, timing: &Timing) -> Vec<Finding> {
     let mut findings = vec![ready(status), quorum(documents, timing), clock(status, timing), sync(status, timing)];
     findings.extend(disk_full(status));
     findings.push(queues(status));
+    findings.extend(warnings(status));
     findings.extend(waits(status));
     findings.extend(misbehaviour(status));
     findings
@@ -174,6 +175,12 @@ fn queues(status: &Value) -> Finding {
 /// A queue that is as full is told.
 const QUEUE_WARN: u64 = 50;
 
+/// What the member itself warns of.
+fn warnings(status: &Value) -> Vec<Finding> {
+    let warned = status["warnings"].as_array().into_iter().flatten().map(cell);
+    warned.map(|what| Finding::warn("warning", what, "do as it says; the member warns until it is so")).collect()
+}
+
 /// What a leave, or a due change of the voters, waits for.
 fn waits(status: &Value) -> Option<Finding> {
     let waits_for = words(&status["waits_for"], "; ");
@@ -264,6 +271,8 @@ mod tests {
             status["catching_up"] = json!({ "from_slot": 0, "slot": 5, "to_slot": 10 });
         }));
         assert!(behind.state == State::Warn && behind.what.contains("50 %"), "{behind:?}");
+        let warned = worst(&with(|status| status["warnings"] = json!(["nobody reaches it: set mesh.announce"])));
+        assert!(warned.state == State::Warn && warned.what.contains("mesh.announce"), "{warned:?}");
         let unready = worst(&with(|status| {
             status["ready"] = false.into();
             status["reasons"] = json!(["no quorum: of n2 and n3"]);

@@ -55,6 +55,38 @@ trait Source: Send + 'static {
 /// News, and whose they are.
 pub(super) type Told = (&'static str, News);
 
+/// What one source says when it is asked just once.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Answer {
+    /// What it is called in settings, status and logs.
+    pub name: &'static str,
+    /// Where others may be.
+    pub finds: Vec<Place>,
+    /// Why this is not all that was asked for, for people.
+    pub trouble: Option<String>,
+}
+
+impl Sources {
+    /// Asks each of them once; not the local network, on which others are heard only after a while.
+    pub async fn ask_once(&self) -> Vec<Answer> {
+        async fn ask<S: Source>(mut source: S) -> Answer {
+            let News { finds, trouble } = source.next().await;
+            Answer { name: S::NAME, finds, trouble }
+        }
+        let mut answers = Vec::new();
+        if !self.addresses.is_empty() {
+            answers.push(ask(Fixed(Some(self.addresses.clone()))).await);
+        }
+        if let Some(path) = &self.file {
+            answers.push(ask(file::WatchedFile::new(path.clone())).await);
+        }
+        if !self.dns.is_empty() {
+            answers.push(ask(dns::Names::new(self.dns.clone())).await);
+        }
+        answers
+    }
+}
+
 /// The sources at work; they end with this.
 pub(super) struct Running {
     tasks: Vec<AbortHandle>,

@@ -30,6 +30,8 @@ pub struct Place<'a> {
     pub cluster: Option<ClusterId>,
     /// Whether the member of this directory answers.
     pub answers: bool,
+    /// Whether the member is to found a group with others: its directory and its key are made at its first start.
+    pub founds: bool,
 }
 
 /// What the directory gave.
@@ -75,6 +77,9 @@ impl Examined {
                 self.findings.push(Finding::ok(KEY_FILE, format!("mode 0600, member {}", identity.member())));
                 self.identity = Some(identity);
             }
+            Err(IdentityError::Missing(_)) if place.founds => {
+                self.findings.push(Finding::ok(KEY_FILE, "none yet: it is drawn at the first start"));
+            }
             Err(error) => self.findings.push(no_key(&error)),
         }
         self.findings.extend(marks(place.data_dir, DataDirectory::marks(place.data_dir)));
@@ -101,6 +106,9 @@ fn directory(place: &Place, metadata: io::Result<Metadata>, access: io::Result<(
     let path = place.data_dir.display();
     let metadata = match metadata {
         Ok(metadata) => metadata,
+        Err(error) if error.kind() == io::ErrorKind::NotFound && place.founds => {
+            return Finding::ok(DIRECTORY, format!("{path} does not exist yet: it is made at the first start"));
+        }
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             let advice = "check data_dir; `synod init` makes a new group, `synod join` with a join code a new member of one \
                           that there is; a lost directory is a lost identity, which never comes back";
@@ -230,6 +238,9 @@ fn log(glance: Result<Glance, OpenError>, owner: Option<Digest>) -> Finding {
             );
         }
     };
+    if glance.segments == 0 && glance.troubles.is_empty() {
+        return Finding::ok(LOG, "none yet: this member has just been started for the first time");
+    }
     let plural = if glance.segments == 1 { "" } else { "s" };
     let what = format!("{} in {} segment{plural}", size(glance.bytes), glance.segments);
     if !glance.troubles.is_empty() {
@@ -317,12 +328,16 @@ mod tests {
     #[test]
     fn an_empty_and_a_missing_directory_are_told_apart() {
         let folder = tempfile::tempdir().unwrap();
-        let examined = examine(&Place { data_dir: folder.path(), cluster: None, answers: false });
+        let examined = examine(&Place { data_dir: folder.path(), cluster: None, answers: false, founds: false });
         let states: Vec<(&str, State)> =
             examined.findings.iter().map(|finding| (finding.check.as_str(), finding.state)).collect();
         assert_eq!(states, [(DIRECTORY, State::Ok), (LOCK, State::Ok), (KEY_FILE, State::Fail), (LOG, State::Ok)]);
-        let gone = examine(&Place { data_dir: &folder.path().join("x"), cluster: None, answers: false });
+        let gone = examine(&Place { data_dir: &folder.path().join("x"), cluster: None, answers: false, founds: false });
         assert!(gone.findings.len() == 1 && gone.findings[0].what.contains("does not exist"));
+        for fresh in [folder.path(), &folder.path().join("x")] {
+            let examined = examine(&Place { data_dir: fresh, cluster: None, answers: false, founds: true });
+            assert_eq!(super::super::worst(&examined.findings), State::Ok, "{:?}", examined.findings);
+        }
     }
 
     #[test]
@@ -330,7 +345,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let told = |mode: u32, access: io::Result<()>, answers: bool| {
             fs::set_permissions(folder.path(), fs::Permissions::from_mode(mode)).unwrap();
-            let place = Place { data_dir: folder.path(), cluster: None, answers };
+            let place = Place { data_dir: folder.path(), cluster: None, answers, founds: false };
             directory(&place, fs::metadata(folder.path()), access)
         };
         let denied = || Err(io::ErrorKind::PermissionDenied.into());

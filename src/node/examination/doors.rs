@@ -2,7 +2,6 @@
 //! not for long: what was not tried is said.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use futures::StreamExt;
@@ -12,14 +11,16 @@ use libp2p::multiaddr::{Multiaddr, Protocol};
 use tokio::time::timeout;
 
 use super::Finding;
-use super::disk::milliseconds;
+use super::ports::is_here;
+use super::reached::{alone, judge, resolved, standing};
 use crate::net::door::knock;
-use crate::types::{ClusterId, Contact, DoorMessage, DoorRefusal, Epoch, Genesis, MemberId, Standing, Told, limits};
+use crate::net::{Answer, Place};
+use crate::types::{ClusterId, Contact, DoorMessage, Epoch, Genesis, MemberId, limits};
 
 /// One knock, from the dial to the answer.
 const KNOCK_MAX: Duration = Duration::from_secs(6);
 /// All of them: after this nothing more is tried.
-const KNOCKS_MAX: Duration = Duration::from_secs(45);
+pub(super) const KNOCKS_MAX: Duration = Duration::from_secs(45);
 /// A name that is not resolved by then is told so.
 const RESOLVE_MAX: Duration = Duration::from_secs(3);
 
@@ -82,8 +83,19 @@ impl Doors {
         }
     }
 
+    /// Adds what a source said, which need not know whose an address is. Where this member listens itself (`listen`) is
+    /// left out.
+    pub fn add_answer(&mut self, answer: &Answer, listen: &[Multiaddr]) {
+        for Place { key, address } in answer.finds.iter().filter(|place| !is_here(&place.address, listen)) {
+            let known = self.doors.iter().find(|door| key.is_some() && door.member == *key);
+            let name = known.map_or_else(|| "others".to_owned(), |door| door.name.clone());
+            self.add_one(Door { address: address.clone(), member: *key, name, sources: vec![answer.name] });
+        }
+    }
+
     fn add_one(&mut self, door: Door) {
-        let same = |known: &&mut Door| known.address == door.address && known.member == door.member;
+        let same =
+            |known: &&mut Door| known.address == door.address && (door.member.is_none() || known.member == door.member);
         if let Some(known) = self.doors.iter_mut().find(same) {
             known.sources.extend(door.sources);
             known.sources.dedup();
@@ -172,107 +184,6 @@ async fn knock_once(key: &Keypair, address: &Multiaddr, cluster: ClusterId) -> O
     }
 }
 
-fn resolved(name: &str, found: Result<Vec<IpAddr>, String>) -> Finding {
-    let check = format!("name {name}");
-    let advice = "see that the name is known to this machine's resolver (`getent hosts`, /etc/resolv.conf), or write an IP \
-                  address";
-    match found {
-        Ok(addresses) if addresses.is_empty() => Finding::warn(check, "has no address", advice),
-        Ok(mut addresses) => {
-            addresses.sort_unstable();
-            addresses.dedup();
-            Finding::ok(check, addresses.iter().map(IpAddr::to_string).collect::<Vec<_>>().join(", "))
-        }
-        Err(error) => Finding::warn(check, format!("cannot be resolved: {error}"), advice),
-    }
-}
-
-fn judge(door: &Door, outcome: &Outcome, cluster: ClusterId) -> Finding {
-    let check = format!("reach {}", door.name);
-    let from = format!("{} (by {})", door.address, door.sources.join(", "));
-    let (member, answer, took) = match outcome {
-        Outcome::Answered(member, answer, took) => (member, answer, took),
-        Outcome::Silent(reason) => return Finding::warn(check, format!("{from}: {reason}"), mend(reason)),
-        Outcome::NotTried => {
-            let what = format!("{from}: not tried within {} s", KNOCKS_MAX.as_secs());
-            return Finding::warn(check, what, "mend what stands above, and look again");
-        }
-    };
-    if let Some(expected) = door.member.filter(|expected| expected != member) {
-        let what = format!("{from} answers as {}, not as {}", member.short(), expected.short());
-        let advice =
-            "another member has taken that address: see where each of them listens (mesh.listen, `synod members`)";
-        return Finding::warn(check, what, advice);
-    }
-    match answer {
-        DoorMessage::Tell(Told { from: newest, .. }) => {
-            let who = if door.member.is_none() { format!(" as {}", member.short()) } else { String::new() };
-            Finding::ok(check, format!("{from} answers{who} within {}, in epoch {newest}", milliseconds(*took)))
-        }
-        DoorMessage::Refused(DoorRefusal::Busy) => {
-            Finding::ok(check, format!("{from} answers within {}: busy", milliseconds(*took)))
-        }
-        DoorMessage::Refused(DoorRefusal::Cluster { ours: theirs, .. }) => Finding::fail(
-            check,
-            format!("{from} is of another group: {}, this one is of {}", theirs.short(), cluster.short()),
-            "one of the two has the wrong genesis, or the address is another group's: compare `synod config check` on both",
-        ),
-        DoorMessage::Refused(refusal) => {
-            Finding::fail(check, format!("{from}: {refusal}"), "run the same release on all members")
-        }
-        DoorMessage::Ask { .. } | DoorMessage::Join { .. } => Finding::fail(
-            check,
-            format!("{from} answers with a question"),
-            "what runs there is no member of this release: run the same release on all members",
-        ),
-    }
-}
-
-/// What to do about a dial that failed, by what the system said of it.
-pub fn mend(reason: &str) -> &'static str {
-    let said = reason.to_lowercase();
-    let says = |words: &[&str]| words.iter().any(|word| said.contains(word));
-    if says(&["refused"]) {
-        "nobody listens there: start that member, or see where it listens (its mesh.listen) and what port is forwarded"
-    } else if says(&["timed out", "timeout", "no answer", "silent"]) {
-        "nothing comes back: see that the machine is up, and that no firewall drops the port (TCP, and UDP for QUIC)"
-    } else if says(&["unreachable", "no route"]) {
-        "there is no way to that network: see routes and interfaces of this machine (`ip route get`)"
-    } else if says(&["resolve", "dns", "lookup", "no record"]) {
-        "see that the name is known to this machine's resolver, or write an IP address"
-    } else {
-        "see the log of the member there: it says whom it refuses, and why"
-    }
-}
-
-/// What the group says of the key that knocked, if it knows it.
-fn standing(outcomes: &[Outcome]) -> Option<Finding> {
-    let told = outcomes.iter().filter_map(|outcome| match outcome {
-        Outcome::Answered(_, DoorMessage::Tell(told), _) => Some(told),
-        _ => None,
-    });
-    let newest = told.max_by_key(|told| told.established)?;
-    let former =
-        "start it no more; to come back, join with a new data directory, by a code of `synod invite` on a member";
-    match newest.standing {
-        Standing::Voter => Some(Finding::ok("standing", "by the group's word this member votes")),
-        Standing::Learner => Some(Finding::ok("standing", "by the group's word this member is a learner")),
-        Standing::Left => Some(Finding::fail("standing", "by the group's word this member has left", former)),
-        Standing::Removed => Some(Finding::fail("standing", "by the group's word this member was removed", former)),
-        Standing::Stranger => None,
-    }
-}
-
-/// Whether anybody was reached at all.
-fn alone(outcomes: &[Outcome]) -> Option<Finding> {
-    let reached = outcomes.iter().any(|outcome| matches!(outcome, Outcome::Answered(..)));
-    (!outcomes.is_empty() && !reached).then(|| {
-        let advice =
-            "start the others; if they run, it is this machine's network: see its addresses, routes and firewall";
-        Finding::fail("reach", "nobody answers at any address that is known", advice)
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::State;
@@ -291,11 +202,6 @@ mod tests {
         doors
     }
 
-    fn told(standing: Standing) -> DoorMessage {
-        let (links, contacts) = (Vec::new(), Vec::new());
-        DoorMessage::Tell(Told { genesis: None, from: Epoch(3), links, established: Epoch(3), standing, contacts })
-    }
-
     #[test]
     fn an_address_is_known_once_with_all_who_name_it() {
         let mut doors = doors();
@@ -309,61 +215,13 @@ mod tests {
     }
 
     #[test]
-    fn what_answers_is_compared_with_what_is_expected() {
-        let door = &doors().doors[0];
-        let judged = |member, message| judge(door, &Outcome::Answered(member, message, Duration::ZERO), cluster(1));
-        let reached = judged(N1, told(Standing::Stranger));
-        assert_eq!(reached.what, "/ip4/10.0.0.1/tcp/7271 (by genesis) answers within 0.0 ms, in epoch 3");
-        let other = judged(N2, told(Standing::Stranger));
-        assert!(other.state == State::Warn && other.what.contains("answers as 02020202, not as 01010101"));
-        let (theirs, ours) = (cluster(1), cluster(2));
-        let foreign = judged(N1, DoorMessage::Refused(DoorRefusal::Cluster { theirs, ours }));
-        assert!(foreign.state == State::Fail && foreign.what.contains("another group: 02020202"), "{foreign:?}");
-        assert_eq!(judged(N1, DoorMessage::Refused(DoorRefusal::Busy)).state, State::Ok);
-        let version = judged(N1, DoorMessage::Refused(DoorRefusal::Version { theirs: 1, ours: 2 }));
-        assert!(version.advice.unwrap().contains("same release"));
-        assert_eq!(judge(door, &Outcome::NotTried, cluster(1)).state, State::Warn);
-    }
-
-    #[test]
-    fn each_kind_of_silence_has_its_advice() {
-        for (reason, advice) in [
-            ("Connection refused (os error 111)", "nobody listens there"),
-            ("Timeout has been reached", "firewall"),
-            ("it is silent", "firewall"),
-            ("Network is unreachable (os error 101)", "routes"),
-            ("failed to lookup address", "resolver"),
-            ("something else", "see the log"),
-        ] {
-            assert!(mend(reason).contains(advice), "{reason}");
-        }
-        let door = &doors().doors[0];
-        let silent = judge(door, &Outcome::Silent("Connection refused".to_owned()), cluster(1));
-        assert!(silent.state == State::Warn && silent.advice.unwrap().contains("start that member"));
-    }
-
-    #[test]
-    fn who_was_removed_hears_it() {
-        let answered = |standing| vec![Outcome::Answered(N1, told(standing), Duration::ZERO)];
-        assert_eq!(standing(&answered(Standing::Stranger)), None);
-        assert_eq!(standing(&answered(Standing::Voter)).unwrap().state, State::Ok);
-        assert_eq!(standing(&answered(Standing::Removed)).unwrap().state, State::Fail);
-    }
-
-    #[test]
-    fn to_reach_nobody_is_worse_than_not_to_reach_one() {
-        let silent = Outcome::Silent("x".to_owned());
-        assert_eq!(alone(&[]), None);
-        assert_eq!(alone(&[silent.clone(), silent.clone()]).unwrap().state, State::Fail);
-        assert_eq!(alone(&[silent, Outcome::Answered(N1, told(Standing::Voter), Duration::ZERO)]), None);
-    }
-
-    #[test]
-    fn names_tell_what_they_gave() {
-        let found = ["10.0.0.2", "10.0.0.1", "10.0.0.2"].map(|text| text.parse().unwrap()).to_vec();
-        assert_eq!(resolved("n1", Ok(found)).what, "10.0.0.1, 10.0.0.2");
-        assert_eq!(resolved("n1", Ok(Vec::new())).state, State::Warn);
-        assert!(resolved("n1", Err("no such host".to_owned())).what.contains("no such host"));
+    fn what_a_source_says_is_added_to_what_is_known() {
+        let mut doors = doors();
+        let finds = ["10.0.0.1:7271", "10.0.0.5:7271", "127.0.0.1:7271"].map(|text| text.parse().unwrap()).to_vec();
+        let listen = ["/ip4/0.0.0.0/tcp/7271".parse().unwrap()];
+        doors.add_answer(&Answer { name: "dns", finds, trouble: None }, &listen);
+        assert_eq!(doors.doors[0].sources, ["genesis", "dns"], "whose it is was known");
+        assert_eq!((doors.len(), doors.doors[1].name.as_str(), doors.doors[1].member), (2, "others", None));
     }
 
     #[tokio::test]

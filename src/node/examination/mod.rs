@@ -7,13 +7,14 @@
 //! | `disk` | room on the volume, and what one write of the log takes there |
 //! | `ports` | whether the member's addresses can be listened on |
 //! | `holders` | which process has a port, as far as `/proc` tells |
-//! | `doors` | every address that is known: its name, and who answers there |
+//! | `doors`, `reached` | every address that is known: its name, and who answers there |
 
 pub mod directory;
 pub mod disk;
 pub mod doors;
 pub mod holders;
 pub mod ports;
+pub mod reached;
 
 use serde_json::{Value, json};
 

@@ -120,6 +120,17 @@ impl Port {
     }
 }
 
+/// Whether an address leads to a listener of this machine's.
+pub fn is_here(address: &Multiaddr, listen: &[Multiaddr]) -> bool {
+    let Some(there) = Port::of_mesh(address) else { return false };
+    listen.iter().filter_map(Port::of_mesh).any(|here| {
+        let same = here.carrier == there.carrier && here.address.port() == there.address.port();
+        // Every address of this machine can be bound, and no other.
+        let own = || UdpSocket::bind((there.address.ip(), 0)).is_ok();
+        same && (here.address.ip() == there.address.ip() || here.address.ip().is_unspecified() && own())
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::State;
@@ -135,6 +146,22 @@ mod tests {
         let quic = port("/ip6/::1/udp/7271/quic-v1");
         assert_eq!((quic.carrier, quic.address), (Carrier::Udp, "[::1]:7271".parse().unwrap()));
         assert_eq!(Port::of_mesh(&"/dns4/n1/tcp/7271".parse().unwrap()), None);
+    }
+
+    #[test]
+    fn an_address_of_this_machine_leads_here() {
+        let address = |text: &str| text.parse::<Multiaddr>().unwrap();
+        let everywhere = [address("/ip4/0.0.0.0/tcp/7271")];
+        assert!(is_here(&address("/ip4/127.0.0.1/tcp/7271"), &everywhere));
+        assert!(is_here(&address("/ip4/192.0.2.1/tcp/7271"), &[address("/ip4/192.0.2.1/tcp/7271")]));
+        for other in [
+            "/ip4/127.0.0.1/tcp/7272",
+            "/ip4/127.0.0.1/udp/7271/quic-v1",
+            "/ip4/192.0.2.1/tcp/7271",
+            "/dns/n1/tcp/7271",
+        ] {
+            assert!(!is_here(&address(other), &everywhere), "{other}");
+        }
     }
 
     #[test]
