@@ -12,7 +12,8 @@ use super::dialling::{why_not_reached, without_peer};
 use crate::driver::Input;
 use crate::net::candidacy::Happening;
 use crate::net::figures::ForeignGroup;
-use crate::net::finding::{Outcome, Stand};
+use crate::net::finding::Stand;
+use crate::net::outcome::Outcome;
 use crate::net::source::Place;
 use crate::types::{CandidacyFrame, CandidacyMessage, CandidacyRefusal, ClusterId, MemberId, limits};
 
