@@ -89,6 +89,11 @@ impl Dialler {
         }
     }
 
+    /// Whoever is to be dialled is dialled now.
+    pub fn hurry(&mut self, now: Instant) {
+        self.members.values_mut().for_each(|dialling| (dialling.due, dialling.failures) = (now, 0));
+    }
+
     /// A member is said to be there: a reason to dial it, where nobody knew.
     pub fn hint(&mut self, member: &MemberId, address: Multiaddr, now: Instant) {
         if let Some(dialling) = self.members.get_mut(member) {
