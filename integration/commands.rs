@@ -69,7 +69,7 @@ async fn commands_speak_to_people_and_find_the_sidecar_by_its_configuration() {
     said(&synod(["version"]).await, env!("CARGO_PKG_VERSION"));
     let version = synod(["version", "--output", "json"]).await.json();
     assert_eq!(version["version"], env!("CARGO_PKG_VERSION"), "{version}");
-    for command in ["cursor", "replay", "snapshot", "restore", "doctor"] {
+    for command in ["cursor", "replay", "snapshot", "restore"] {
         synod([command]).await.refused(9, &["not there yet", command]);
     }
     synod(["publish", "--no-such-flag"]).await.refused(2, &["--no-such-flag"]);

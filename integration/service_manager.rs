@@ -85,6 +85,20 @@ async fn a_service_manager_hears_of_the_start_of_readiness_and_of_the_stop() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_service_manager_hears_what_a_member_to_be_waits_for() {
+    let mut group = Group::fresh(3, 3, None).await;
+    let mut manager = ServiceManager::in_folder(group.folder());
+    group.members[0].start_by(manager.starts(program::command()));
+    manager.hears("waits for 2 more").await;
+    group.members[1].start();
+    manager.hears("waits for 1 more").await;
+    assert!(!manager.heard.contains(&"READY=1".to_owned()), "{:?}", manager.heard);
+    group.start_all().await;
+    manager.hears("READY=1").await;
+    manager.hears("STATUS=ready").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_driver_that_stands_still_gives_no_sign_of_life() {
     let mut group = Group::found().await;
     let mut manager = ServiceManager::in_folder(group.folder());

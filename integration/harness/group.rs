@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::LazyLock;
 
 use serde_json::Value;
+use synod::cmd::group::network::Network;
 use tempfile::TempDir;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
@@ -57,6 +58,46 @@ impl Group {
             member.edit(|config| {
                 config.replace("127.0.0.1", &text).replace("# segment_bytes = \"64MiB\"", "segment_bytes = \"4MiB\"")
             });
+        }
+        group
+    }
+
+    /// Prepares so many fresh machines that are to found a group of `expect` together: each with a configuration, none with a
+    /// key or a genesis. On this machine they are told each other's addresses; on hosts of a network they find each other by
+    /// mDNS. Nothing is started.
+    pub async fn fresh(count: usize, expect: usize, network: Option<&Network>) -> Group {
+        let room = ROOM.clone().acquire_owned().await.expect("the semaphore is never closed");
+        let (directory, address) = (tempfile::tempdir().unwrap(), Address::reserve());
+        let mut group = Group { members: Vec::new(), directory, address, _room: room };
+        for index in 0..count {
+            group.adopt();
+            group.members[index].launcher = network.map(|network| network.on(index)).unwrap_or_default();
+        }
+        let meshes: Vec<String> = group.members.iter().map(|member| member.mesh.to_string()).collect();
+        for member in &group.members {
+            let (found_by, listen) = match network {
+                Some(_) => (
+                    "mdns = \"true\"".to_owned(),
+                    "/ip4/0.0.0.0/tcp/7271\", \"/ip4/0.0.0.0/udp/7271/quic-v1".to_owned(),
+                ),
+                None => {
+                    let multiaddress = |mesh: &str| format!("/ip4/{}", mesh.replace(':', "/tcp/"));
+                    let others: Vec<String> = meshes.iter().map(|mesh| format!("\"{}\"", multiaddress(mesh))).collect();
+                    (
+                        format!("addresses = [{}]\nmdns = \"false\"", others.join(", ")),
+                        multiaddress(&member.mesh.to_string()),
+                    )
+                }
+            };
+            let api = if network.is_some() { "127.0.0.1:7171".to_owned() } else { member.api.to_string() };
+            let config = format!(
+                "data_dir = \"data\"\nname = \"{}\"\ncluster = \"trial\"\n[api]\nlisten = \"{api}\"\n[mesh]\nlisten = \
+                 [\"{listen}\"]\n[bootstrap]\nexpect = \"{expect}\"\nbatch_bytes_max = \"2MiB\"\n[discovery]\n{found_by}\n[wal]\n\
+                 segment_bytes = \"4MiB\"\n",
+                member.name,
+            );
+            fs::create_dir_all(member.config.parent().expect("a file is in a folder")).unwrap();
+            fs::write(&member.config, config).unwrap();
         }
         group
     }

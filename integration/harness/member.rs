@@ -27,6 +27,8 @@ pub struct Member {
     pub api: SocketAddr,
     /// Where its mesh listens.
     pub mesh: SocketAddr,
+    /// How the program is started: the words before its name. None: here.
+    pub launcher: Vec<String>,
     process: Option<Child>,
 }
 
@@ -67,6 +69,7 @@ impl Member {
             socket: folder.join("data/synod.sock"),
             api,
             mesh,
+            launcher: Vec::new(),
             process: None,
         }
     }
@@ -116,13 +119,13 @@ impl Member {
 
     /// Starts its process; what it logs goes to a file.
     pub fn start(&mut self) {
-        self.start_by(program::command());
+        self.start_by(program::command_by(&self.launcher));
     }
 
     /// Starts its process, which joins the group by that code, or goes on with joining.
     pub fn join(&mut self, code: &str) {
         assert!(self.process.is_none(), "{} runs already", self.name);
-        let mut command = program::command();
+        let mut command = program::command_by(&self.launcher);
         command.args(["join", code, "--exit-with-parent", "--config"]).arg(&self.config);
         command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(self.log_file());
         self.process = Some(command.spawn().expect("the program starts"));

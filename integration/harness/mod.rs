@@ -9,6 +9,7 @@
 //! | `disk` | a disk that hangs while it is told to |
 //! | `damage` | logs of stopped members, looked into and damaged |
 //! | `raw_peer` | a peer that speaks libp2p, and then says anything |
+//! | `network` | hosts of a test's own, with addresses and cables |
 //! | `program` | commands that run to their end |
 //! | `wait` | the one place where a test waits |
 
@@ -19,6 +20,7 @@ pub mod group;
 pub mod load;
 pub mod loads;
 pub mod member;
+pub mod network;
 pub mod program;
 pub mod raw_peer;
 pub mod sequence;

@@ -44,7 +44,19 @@ impl Ended {
 
 /// A command of the program, without the environment's settings.
 pub fn command() -> Command {
-    let mut command = Command::new(PROGRAM);
+    command_by(&[])
+}
+
+/// The same, started by a program that is given these words and then the program's name.
+pub fn command_by(words: &[String]) -> Command {
+    let mut command = match words.split_first() {
+        None => Command::new(PROGRAM),
+        Some((launcher, arguments)) => {
+            let mut command = Command::new(launcher);
+            command.args(arguments).arg(PROGRAM);
+            command
+        }
+    };
     let settings =
         std::env::vars_os().map(|(name, _)| name).filter(|name| name.to_string_lossy().starts_with("SYNOD_"));
     for name in settings {

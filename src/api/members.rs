@@ -13,13 +13,14 @@ use super::{Api, reply, status};
 /// The agreed membership, liveness, and who has a link to whom:
 ///
 /// ```text
+/// cluster              the group
 /// epoch, established   the present epoch, the newest one known to be established
 /// leader, quorum       who orders just now; how many voters decide
 /// voters_target        how many are to vote from the next epoch on
 /// invites              join codes that nobody has used
 /// waits_for            what a leave or a due change of the voters waits for
 /// members              each: id, name, self, role (voter, learner), leader, incarnation, since_epoch, joined (position),
-///                      ready (may vote), leaving (left, removed, null), suspected_by, addresses, linked,
+///                      ready (votes, or may), leaving (left, removed, null), suspected_by, addresses, linked,
 ///                      last_seen (seconds, null), slot_decided, slot_lag
 /// former               each: id, standing (left, removed)
 /// reachability         by member that reports: those that it has a link to
@@ -29,13 +30,14 @@ pub(super) fn members(api: &Api) -> Result<Response, Box<Problem>> {
     let membership = &snapshot.membership;
     let former = membership.former.iter().map(|(id, standing)| json!({"id": id, "standing": standing}));
     let document = json!({
+        "cluster": snapshot.cluster,
         "epoch": membership.configuration.epoch.0,
         "established": membership.established.0,
         "leader": snapshot.leader,
         "quorum": membership.configuration.quorum(),
         "voters_target": membership.voters_target,
         "invites": membership.invites,
-        "waits_for": snapshot.waits_for,
+        "waits_for": status::waits_for(&snapshot),
         "members": membership.members.iter().map(|member| row(member, &snapshot)).collect::<Vec<_>>(),
         "former": former.collect::<Vec<_>>(),
         "reachability": reachability(&snapshot),
@@ -60,7 +62,7 @@ fn row(member: &MemberSnapshot, snapshot: &Snapshot) -> Value {
         "incarnation": heard.max(Some(member.incarnation)).map(|incarnation| incarnation.0),
         "since_epoch": member.since.0,
         "joined": member.joined.0,
-        "ready": member.ready,
+        "ready": member.votes || member.ready,
         "leaving": member.leaving,
         "suspected_by": member.suspected_by,
         "addresses": member.addresses,

@@ -50,7 +50,7 @@ pub(super) async fn invite(api: &Api, mut request: Request) -> Result<Response, 
         return Err(Problem::mistake("bad_ttl", detail, "send something like {\"ttl\": \"1h\"}"));
     }
     let snapshot = status::observed(api)?.snapshot;
-    let addresses = members::doors(&snapshot, &api.host.door_of);
+    let addresses = members::doors(&snapshot, api.host.door_of);
     if addresses.is_empty() {
         let detail = "no member of the group has an address that somebody could join at";
         return Err(Problem::new(StatusCode::CONFLICT, "no_address", detail, "set mesh.listen of this member"));
@@ -122,7 +122,9 @@ pub(super) async fn remove(api: &Api, request: Request) -> Result<Response, Box<
          data directory"
     );
     document["keeps_vote_until"] = json!(
-        member.votes.then_some("another member that is ready takes its vote, or fewer are to vote (PUT /v1/voters)")
+        member.votes.then_some(
+            "another member that is ready takes its vote, or fewer are to vote (PUT /v1/voters); if it runs, let it run until then"
+        )
     );
     Ok(reply(StatusCode::OK, &document))
 }
@@ -184,7 +186,7 @@ fn missing(api: &Api, problem: Box<Problem>) -> Box<Problem> {
 /// How far the leaving of this member is.
 fn leaving(api: &Api, left: bool) -> Result<Value, Box<Problem>> {
     let snapshot = status::observed(api)?.snapshot;
-    let waits_for = if left { Vec::new() } else { snapshot.waits_for };
+    let waits_for = if left { Vec::new() } else { status::waits_for(&snapshot) };
     Ok(json!({"left": left, "member": snapshot.member, "waits_for": waits_for}))
 }
 

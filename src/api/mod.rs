@@ -47,6 +47,7 @@ mod status;
 mod system_event;
 mod tail;
 mod tickets;
+pub mod waiting;
 
 #[cfg(test)]
 mod tests;
@@ -142,12 +143,15 @@ pub struct Host {
     /// Secrets of join codes.
     pub random: Box<dyn Fn() -> std::io::Result<[u8; SECRET_BYTES]> + Send + Sync>,
     /// An address of a member with its key behind it, for join codes: there nobody else is told the secret.
-    pub door_of: Box<dyn Fn(&MemberId, &str) -> Option<String> + Send + Sync>,
+    pub door_of: fn(&MemberId, &str) -> Option<String>,
     /// What an operator should see to, for the status; empty if all is well.
-    pub warnings: Box<dyn Fn(&Snapshot) -> Vec<String> + Send + Sync>,
+    pub warnings: Box<Warnings>,
     /// The mesh's figures about its links, for the status.
     pub links: Box<dyn Fn() -> serde_json::Value + Send + Sync>,
 }
+
+/// What there is to warn of, each for people.
+pub type Warnings = dyn Fn(&Snapshot) -> Vec<String> + Send + Sync;
 
 /// What the driver said of itself, and when.
 #[derive(Clone, Debug)]

@@ -91,18 +91,24 @@ pub(super) fn filter(
     api: std::sync::Arc<Api>,
     guarded: bool,
 ) -> impl Filter<Extract = (Response,), Error = warp::Rejection> + Clone + Send + Sync + 'static {
+    requests().then(move |request| {
+        let api = api.clone();
+        async move { answer(&api, request, guarded).await.unwrap_or_else(|problem| problem.into_response()) }
+    })
+}
+
+/// Takes requests apart.
+pub(super) fn requests() -> impl Filter<Extract = (Request,), Error = warp::Rejection> + Clone + Send + Sync + 'static {
     let query = warp::query::raw().or(warp::any().map(String::new)).unify();
-    warp::method()
-        .and(warp::path::full())
-        .and(query)
-        .and(warp::header::headers_cloned())
-        .and(warp::body::stream())
-        .then(move |method, path: FullPath, query, headers, body| {
-            let api = api.clone();
-            let request =
-                Request { method, path: path.as_str().to_owned(), query, headers, body: pieces(body).boxed() };
-            async move { answer(&api, request, guarded).await.unwrap_or_else(|problem| problem.into_response()) }
-        })
+    warp::method().and(warp::path::full()).and(query).and(warp::header::headers_cloned()).and(warp::body::stream()).map(
+        |method, path: FullPath, query, headers, body| Request {
+            method,
+            path: path.as_str().to_owned(),
+            query,
+            headers,
+            body: pieces(body).boxed(),
+        },
+    )
 }
 
 /// A body's pieces as bytes. No copy: they already are.
@@ -118,16 +124,7 @@ async fn answer(api: &Api, request: Request, guarded: bool) -> Result<Response, 
 }
 
 async fn act(api: &Api, request: Request, guarded: bool) -> Result<Response, Box<Problem>> {
-    refuse_foreign_pages(&request.headers)?;
-    match &api.token {
-        Some(token) if guarded => check_token(&request.headers, token)?,
-        None if guarded => refuse_foreign_hosts(&request.headers)?,
-        _ => {}
-    }
-    let route = find(&request.method, &request.path)?;
-    if route.action == Action::NotBuilt {
-        return Err(Problem::not_built(&format!("`{} {}`", route.method, route.path)));
-    }
+    let route = admitted(&request, api.token.as_deref(), guarded)?;
     let parameters = Parameters::read(&request.query, route.parameters)?;
     refuse_unknown_headers(&request.headers, route.headers)?;
     match route.action {
@@ -144,7 +141,22 @@ async fn act(api: &Api, request: Request, guarded: bool) -> Result<Response, Box
         Action::Alive => Ok(status::alive()),
         Action::Ready => status::ready(api),
         Action::Started => status::started(api),
-        Action::NotBuilt => unreachable!("answered above"),
+        Action::NotBuilt => unreachable!("it is not admitted"),
+    }
+}
+
+/// The route of a request that may be made; it is there, though perhaps not with such parameters.
+pub(super) fn admitted(request: &Request, token: Option<&str>, guarded: bool) -> Result<&'static Route, Box<Problem>> {
+    refuse_foreign_pages(&request.headers)?;
+    match token {
+        Some(token) if guarded => check_token(&request.headers, token)?,
+        None if guarded => refuse_foreign_hosts(&request.headers)?,
+        _ => {}
+    }
+    let route = find(&request.method, &request.path)?;
+    match route.action {
+        Action::NotBuilt => Err(Problem::not_built(&format!("`{} {}`", route.method, route.path))),
+        _ => Ok(route),
     }
 }
 

@@ -43,7 +43,7 @@ pub(super) fn ready(api: &Api) -> Result<Response, Box<Problem>> {
         .with("quorum", quorum(snapshot))
         .with("catching_up", catching_up(snapshot))
         .with("leaving", snapshot.leaving)
-        .with("waits_for", snapshot.waits_for.clone())
+        .with("waits_for", waits_for(snapshot))
         .with("lag", lag(snapshot))
         .with("slot_lag", slot_lag(snapshot)))
 }
@@ -56,6 +56,17 @@ pub(super) fn quorum(snapshot: &Snapshot) -> Value {
     let (present, missing): (Vec<&MemberId>, Vec<&MemberId>) = configuration.voters.iter().partition(reached);
     let missing = missing.iter().map(|id| json!({"id": id, "name": name(snapshot, id)})).collect::<Vec<_>>();
     json!({"needed": configuration.quorum(), "linked": present.len(), "missing": missing})
+}
+
+/// What a leave, or a due change of the voters, waits for; without a quorum it waits for that first.
+pub(super) fn waits_for(snapshot: &Snapshot) -> Vec<String> {
+    let document = quorum(snapshot);
+    let (needed, linked) = (&document["needed"], &document["linked"]);
+    let lacking = linked.as_u64() < needed.as_u64();
+    let waits = snapshot.leaving || !snapshot.waits_for.is_empty();
+    let quorum =
+        (waits && lacking).then(|| format!("a quorum: {linked} of the {needed} voters that it takes are in touch"));
+    quorum.into_iter().chain(snapshot.waits_for.iter().cloned()).collect()
 }
 
 /// A learner's way: the slot it had at the start, the one it has, and the one it goes for.
@@ -132,7 +143,7 @@ fn standing(api: &Api, observation: &Observation) -> Value {
         "reasons": reasons,
         "draining": snapshot.draining,
         "leaving": snapshot.leaving,
-        "waits_for": snapshot.waits_for,
+        "waits_for": waits_for(snapshot),
         "catching_up": catching_up(snapshot),
         "quorum": quorum(snapshot),
         "warnings": (api.host.warnings)(snapshot),

@@ -5,7 +5,8 @@ use serde_json::{Map, Value, json};
 use super::exit::Failure;
 use super::output::{Output, print_line};
 use super::settings_arguments::SettingsArguments;
-use crate::node::settings::Mistakes;
+use crate::node::genesis_file::GENESIS_FILE;
+use crate::node::settings::{Bootstrap, Mistakes};
 use crate::node::{configuration_file, settings::table};
 
 /// What to do with the configuration.
@@ -32,6 +33,18 @@ pub fn run(command: ConfigCommand, output: Output) -> Result<(), Failure> {
 }
 
 fn check(arguments: &SettingsArguments, output: Output) -> Result<(), Failure> {
+    if let Some(bootstrap) = founds(arguments)? {
+        let document = json!({
+            "usable": true,
+            "group": bootstrap.cluster,
+            "cluster": null,
+            "expect": bootstrap.expect,
+        });
+        output.print(&document, || {
+            format!("usable: there is no genesis; founds group `{}` as one of {}", bootstrap.cluster, bootstrap.expect)
+        });
+        return Ok(());
+    }
     let genesis = arguments.configuration()?.genesis;
     let document = json!({
         "usable": true,
@@ -48,6 +61,14 @@ fn check(arguments: &SettingsArguments, output: Output) -> Result<(), Failure> {
         )
     });
     Ok(())
+}
+
+/// The group that would be founded, if there is no genesis yet.
+fn founds(arguments: &SettingsArguments) -> Result<Option<Bootstrap>, Failure> {
+    let settings = arguments.for_start(false)?;
+    let there_is_one =
+        [settings.genesis.clone(), settings.data_dir.join(GENESIS_FILE)].iter().any(|path| path.exists());
+    Ok(settings.bootstrap.filter(|_| !there_is_one))
 }
 
 fn default(output: Output) {

@@ -42,7 +42,7 @@ pub enum Exit {
     DiskFailed = 74,
     /// A publish, or a change of the membership, was sent and its answer did not come: it is perhaps ordered.
     OutcomeUnknown = 75,
-    /// The group's door does not let this key in, now or later: the join code is unknown, used, expired or of another group,
+    /// There is a group, and its door does not let this key in, now or later: the join code is unknown, used, expired or of another group,
     /// or what answers is not the group.
     NotAdmitted = 77,
 }
@@ -51,7 +51,10 @@ impl Exit {
     /// Every code with its meaning, for the help.
     pub const TABLE: &[(Exit, &str)] = &[
         (Exit::Success, "done"),
-        (Exit::Failure, "failed, or the answer is no (verify: not whole; demo: the members differ)"),
+        (
+            Exit::Failure,
+            "failed, or the answer is no (verify: not whole; doctor: a check failed; demo: the members differ)",
+        ),
         (Exit::Usage, "the command line or the configuration cannot be used; nothing was started"),
         (Exit::Stalled, "sim: no progress after the faults stopped"),
         (Exit::Diverged, "sim: a promise was broken"),
@@ -74,7 +77,11 @@ impl Exit {
         (Exit::IdentityLost, "this member cannot come back under its identity (damaged, old or copied log)"),
         (Exit::DiskFailed, "a write or a sync of the log failed; what was promised stands on the disk"),
         (Exit::OutcomeUnknown, "no answer came: the message, or the change, is perhaps ordered; it was not repeated"),
-        (Exit::NotAdmitted, "join: the group's door does not let this key in, for good; the message says why"),
+        (
+            Exit::NotAdmitted,
+            "join: the group's door does not let this key in, for good; run with bootstrap.expect: there is a group of that \
+             name already; the message says why",
+        ),
     ];
 
     /// Ends of a member after which the same start would end in the same way, or do harm: somebody has to see to it first.

@@ -29,7 +29,7 @@ pub fn run(arguments: &InviteArguments, output: Output) -> Result<(), Failure> {
     output.print(&invite, || cell(&invite["code"]));
     if output == Output::Text {
         eprintln!(
-            "for one member, until {}; on its machine: synod join {}…",
+            "for one member, until {}; on its machine: synod join {}…, or synod join - where others could read the command line",
             cell(&invite["expires"]),
             cell(&invite["code"]).chars().take(CODE_SHOWN).collect::<String>()
         );

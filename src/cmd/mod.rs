@@ -4,6 +4,7 @@ pub mod bench;
 pub mod config;
 pub mod demo;
 pub mod dev;
+pub mod doctor;
 pub mod drain;
 pub mod epochs;
 pub mod exit;
@@ -87,6 +88,9 @@ enum Command {
     Verify(verify::VerifyArguments),
     /// Simulate groups with faults drawn from seeds, and judge every step
     Sim(sim::SimArguments),
+    /// Examine a member and what is around it, running or not: configuration, files, disk, clock, ports, quorum, and who is
+    /// reached where and why not; each with what to do. Ends with 1 if anything fails
+    Doctor(sidecar::SidecarArguments),
     /// Print the versions this binary speaks
     Version,
     #[command(flatten)]
@@ -108,9 +112,6 @@ enum NotThereYet {
     /// Not there yet: restore from a snapshot
     #[command(hide = true)]
     Restore(AnyArguments),
-    /// Not there yet: examine the surroundings
-    #[command(hide = true)]
-    Doctor(AnyArguments),
 }
 
 #[derive(Debug, clap::Args)]
@@ -126,7 +127,6 @@ impl NotThereYet {
             NotThereYet::Replay(_) => "replay",
             NotThereYet::Snapshot(_) => "snapshot",
             NotThereYet::Restore(_) => "restore",
-            NotThereYet::Doctor(_) => "doctor",
         }
     }
 
@@ -138,7 +138,6 @@ impl NotThereYet {
             NotThereYet::Snapshot(_) | NotThereYet::Restore(_) => {
                 "the log is kept whole, and a member that was down catches up from its peers"
             }
-            NotThereYet::Doctor(_) => "see `synod config check` and `synod status`",
         }
     }
 }
@@ -180,6 +179,7 @@ fn run(command: Command, output: Output) -> Result<(), Failure> {
         Command::Config(command) => config::run(command, output),
         Command::Verify(arguments) => verify::run(&arguments, output),
         Command::Sim(arguments) => sim::run(&arguments, output),
+        Command::Doctor(arguments) => doctor::run(&arguments, output),
         Command::Version => {
             version::run(output);
             Ok(())

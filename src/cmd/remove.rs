@@ -61,7 +61,8 @@ fn warning(member: &Value) -> String {
         format!("{name} was {}.", heard(member))
     };
     let vote = if member["role"] == "voter" {
-        " It votes: until a ready learner takes its vote, or the target is lowered, the group counts it as down."
+        " It votes, and keeps its vote until a ready learner takes it, or the target is lowered: if it runs, let it run \
+         until then, since the group tolerates no more than before."
     } else {
         ""
     };
@@ -75,8 +76,11 @@ fn warning(member: &Value) -> String {
 
 fn removed(member: &Value) -> String {
     let name = cell(&member["name"]);
-    let vote =
-        if member["role"] == "voter" { "; its vote goes with the next epoch (`synod voters` shows when)" } else { "" };
+    let vote = if member["role"] == "voter" {
+        "; its vote goes with the next epoch (`synod voters` shows when): until then let it run, if it does"
+    } else {
+        ""
+    };
     format!("removed: {name} ({}) is no member any more{vote}", short(&cell(&member["id"])))
 }
 

@@ -10,6 +10,8 @@ use super::exit::{Exit, Failure};
 use super::output::Output;
 use super::settings_arguments::SettingsArguments;
 use crate::driver::{StartError, Stop};
+use crate::node::candidacy::{self, CandidacyError};
+use crate::node::commitment_file::CommitmentError;
 use crate::node::driver_thread::DriverError;
 use crate::node::join::{self, JoinError};
 use crate::node::logging;
@@ -92,11 +94,7 @@ fn code(given: &str, input: impl BufRead) -> Result<String, Failure> {
 }
 
 fn run_member(arguments: &MemberArguments, code: Option<&str>, output: Output) -> Result<(), Failure> {
-    // Who joins has no genesis yet: the settings are all there is to be read.
-    let settings = match code {
-        Some(_) => arguments.settings.settings()?,
-        None => arguments.settings.configuration()?.settings,
-    };
+    let settings = arguments.settings.for_start(code.is_some())?;
     end_with_any_panic();
     logging::start(settings.log);
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -119,6 +117,10 @@ fn run_member(arguments: &MemberArguments, code: Option<&str>, output: Output) -
                 joined = join::join(&settings, code) => joined.map_err(failure)?,
                 () = stop() => return Ok(()),
             }
+        } else if let Some(bootstrap) = &settings.bootstrap
+            && !candidacy::found(&settings, bootstrap, stop()).await.map_err(failure)?
+        {
+            return Ok(());
         }
         run::run(arguments.settings.configuration()?, stop).await.map_err(failure)
     });
@@ -180,6 +182,7 @@ fn failure(error: RunError) -> Failure {
         | RunError::Mesh(_)
         | RunError::Api(_) => Exit::Usage,
         RunError::Join(error) => join_exit(error),
+        RunError::Candidacy(error) => candidacy_exit(error),
         RunError::RefusedBefore(_) => Exit::IdentityLost,
         RunError::Departed(_) => Exit::Departed,
         RunError::DiskHangs => Exit::DiskFailed,
@@ -198,6 +201,19 @@ fn join_exit(error: &JoinError) -> Exit {
         JoinError::NotAdmitted { refusal, .. } if refusal.passes() => Exit::Unavailable,
         JoinError::NotAdmitted { .. } | JoinError::BadAnswer { .. } => Exit::NotAdmitted,
         JoinError::Io(_) => Exit::Failure,
+    }
+}
+
+fn candidacy_exit(error: &CandidacyError) -> Exit {
+    match error {
+        CandidacyError::OtherName { .. }
+        | CandidacyError::Genesis(_)
+        | CandidacyError::Candidate(_)
+        | CandidacyError::Unreachable(_)
+        | CandidacyError::Commitment(CommitmentError::OtherGroup { .. }) => Exit::Usage,
+        CandidacyError::Exists { .. } => Exit::NotAdmitted,
+        CandidacyError::Commitment(CommitmentError::Damaged { .. }) => Exit::IdentityLost,
+        CandidacyError::Commitment(CommitmentError::Io { .. }) | CandidacyError::Io(_) => Exit::DiskFailed,
     }
 }
 

@@ -60,6 +60,16 @@ impl SettingsArguments {
         Configuration::read(&gathered.layers, &gathered.folder).map_err(Failure::usage)
     }
 
+    /// What a start is told, or every mistake in it. Who joins, or founds a group with others, has no genesis yet: the settings
+    /// are all there is to be read.
+    pub fn for_start(&self, joins: bool) -> Result<Settings, Failure> {
+        let gathered = self.gather()?;
+        if joins || !gathered.layers.value("bootstrap.expect").text.is_empty() {
+            return self.settings();
+        }
+        Ok(self.configuration()?.settings)
+    }
+
     /// Reads every setting, or tells every mistake.
     pub fn settings(&self) -> Result<Settings, Failure> {
         let gathered = self.gather()?;

@@ -42,8 +42,23 @@ impl SidecarArguments {
         }
     }
 
+    /// The configuration at hand.
+    pub fn settings(&self) -> SettingsArguments {
+        SettingsArguments::without_flags(self.config.clone())
+    }
+
+    /// Whether it is said where the sidecar is, by `--api` or its variable.
+    pub fn names_sidecar(&self) -> bool {
+        self.api.is_some()
+    }
+
+    /// Whether it is said which configuration counts, by `--config` or its variable.
+    pub fn names_configuration(&self) -> bool {
+        self.config.is_some()
+    }
+
     fn configured(&self) -> Result<(Target, Option<PathBuf>), Failure> {
-        let api = SettingsArguments::without_flags(self.config.clone()).settings()?.api;
+        let api = self.settings().settings()?.api;
         let target = if api.socket.exists() { Target::Unix(api.socket) } else { Target::Tcp(api.listen.to_string()) };
         Ok((target, self.token_file.clone().or(api.token_file)))
     }

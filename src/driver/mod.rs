@@ -13,7 +13,9 @@ pub use outside::{Input, LogFigures, Outside, Serve, ServeSlot};
 
 use crate::protocol::{Crash, Halt, Haste, Identity, Outgoing, Ready, Replica, Restored};
 use crate::types::settings::Timing;
-use crate::types::{Contact, Genesis, Instant, Location, Record, Sabotage, StartNonce, limits};
+use crate::types::{
+    ClusterId, Contact, Digest, Genesis, Instant, Location, MemberId, Record, Sabotage, StartNonce, limits,
+};
 use crate::wal::{self, Log, LogError, OpenError, Recovered, Replay, Rot};
 
 /// What a member is started with.
@@ -106,7 +108,7 @@ impl<O: Outside, F: wal::Files> Driver<O, F> {
     /// holds as decided is delivered to `outside` while it is read.
     pub fn open(start: Start, files: F, mut outside: O) -> Result<Driver<O, F>, StartError> {
         let genesis = start.genesis.encode();
-        let owner = wal_owner(&start);
+        let owner = log_owner(&start.genesis.cluster(), &MemberId(start.key.verifying_key().to_bytes()));
         let mut replica = Replica::new(Identity {
             key: start.key,
             nonce: start.nonce,
@@ -342,12 +344,11 @@ impl<O: Outside, F: wal::Files> Driver<O, F> {
 }
 
 /// Names cluster and member: a log of another group, or of another member, is refused.
-fn wal_owner(start: &Start) -> crate::types::Digest {
-    let cluster = start.genesis.cluster();
+pub fn log_owner(cluster: &ClusterId, member: &MemberId) -> Digest {
     let mut bytes = [0; 64];
     bytes[..32].copy_from_slice(&cluster.0);
-    bytes[32..].copy_from_slice(&start.key.verifying_key().to_bytes());
-    crate::types::Digest::of("log owner", &bytes)
+    bytes[32..].copy_from_slice(&member.0);
+    Digest::of("log owner", &bytes)
 }
 
 fn append_all<F: wal::Files>(log: &mut Log<F>, records: &[Record]) -> Result<Vec<Location>, LogError> {

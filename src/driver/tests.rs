@@ -540,6 +540,18 @@ fn a_forked_chain_of_epochs_stops_the_member() {
         })
     };
     let stranger = id(9);
+    // What no quorum signed is refused by name.
+    let mut forged = link([0, 1, 7]);
+    forged.certificate.votes.pop();
+    group.input(0, Input::Door { from: stranger, message: tell(Epoch(0), forged) });
+    group.pass(5);
+    let told = group.wires.borrow_mut().told.remove(&stranger).unwrap();
+    let [DoorMessage::Refused(refusal)] = &told[..] else { panic!("{told:?}") };
+    assert_eq!(
+        refusal.to_string(),
+        "forged_chain: the end of epoch 0 has 1 signatures, a quorum is 2; nothing of it is believed, and only voters' \
+         signatures are"
+    );
     // Whatever a stranger says of epochs that nobody has reached is nothing.
     group.input(0, Input::Door { from: stranger, message: tell(Epoch(u64::MAX), link([0, 1, 5])) });
     group.input(0, Input::Door { from: stranger, message: tell(Epoch(0), link([0, 1, 5])) });

@@ -21,7 +21,7 @@ pub struct Configuration {
     pub settings: Settings,
     /// What the group agreed on.
     pub genesis: Genesis,
-    /// Whether the genesis came with a join: then the key need not be in it.
+    /// Whether the genesis is in the data directory: it came with a join, or candidates made it.
     pub joined: bool,
 }
 
@@ -53,8 +53,10 @@ impl Configuration {
     }
 
     /// Where the mesh of a member listens. The error says what to set.
+    ///
+    /// A genesis that people wrote says where its members listen; one that candidates made says where they were then.
     pub fn mesh_listen(&self, member: &MemberId) -> Result<Vec<Multiaddr>, String> {
-        reach::listens(&self.settings, self.named(member))
+        reach::listens(&self.settings, self.named(member).filter(|_| !self.joined))
     }
 
     /// Mistakes that show only on the machine of the member.

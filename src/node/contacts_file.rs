@@ -35,7 +35,7 @@ pub fn write(directory: &DataDirectory, contacts: &[Contact]) -> io::Result<()> 
     let documents = contacts
         .iter()
         .map(|Contact { id, name, addresses }| json!({ "id": id, "name": name, "addresses": addresses }));
-    directory.store(CONTACTS_FILE, &format!("{:#}\n", Value::from_iter(documents)))
+    directory.store(CONTACTS_FILE, format!("{:#}\n", Value::from_iter(documents)))
 }
 
 /// Reads the contacts; none if there is no such file.

@@ -26,6 +26,15 @@ pub struct DataDirectory {
     _lock: File,
 }
 
+/// What keeps a data directory from ever being started again.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Marks {
+    /// How its member came to be none any more.
+    pub departed: Option<String>,
+    /// Why the others refused it for good.
+    pub refused: Option<String>,
+}
+
 /// Why a data directory cannot be used. Nothing was changed in it.
 #[derive(Debug, thiserror::Error)]
 pub enum DataDirectoryError {
@@ -123,42 +132,49 @@ impl DataDirectory {
         fs::read_to_string(path.join(LOCK_FILE)).ok()?.trim().parse().ok()
     }
 
+    /// How the member of a directory came to be none any more, and why the others refused the directory for good, as far as
+    /// either happened. Needs no lock.
+    pub fn marks(path: &Path) -> io::Result<Marks> {
+        let words = |file: &str| match fs::read_to_string(path.join(file)) {
+            Ok(words) => Ok(Some(words.trim_end().to_owned())),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        };
+        Ok(Marks { departed: words(DEPARTED_FILE)?, refused: words(REFUSED_FILE)? })
+    }
+
     /// Why the others refused this directory for good, if they have.
     pub fn refused(&self) -> Result<Option<String>, DataDirectoryError> {
-        self.words(REFUSED_FILE)
+        Ok(self.own_marks()?.refused)
     }
 
     /// Writes down, durably, that the others refused this directory for good.
     pub fn mark_refused(&self, words: &str) -> io::Result<()> {
-        self.store(REFUSED_FILE, &format!("{words}\n"))
+        self.store(REFUSED_FILE, format!("{words}\n"))
     }
 
     /// How its member came to be none any more, if it did.
     pub fn departed(&self) -> Result<Option<String>, DataDirectoryError> {
-        self.words(DEPARTED_FILE)
+        Ok(self.own_marks()?.departed)
     }
 
     /// Writes down, durably, that its member has left or was removed.
     pub fn mark_departed(&self, words: &str) -> io::Result<()> {
-        self.store(DEPARTED_FILE, &format!("{words}\n"))
+        self.store(DEPARTED_FILE, format!("{words}\n"))
     }
 
     /// Writes a file, durably: the whole of it, or what there was before.
-    pub fn store(&self, name: &str, text: &str) -> io::Result<()> {
+    pub fn store(&self, name: &str, content: impl AsRef<[u8]>) -> io::Result<()> {
         let (path, unfinished) = (self.path.join(name), self.path.join(format!("{name}.new")));
         let mut file = File::create(&unfinished)?;
-        file.write_all(text.as_bytes())?;
+        file.write_all(content.as_ref())?;
         file.sync_all()?;
         fs::rename(&unfinished, &path)?;
         File::open(&self.path)?.sync_all()
     }
 
-    fn words(&self, file: &str) -> Result<Option<String>, DataDirectoryError> {
-        match fs::read_to_string(self.path.join(file)) {
-            Ok(words) => Ok(Some(words.trim_end().to_owned())),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(DataDirectoryError::sorted(&self.path, error)),
-        }
+    fn own_marks(&self) -> Result<Marks, DataDirectoryError> {
+        DataDirectory::marks(&self.path).map_err(|error| DataDirectoryError::sorted(&self.path, error))
     }
 
     /// Where it is.

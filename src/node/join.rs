@@ -17,6 +17,7 @@ use super::genesis_file::GENESIS_FILE;
 use super::identity::{Identity, IdentityError};
 use super::listeners::Listeners;
 use super::run::{RunError, refuse_the_departed};
+use super::service_manager::ServiceManager;
 use super::settings::{Mistakes, Settings};
 use super::{contacts_file, genesis_file, reach, token};
 use crate::net::door::{NoAnswer, knock};
@@ -105,11 +106,14 @@ async fn join_within(settings: &Settings, code: &str, rounds: usize) -> Result<(
         return Ok(());
     }
     check_start(settings).await?;
+    if let Some(manager) = ServiceManager::of_environment() {
+        manager.status(&format!("joining group {}", code.cluster.short()));
+    }
     let identity = identity(&directory)?;
     let admission = Joiner::new(settings, &identity, code, rounds).await?.ask().await?;
     // The genesis comes last: with it the directory is a member's.
     contacts_file::write(&directory, &admission.contacts).map_err(JoinError::from)?;
-    directory.store(GENESIS_FILE, &genesis_file::write(&admission.genesis)).map_err(JoinError::from)?;
+    directory.store(GENESIS_FILE, genesis_file::write(&admission.genesis)).map_err(JoinError::from)?;
     tracing::info!(group = admission.genesis.name, member = %identity.member(), by = %admission.by.short(), "joined");
     Ok(())
 }
@@ -122,10 +126,10 @@ async fn check_start(settings: &Settings) -> Result<(), RunError> {
 }
 
 /// The genesis that the directory has, or that names its key.
-fn present(settings: &Settings, directory: &DataDirectory) -> Result<Option<Genesis>, JoinError> {
+pub(super) fn present(settings: &Settings, directory: &DataDirectory) -> Result<Option<Genesis>, RunError> {
     let path = directory.path().join(GENESIS_FILE);
-    if fs::exists(&path)? {
-        return genesis_file::read(&path).map(Some).map_err(JoinError::Genesis);
+    if fs::exists(&path).map_err(JoinError::from)? {
+        return Ok(Some(genesis_file::read(&path).map_err(JoinError::Genesis)?));
     }
     let Ok(identity) = Identity::load(directory.path()) else { return Ok(None) };
     // It is of no matter why a genesis elsewhere cannot be read: it is not needed here.
@@ -134,7 +138,7 @@ fn present(settings: &Settings, directory: &DataDirectory) -> Result<Option<Gene
 }
 
 /// The key of the directory; drawn if it has none.
-fn identity(directory: &DataDirectory) -> Result<Identity, RunError> {
+pub(super) fn identity(directory: &DataDirectory) -> Result<Identity, RunError> {
     match Identity::load(directory.path()) {
         Err(IdentityError::Missing(_)) => {
             let identity = Identity::draw()?;
@@ -297,7 +301,7 @@ impl Heard {
             Heard::Refusal(_, refusal) => match refusal {
                 DoorRefusal::FormerMember => 9,
                 DoorRefusal::UsedInvite => 8,
-                DoorRefusal::BadRequest(_) => 7,
+                DoorRefusal::BadRequest(_) | DoorRefusal::ForgedChain(_) => 7,
                 DoorRefusal::NoQuorum(_) => 6,
                 DoorRefusal::Busy => 5,
                 DoorRefusal::ExpiredInvite => 4,

@@ -3,6 +3,7 @@
 //! | file | duty |
 //! |---|---|
 //! | `run` | one member, from its configuration to its end |
+//! | `candidacy`, `commitment_file` | how a machine founds a group together with others, without a file |
 //! | `join`, `contacts_file` | how a machine becomes a member of a group that there is, and what it was told |
 //! | `driver_thread`, `outside` | the thread that owns replica and log, and what it needs |
 //! | `catch_up`, `log_reader` | the log, read for peers and for subscribers |
@@ -13,8 +14,11 @@
 //! | `identity`, `data_directory`, `random`, `real_time` | what a member has |
 //! | `founding` | makes a group |
 //! | `verification`, `epoch_proof` | a log, and the chain of epochs, checked offline |
+//! | `examination/` | what is around a member: directory, disk, ports, ways to the others |
 
+pub mod candidacy;
 pub mod catch_up;
+pub mod commitment_file;
 pub mod configuration;
 pub mod configuration_file;
 pub mod contacts_file;
@@ -22,6 +26,7 @@ pub mod data_directory;
 pub mod descriptors;
 pub mod driver_thread;
 pub mod epoch_proof;
+pub mod examination;
 pub mod founding;
 pub mod genesis_file;
 pub mod identity;

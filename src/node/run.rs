@@ -13,6 +13,7 @@ use tokio::sync::{Semaphore, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
+use super::candidacy::CandidacyError;
 use super::catch_up::CatchUp;
 use super::configuration::Configuration;
 use super::contacts_file::{self, BadContacts};
@@ -68,7 +69,10 @@ pub enum RunError {
     Identity(#[from] IdentityError),
     /// Joining came to nothing.
     #[error(transparent)]
-    Join(#[from] JoinError),
+    Join(Box<JoinError>),
+    /// Founding a group with others came to nothing.
+    #[error(transparent)]
+    Candidacy(Box<CandidacyError>),
     /// The key neither founded the group nor joined it.
     #[error(
         "the key in data_dir is of member {member}, which the genesis of group `{group}` does not name, and which has not \
@@ -121,6 +125,18 @@ pub enum RunError {
     /// The system refuses a thread or randomness.
     #[error("the system refuses what the member needs: {0}")]
     System(#[from] io::Error),
+}
+
+impl From<JoinError> for RunError {
+    fn from(error: JoinError) -> RunError {
+        RunError::Join(Box::new(error))
+    }
+}
+
+impl From<CandidacyError> for RunError {
+    fn from(error: CandidacyError) -> RunError {
+        RunError::Candidacy(Box::new(error))
+    }
 }
 
 impl From<DriverError> for RunError {
@@ -330,7 +346,7 @@ impl Parts {
             drained: driver.drained.clone(),
             now: Box::new(move || time.now()),
             random: Box::new(random::bytes),
-            door_of: Box::new(door_of),
+            door_of,
             warnings: Box::new(member.warnings()),
             links: Box::new(move || mesh_figures::document(links.get())),
         };
@@ -345,12 +361,15 @@ impl Parts {
             ..ApiSettings::new(member.genesis.limits.message_bytes_max)
         };
         let (stop_api, stopped) = watch::channel(false);
-        let service_manager = report_to_service_manager(Facts {
-            started: driver.started.clone(),
-            observed: observed.clone(),
-            driver_silence_max,
-            time,
-        });
+        let service_manager = ServiceManager::of_environment();
+        if let Some(manager) = &service_manager {
+            tokio::spawn(manager.clone().report(Facts {
+                started: driver.started.clone(),
+                observed: observed.clone(),
+                driver_silence_max,
+                time,
+            }));
+        }
         let api = tokio::spawn(api::serve(settings, host, stopped));
         let socket_file = listeners.socket_file;
         Ok(Parts {
@@ -506,7 +525,7 @@ impl Member {
         let mesh_listen = reach::with_ports(&listen)?;
         let contacts = contacts_file::read(directory.path())?;
         let Configuration { settings, genesis, .. } = configuration;
-        let announced = if is_named {
+        let announced = if is_named && !configuration.joined {
             // The others know where it is; unless it is told what else to say.
             settings.mesh_announce.clone()
         } else {
@@ -622,21 +641,6 @@ impl Member {
             }
         };
         CatchUp::start(move |location| reader.payload(location), send)
-    }
-}
-
-/// Tells the service manager how things stand, if there is one, until the process ends.
-fn report_to_service_manager(facts: Facts) -> Option<Arc<ServiceManager>> {
-    match ServiceManager::of_environment() {
-        Ok(manager) => {
-            let manager = Arc::new(manager?);
-            tokio::spawn(manager.clone().report(facts));
-            Some(manager)
-        }
-        Err(error) => {
-            tracing::warn!("{error}");
-            None
-        }
     }
 }
 

@@ -14,6 +14,7 @@ use tokio::time::{MissedTickBehavior, interval};
 
 use super::real_time::RealTime;
 use crate::api::Observation;
+use crate::api::waiting::Waiting;
 use crate::types::Instant;
 
 /// How often there is a look at what is to be told.
@@ -63,9 +64,15 @@ pub enum BadServiceManager {
 }
 
 impl ServiceManager {
-    /// The one that this process's environment names, if it names one.
-    pub fn of_environment() -> Result<Option<ServiceManager>, BadServiceManager> {
-        ServiceManager::named(std::env::var_os, std::process::id())
+    /// The one that this process's environment names, if it names one. A member can do without: what is wrong is logged.
+    pub fn of_environment() -> Option<Arc<ServiceManager>> {
+        match ServiceManager::named(std::env::var_os, std::process::id()) {
+            Ok(manager) => manager.map(Arc::new),
+            Err(error) => {
+                tracing::warn!("{error}");
+                None
+            }
+        }
     }
 
     fn named(
@@ -96,12 +103,34 @@ impl ServiceManager {
 
     /// Tells it at once that the process is about to end by itself.
     pub fn stopping(&self) {
-        if let Err(error) = self.socket.send_to_addr(b"STOPPING=1", &self.address) {
-            tracing::debug!(%error, "the service manager is not told of the stop");
+        self.tell("STOPPING=1");
+    }
+
+    /// Tells it for people what is done before there is a member.
+    pub fn status(&self, words: &str) {
+        self.tell(&format!("STATUS={}", words.replace('\n', " ")));
+    }
+
+    fn tell(&self, words: &str) {
+        if let Err(error) = self.socket.send_to_addr(words.as_bytes(), &self.address) {
+            tracing::debug!(%error, words, "the service manager is not told");
         }
     }
 
-    /// Goes on telling it everything else, until it is dropped.
+    /// Tells it what a member to be waits for, until that waits no more.
+    pub async fn report_waiting(self: Arc<ServiceManager>, mut waiting: watch::Receiver<Waiting>) {
+        loop {
+            let reasons = waiting.borrow_and_update().reasons.join("; ");
+            if !reasons.is_empty() {
+                self.status(&format!("waiting: {reasons}"));
+            }
+            if waiting.changed().await.is_err() {
+                return;
+            }
+        }
+    }
+
+    /// Goes on telling it how a member stands, until the process ends.
     pub async fn report(self: Arc<ServiceManager>, facts: Facts) {
         let mut told = Told::default();
         let mut look = interval(self.sign_interval().map_or(LOOK_INTERVAL, |sign| sign.min(LOOK_INTERVAL)));

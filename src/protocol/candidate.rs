@@ -174,7 +174,8 @@ pub struct Candidate {
     yields_until: Instant,
     /// Geneses drawn in this process.
     drawn: u64,
-    /// What was heard and is not settled: who, what, and whether it waits for an answer.
+    /// What was heard and is not settled: who, what, and whether it waits for an answer. No more than one ask of a key, of as
+    /// many keys as the mesh lets wait, and one answer of each that was asked.
     heard: VecDeque<(MemberId, CandidacyFrame, bool)>,
     verdict: Option<CandidateVerdict>,
     out: CandidateReady,
@@ -189,7 +190,7 @@ impl Candidate {
     ) -> Result<Candidate, BadCandidate> {
         let commitment = match restored {
             None => Commitment::Free,
-            Some(record) if record.cluster != settings.cluster => {
+            Some(record) if record.cluster != settings.cluster && record.commitment != Commitment::Free => {
                 return Err(BadCandidate::OtherCluster { was: record.cluster, is: settings.cluster });
             }
             Some(record) => record.commitment,

@@ -168,7 +168,8 @@ impl<M: FaultModel> Replica<M> {
             self.say(from, DoorMessage::Refused(DoorRefusal::BadRequest(reason)));
             return;
         }
-        if let Some(reason) = self.lets_nobody_in().or_else(|| self.lacks_quorum()) {
+        let full = || self.disk_full.as_ref().map(|reason| format!("this member's disk is full: {reason}"));
+        if let Some(reason) = self.lets_nobody_in().or_else(|| self.lacks_quorum()).or_else(full) {
             self.say(from, DoorMessage::Refused(DoorRefusal::NoQuorum(reason)));
             return;
         }
@@ -253,7 +254,7 @@ impl<M: FaultModel> Replica<M> {
         let full = told.links.len() == limits::DOOR_LINKS;
         let theirs = told.from.0.saturating_add(told.links.len() as u64);
         let before = self.epochs.newest().epoch;
-        self.learn_epochs(from, told.from, told.links)?;
+        let forged = self.learn_epochs(from, told.from, told.links)?;
         let newest = self.epochs.newest().epoch;
         let trusted = self.vouches(&from);
         for contact in told.contacts.into_iter().take(limits::MEMBERS_MAX) {
@@ -269,7 +270,9 @@ impl<M: FaultModel> Replica<M> {
         if trusted && matches!(told.standing, Standing::Left | Standing::Removed) {
             return self.handle_told_departed(from, told.standing);
         }
-        if newest > before && full {
+        if let Some(bad) = forged {
+            self.say(from, DoorMessage::Refused(DoorRefusal::ForgedChain(bad.to_string())));
+        } else if newest > before && full {
             self.say(from, DoorMessage::Ask { have: Some(newest) });
         } else if theirs < newest.0 && newest == before && !full {
             // It cannot know us: it is behind.

@@ -138,6 +138,29 @@
 //! - **Learners** ask one feeder for (next slot, digest), and it answers when there is something; another digest stops that
 //!   feed, not the order. They push their batches to all voters. Their figures count nowhere.
 //!
+//! **Genesis without a file** (`candidate.rs`; members of a founded group answer by `candidate/founded.rs`).
+//!
+//! - **G1** *N* counts all that are started for one cluster name. A candidate counts itself and everybody heard within
+//!   `CANDIDATE_SILENCE` that names the same N and the same cluster-wide settings; whoever differs is refused by name, on both
+//!   sides. The lowest key of all it counts proposes a whole genesis to the lowest N, itself first. A candidate is bound to
+//!   one genesis at a time, durably before it says so: its own proposal is its own promise. It promises a proposal only
+//!   from the first and lowest of its members, that has N members, its own name, settings and addresses, while it counts
+//!   nobody lower than the proposer. All N promises make the genesis: recorded as made at the proposer, then told.
+//!   - *Release*: only the proposer releases. It gives its proposal up, durably, when it hears of a lower candidate, by
+//!     itself or by the word of a member of its set, when a member of it is silent, differs or listens elsewhere by now, and
+//!     when it is crowded; from then on it answers `Released` to a promise of it. A promise of which no answer comes
+//!     is kept for ever: its proposer may have made the genesis. Whoever waits says for whom.
+//!   - *Crowded*: a candidate that counts 2N proposes, promises and makes nothing, and says so. Below that any two sets of
+//!     N share a candidate, so one promise each is enough for one group at most. Two halves of 2N that do not hear of each
+//!     other make two groups.
+//!   - *Founded*: who has a genesis, or hears from anybody that the group of that name has one, never promises and never
+//!     proposes: a candidate stops, unless the genesis is the one that it has promised; that it takes from any key that
+//!     the genesis names. *A member of a founded group answers candidates with that one fact*, and with the genesis those that
+//!     it names and that still show their promise of it. It greets keys that it does not know with its group's id: two
+//!     groups of one name that meet say so on both sides, and never merge.
+//!   - A key that is found is heard, or fails to answer, before a proposal: it may know of a group. A key of which an earlier
+//!     process is heard after a later one belongs to two processes, and is refused by name.
+//!
 //! **Clock.** entry.hlc = max(parent's last + 1, the leader's clock); message i of the slot has entry.hlc + i; *last* counts
 //! all messages of the slot. Nobody compares an hlc with a local clock, except the readiness check and a leader that
 //! resigns because its clock is ahead of the voters' median.
@@ -166,6 +189,8 @@
 //! | delivery to the host, `ordered` | decided by q durable votes, and durable here |
 //! | anything of a new epoch | its certificate, the mark that it has begun, the record of view 0 |
 //! | `Ready` | the log up to its slot |
+//! | a proposal of a genesis, a promise of one | the candidate's record of it |
+//! | the word that a genesis is made, or given up | the proposer's record of that |
 
 mod ballots;
 mod candidate;

@@ -13,8 +13,8 @@ use crate::types::peer::ChainEntry;
 use crate::types::record::{EntryRecord, Started, Voted, Voter};
 use crate::types::statement::{Claim, Round, Tip};
 use crate::types::{
-    Batch, BatchNumber, BatchRef, Command, Digest, Entry, Epoch, EpochLink, Incarnation, LaneHead, Location, Now,
-    Record, Rule, Slot, View,
+    Batch, BatchNumber, BatchRef, Command, Configuration, Digest, Entry, Epoch, EpochLink, Incarnation, LaneHead,
+    Location, Now, Record, Rule, Slot, View,
 };
 
 /// How long peers are asked for a hole that rot left in this member's own lanes, before its lane ends there. It begins
@@ -160,6 +160,7 @@ impl<M: FaultModel> Replica<M> {
         self.now = now;
         self.started = now.instant;
         self.views.leader_heard = now.instant;
+        self.marked = self.chain.decided;
         self.believe_proofs(&mut restored);
         self.advance()?; // an earlier repair may stand behind the last mark
         self.deliver();
@@ -169,7 +170,6 @@ impl<M: FaultModel> Replica<M> {
         self.views
             .votes
             .retain(|slot, vote| *slot > decided.slot || (*slot == decided.slot && vote.round > decided.round));
-        self.marked = self.chain.decided;
         self.heads_at_start = self.chain.state.heads.clone();
         self.delivered_at_start = self.chain.delivered();
         if restored.rot {
@@ -184,6 +184,9 @@ impl<M: FaultModel> Replica<M> {
         };
         let started = Started { incarnation: self.incarnation, nonce: self.nonce };
         self.out.record(Record::Incarnation(started), Handed::Other);
+        if restored.rot {
+            self.record_promise_again(&restored);
+        }
         self.views.remembered = restored.round;
         let configuration = self.configuration.clone();
         self.act_in(configuration);
@@ -196,14 +199,30 @@ impl<M: FaultModel> Replica<M> {
         Ok(())
     }
 
+    /// While damage is repaired, marks of earlier epochs are logged behind what this voter promised last. Damage that took that
+    /// record then would look as if it had promised nothing since. What it promised in epochs that have ended is void.
+    fn record_promise_again(&mut self, restored: &Restored) {
+        let newest = self.newest_told(restored);
+        let Some((round, incarnation)) = restored.round.filter(|(round, _)| round.epoch == newest) else { return };
+        let Some(configuration) = self.epochs.configuration(round.epoch).map(Configuration::digest) else { return };
+        let voter = Voter { round, configuration, claim: self.views.claim_in(round.epoch), incarnation };
+        self.out.record(Record::Voter(voter), Handed::Other);
+    }
+
     /// E1: what this member voted in epochs that have ended promises nothing any more. Where damage took such votes, its hello
     /// says that it knows of everything below the newest epoch that its log tells of (rule I1): what it voted there, or later,
     /// is higher.
     fn void_below(&self, restored: &Restored) -> Claim {
-        let begun = restored.mark.map(|mark| mark.round.epoch).max(restored.round.map(|(round, _)| round.epoch));
-        let epoch = self.epochs.newest().epoch.max(begun.unwrap_or_default());
+        let epoch = self.newest_told(restored);
         let first = Tip { round: Round { epoch, view: View(0) }, slot: Slot(0), digest: Digest::ZERO };
         (restored.rot && epoch > Epoch(0)).then_some(first)
+    }
+
+    /// The newest epoch that the log tells of: by a proof, a mark, or what this voter promised.
+    fn newest_told(&self, restored: &Restored) -> Epoch {
+        let marked = restored.mark.map(|mark| mark.round.epoch);
+        let promised = restored.round.map(|(round, _)| round.epoch);
+        self.epochs.newest().epoch.max(marked.max(promised).unwrap_or_default())
     }
 
     /// E3: what proves the end of an epoch is a decided mark, too. The voter's record of the next epoch makes it forget its votes

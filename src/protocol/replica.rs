@@ -480,7 +480,7 @@ impl<M: FaultModel> Replica<M> {
                 self.handle_fetch_decided(from, after, digest, through, waits);
             }
             PeerMessage::Decided { mark, slots } => return self.handle_decided(from, mark, slots),
-            PeerMessage::Epochs { from: ends, links } => return self.learn_epochs(from, ends, links),
+            PeerMessage::Epochs { from: ends, links } => return self.learn_epochs(from, ends, links).map(drop),
         }
         Ok(())
     }

@@ -456,3 +456,25 @@ fn a_start_in_the_middle_of_a_repair_goes_on_with_it() {
     assert_eq!(replica.decided().slot, Slot(2));
     assert_eq!(replica.repairing, Some(slots[3].1));
 }
+
+/// The records of what a voter promised last may be damaged later; marks that a repair writes behind them say nothing of it.
+#[test]
+fn what_a_voter_promised_is_logged_again_on_a_damaged_log() {
+    let mut reading = Reading::new();
+    let mut order = Order::of(OTHER);
+    reading.record(Record::Incarnation(Started { incarnation: Incarnation(1), nonce: StartNonce(1) }));
+    let slots: Vec<(DecidedSlot, Tip)> = (0..3).map(|_| (order.next(), order.tip(0))).collect();
+    reading.replica.restore_rot(&mut reading.restored); // slot 1
+    reading.slot(&slots[1].0);
+    reading.mark(slots[1].1);
+    reading.slot(&slots[2].0);
+    reading.vote(slots[2].1);
+    let Reading { mut replica, restored, .. } = reading;
+    let now = Now { instant: Instant(1), wall: WallTime(1) };
+    replica.start(restored, genesis().encode(), now).expect("what it promised is here or decided");
+    let promise = |record: &Record| if let Record::Voter(voter) = record { Some(*voter) } else { None };
+    let promises: Vec<_> = replica.first_records().iter().filter_map(promise).collect();
+    let round = Round { epoch: Epoch(0), view: View(0) };
+    let again = promises.iter().map(|voter| (voter.round, voter.claim, voter.incarnation)).collect::<Vec<_>>();
+    assert_eq!(again, [(round, Some(slots[2].1), Incarnation(1))]);
+}

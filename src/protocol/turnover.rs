@@ -9,6 +9,7 @@ use super::halt::Halt;
 use super::model::FaultModel;
 use super::ready::Handed;
 use super::replica::Replica;
+use crate::types::epoch::BadLink;
 use crate::types::peer::ChainEntry;
 use crate::types::statement::{Round, Tip};
 use crate::types::{
@@ -100,8 +101,13 @@ impl<M: FaultModel> Replica<M> {
         Ok(())
     }
 
-    /// The chain of epochs, as a peer or the door tells it.
-    pub(crate) fn learn_epochs(&mut self, from: MemberId, ends: Epoch, links: Vec<EpochLink>) -> Result<(), Halt> {
+    /// The chain of epochs, as a peer or the door tells it. Gives what of it proves nothing, if anything does.
+    pub(crate) fn learn_epochs(
+        &mut self,
+        from: MemberId,
+        ends: Epoch,
+        links: Vec<EpochLink>,
+    ) -> Result<Option<BadLink>, Halt> {
         let mut epoch = ends;
         for link in links.into_iter().take(limits::DOOR_LINKS) {
             match self.learn_link(epoch, link, false)? {
@@ -109,13 +115,13 @@ impl<M: FaultModel> Replica<M> {
                 Learned::Bad(bad) => {
                     tracing::debug!(peer = %from.short(), %bad, "a chain of epochs proves nothing");
                     self.misbehaved(from, "a chain of epochs that proves nothing");
-                    break;
+                    return Ok(Some(bad));
                 }
                 Learned::Gap | Learned::Fork => break,
             }
             epoch = epoch.next();
         }
-        Ok(())
+        Ok(None)
     }
 
     /// What is proven is logged, once.

@@ -6,6 +6,7 @@ use std::panic::{self, AssertUnwindSafe};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, Once};
 
+use super::candidates::gather;
 use super::coverage::Coverage;
 use super::world::{Verdict, World};
 use crate::types::{Digest, Sabotage};
@@ -25,8 +26,19 @@ pub struct Report {
     pub chart: Option<String>,
 }
 
-/// Lets one seed run.
+/// Lets one seed run: its group, and its candidates for another one.
 pub fn simulate(seed: u64, sabotage: &Sabotage) -> Report {
+    let mut report = simulate_group(seed, sabotage);
+    let candidates = gather(seed, sabotage);
+    report.coverage.add(&candidates.coverage);
+    report.trace = Digest::of("simulation", [report.trace.0, candidates.trace.0].as_flattened());
+    if report.verdict == Verdict::Passed {
+        (report.verdict, report.chart) = (candidates.verdict, candidates.chart);
+    }
+    report
+}
+
+fn simulate_group(seed: u64, sabotage: &Sabotage) -> Report {
     let mut world = World::new(seed, sabotage.clone());
     let verdict = guarded(|| world.run()).unwrap_or_else(|panicked| Verdict::Crashed(format!("panicked: {panicked}")));
     let finished = guarded(|| world.finish());

@@ -199,6 +199,34 @@ rows! {
     chains_by_link = "chains of epochs told over links",
     /// False chains of epochs said at doors.
     chains_forged = "forged chains of epochs told at doors",
+    /// Geneses that all have promised.
+    geneses_made = "geneses made by candidates",
+    /// Candidates that became members.
+    candidates_founded = "candidates that became members",
+    /// Proposals that their proposers dropped.
+    proposals_given_up = "proposals of a genesis given up",
+    /// Proposals refused because a lower candidate is known.
+    proposals_refused_lower = "proposals refused for a lower candidate",
+    /// Promises that their proposers released.
+    promises_released = "promises of a genesis released",
+    /// Candidates that died.
+    candidates_killed = "candidates killed",
+    /// Of these, while a record was on its way to the disk.
+    candidates_killed_writing = "candidates killed while their record was written",
+    /// Candidates that started with a proposal, a promise or a genesis.
+    candidates_restarted_bound = "candidates restarted with a proposal, a promise or a genesis",
+    /// Disks of candidates that are gone, with their keys.
+    candidates_disks_lost = "disks of candidates lost",
+    /// Candidates that stopped because the group exists.
+    candidates_told_of_a_group = "candidates that learnt of a group and stopped",
+    /// Refusals of that kind.
+    candidates_refused_crowded = "proposals refused by crowded candidates",
+    /// Refusals of that kind.
+    candidates_refused_differing = "candidates refused for other settings",
+    /// Promises whose proposer's disk is gone: their candidates wait.
+    candidates_bound_for_good = "candidates bound to a proposer that is gone",
+    /// Members of two groups of one name that noticed each other.
+    groups_of_one_name_met = "members that met another group of their name",
 }
 
 impl Coverage {

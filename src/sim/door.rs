@@ -31,6 +31,9 @@ impl World {
         let told = matches!(&message, DoorMessage::Tell(told) if !told.links.is_empty());
         self.stage.coverage.chains_by_door += u64::from(told);
         let answers = self.knocks.remove(&(to, from));
+        if answers.is_none() && matches!(message, DoorMessage::Refused(_)) {
+            return; // nobody waits for it any more, and it is no knock
+        }
         let met = self.met.get(&self.pair(from, to)).is_some_and(|met| self.now.since(*met) < FAREWELL);
         let linked = self.network.session(from, to).is_some() && self.network.believes(from, to);
         if answers.is_some() || met || linked || self.stage.address_known(from, to) {

@@ -15,11 +15,13 @@
 //! | `stage` `judge` | members and checkers together |
 //! | `plan` `faults` `damage` `links` `processes` `progress` `world` | the random world |
 //! | `machines` `operators` `door` `forgery` | who comes and goes in it, and how |
+//! | `candidates/` | another world: candidates that found a group |
 //! | `chart` `coverage` | what a failure prints; what really happened |
 //! | `campaign` `sabotage` `command` | many seeds; rules switched off; the command |
 //! | `scenario/` | the world played by a script with recorded output |
 
 pub mod campaign;
+pub mod candidates;
 pub mod chart;
 pub mod check;
 pub mod clock;

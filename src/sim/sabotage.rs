@@ -112,6 +112,7 @@ pub fn report(seeds: u64, jobs: usize, out: &mut (dyn Write + Send)) -> io::Resu
 #[cfg(all(test, feature = "sabotage"))]
 mod tests {
     use super::*;
+    use crate::sim::candidates::gather;
 
     /// A rule that no scenario needs is shown by one of so many seeds.
     const SEEDS: u64 = 200;
@@ -126,6 +127,19 @@ mod tests {
             let (seed, text) = failures(SEEDS, 2, &sabotage, false).first?;
             Some(format!("seed {seed}: {}", shown(&text)))
         })
+    }
+
+    /// What candidates promise needs more than one witness: scenarios and seeds both.
+    #[test]
+    fn without_any_part_of_g1_a_scenario_and_a_seed_fail() {
+        for rule in [Rule::G1Durable, Rule::G1Single, Rule::G1Release, Rule::G1All, Rule::G1Recorded] {
+            let sabotage = Sabotage::of(&[rule]);
+            let mut differences = scenario::differences(&sabotage);
+            let broken = differences.find(|(_, difference)| matches!(difference, Difference::Broken(_)));
+            let seed = (0..SEEDS).find(|seed| gather(*seed, &sabotage).verdict != Verdict::Passed);
+            println!("without {rule:<12} {broken:?}, seed {seed:?}");
+            assert!(broken.is_some() && seed.is_some(), "without {rule}: {broken:?}, seed {seed:?}");
+        }
     }
 
     /// The report in short: the first scenario or seed that notices. Rules that cover for each other are tried together

@@ -16,7 +16,7 @@
 //!
 //! door refusal = [ 0: unknown invite, [ ] ], [ 1: used, [ ] ], [ 2: expired, [ ] ], [ 3: former member, [ ] ],
 //!                [ 4: no quorum, [ text ] ], [ 5: busy, [ ] ], [ 6: cluster, [ theirs, ours ] ], [ 7: bad request, [ text ] ],
-//!                [ 8: version, [ theirs, ours ] ]
+//!                [ 8: version, [ theirs, ours ] ], [ 9: forged chain, [ text ] ]
 //! ```
 
 use bytes::Bytes;
@@ -193,6 +193,10 @@ pub enum DoorRefusal {
         #[n(1)]
         ours: u32,
     },
+    /// The chain of epochs that the key told proves nothing.
+    #[n(9)]
+    #[error("forged_chain: {0}; nothing of it is believed, and only voters' signatures are")]
+    ForgedChain(#[n(0)] String),
 }
 
 impl DoorRefusal {
@@ -216,9 +220,9 @@ impl DoorFrame {
     /// Text of others goes into logs and onto terminals: one line of bounded length.
     fn is_plain(&self) -> bool {
         match &self.message {
-            DoorMessage::Refused(DoorRefusal::BadRequest(text) | DoorRefusal::NoQuorum(text)) => {
-                text.len() <= limits::DOOR_TEXT_BYTES && !text.chars().any(char::is_control)
-            }
+            DoorMessage::Refused(
+                DoorRefusal::BadRequest(text) | DoorRefusal::NoQuorum(text) | DoorRefusal::ForgedChain(text),
+            ) => text.len() <= limits::DOOR_TEXT_BYTES && !text.chars().any(char::is_control),
             _ => true,
         }
     }

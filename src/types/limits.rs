@@ -269,6 +269,10 @@ pub const CANDIDACY_WAITING_MAX: usize = 64;
 pub const CANDIDACY_ASKS_OF_KEY: u32 = 16;
 /// Questions of all keys to a candidate that are heard within a second.
 pub const CANDIDACY_ASKS: u32 = 512;
+/// Addresses of the group that an examination knocks at.
+pub const EXAMINED_DOORS_MAX: usize = MEMBERS_MAX * ADDRESSES_MAX;
+/// And at how many of them at a time.
+pub const EXAMINED_AT_A_TIME: usize = 4;
 /// Longest document of epochs that is checked offline.
 pub const PROOF_BYTES_MAX: u64 = 64 << 20;
 /// Messages of the next epoch that are kept until it is entered here.

@@ -139,17 +139,21 @@ impl Outcome {
 }
 
 /// A segment as the first look finds it, or a row of missing ones.
-struct Found {
-    number: u64,
+pub(super) struct Found {
+    pub number: u64,
     /// The last of a row of missing ones; else `number`.
-    through: u64,
-    missing: bool,
-    size: u64,
-    header: Result<Header, &'static str>,
+    pub through: u64,
+    pub missing: bool,
+    pub size: u64,
+    pub header: Result<Header, &'static str>,
 }
 
 /// Reads all headers. One of another owner, format or rules version ends it.
-fn survey<R: ReadFiles>(reader: &R, names: &[String], owner: Option<Digest>) -> Result<Vec<Found>, OpenError> {
+pub(super) fn survey<R: ReadFiles>(
+    reader: &R,
+    names: &[String],
+    owner: Option<Digest>,
+) -> Result<Vec<Found>, OpenError> {
     let mut numbers: Vec<u64> = names.iter().filter_map(|name| segment_number(name)).collect();
     numbers.sort_unstable();
     let mut found = Vec::with_capacity(numbers.len());

@@ -127,7 +127,7 @@ impl Member {
                 move || Now { instant: NOW + start.elapsed(), wall: WALL }
             }),
             random: Box::new(|| Ok(SECRET)),
-            door_of: Box::new(|member, address| Some(format!("{address}/p2p/{}", member.short()))),
+            door_of: |member, address| Some(format!("{address}/p2p/{}", member.short())),
             warnings: Box::new(|snapshot| snapshot.leaving.then(|| "see to it".to_owned()).into_iter().collect()),
             links: Box::new(|| serde_json::json!([{"member": OTHER, "round_trip_ms": 0.1}])),
         };

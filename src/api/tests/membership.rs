@@ -197,7 +197,16 @@ async fn a_leave_is_answered_when_the_member_may_go() {
     assert_eq!((answer.status, document(&answer)), (StatusCode::ACCEPTED, waits));
     assert_eq!(member.tickets.waiting(), 0, "nobody waits, and the wish stays");
     let status: Value = member.tcp().get_json("/v1/status").await.unwrap();
-    assert_eq!(status["waits_for"], json!(["a learner that is ready"]));
+    assert_eq!(
+        (&status["waits_for"], &status["warnings"]),
+        (&json!(["a learner that is ready"]), &json!(["see to it"]))
+    );
+    member.observe(|snapshot, _| {
+        snapshot.leaving = true;
+        snapshot.peers.iter_mut().for_each(|peer| peer.linked = false);
+    });
+    let status: Value = member.tcp().get_json("/v1/status").await.unwrap();
+    assert_eq!(status["waits_for"], json!(["a quorum: 1 of the 2 voters that it takes are in touch"]));
     let client = member.unix();
     let leaving = tokio::spawn(async move { ask(&client, "POST", "/v1/leave", "").await });
     until("the leave waits", async || member.tickets.waiting() > 0).await;

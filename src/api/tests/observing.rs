@@ -120,7 +120,7 @@ async fn the_members_are_told_with_what_is_known_of_each() {
     }
     let expected = json!({
         "id": OTHER, "name": "two", "self": false, "role": "voter", "leader": false, "incarnation": 5,
-        "since_epoch": 0, "joined": 0, "ready": false, "leaving": null, "suspected_by": [OWN],
+        "since_epoch": 0, "joined": 0, "ready": true, "leaving": null, "suspected_by": [OWN],
         "addresses": ["/ip4/127.0.0.1/tcp/1"], "linked": true, "last_seen": 0.04, "slot_decided": 9, "slot_lag": 3,
     });
     assert_eq!(members["members"][1], expected);

@@ -231,7 +231,7 @@ async fn the_probes_tell_alive_from_started_from_ready() {
         ("quorum", json!({"needed": 2, "linked": 1, "missing": missing})),
         ("catching_up", json!({"from_slot": 3, "slot": 10, "to_slot": 40})),
         ("leaving", json!(false)),
-        ("waits_for", json!(["a fifth member"])),
+        ("waits_for", json!(["a quorum: 1 of the 2 voters that it takes are in touch", "a fifth member"])),
     ] {
         assert_eq!(document[name], expected, "{name}");
     }

@@ -2,6 +2,7 @@
 
 mod gossip;
 mod membership;
+mod network;
 mod process;
 mod turnover;
 
@@ -72,9 +73,13 @@ enum Figure {
     Turnover,
     /// What gossip costs each of 50 members when nothing happens; takes two minutes at least
     Gossip,
+    /// From three fresh processes on hosts of their own, which find each other by mDNS, to the first ordered message
+    Genesis,
+    /// From the start of a member under a new address to its links
+    Moved,
 }
 
-const ALL: [Figure; 12] = [
+const ALL: [Figure; 14] = [
     Figure::Memory,
     Figure::Delivery,
     Figure::Silence,
@@ -87,6 +92,8 @@ const ALL: [Figure; 12] = [
     Figure::Learners,
     Figure::Turnover,
     Figure::Gossip,
+    Figure::Genesis,
+    Figure::Moved,
 ];
 const DELIVERY_RATE: f64 = 2000.0;
 const SILENCE_RATE: f64 = 500.0;
@@ -132,6 +139,8 @@ pub fn run(arguments: &BenchArguments, output: Output) -> Result<(), Failure> {
             Figure::Learners => sidecar::block_on(membership::learners(time))?,
             Figure::Turnover => sidecar::block_on(turnover::turnover())?,
             Figure::Gossip => sidecar::block_on(gossip::gossip(time))?,
+            Figure::Genesis => sidecar::block_on(network::genesis())?,
+            Figure::Moved => sidecar::block_on(network::moved())?,
         });
     }
     let document: Value = rows

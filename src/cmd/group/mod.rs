@@ -2,6 +2,7 @@
 
 pub mod load;
 pub mod member_process;
+pub mod network;
 pub mod newcomer;
 pub mod poll;
 pub mod ports;

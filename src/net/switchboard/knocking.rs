@@ -27,6 +27,9 @@ impl Switchboard {
     /// The driver says something at a door: an answer, or a knock.
     pub(super) fn say_at_door(&mut self, to: MemberId, message: DoorMessage) {
         let Some(message) = self.doorkeeper.answer(&to, message) else { return };
+        if matches!(message, DoorMessage::Refused(_)) {
+            return; // nobody waits for it any more, and it is no knock
+        }
         if self.stop.is_some() || self.doorkeeper.knocks_at(&to) {
             debug!(peer = self.shared.known.label(&to), "not said at its door: what was said last is not answered yet");
             return;

@@ -201,7 +201,7 @@ impl Machine {
 
     async fn fails(&self, code: &JoinCode) -> JoinError {
         match self.joins(code).await {
-            Err(RunError::Join(error)) => error,
+            Err(RunError::Join(error)) => *error,
             other => panic!("expected a failed join, got {other:?}"),
         }
     }
@@ -380,7 +380,8 @@ async fn a_bad_code_and_a_finished_directory_are_refused_before_anybody_is_asked
     let (group, machine) = (Group::open().await, Machine::new());
     for (code, word) in [("hello", "synod-join-"), (&group.code().text()[..40], "damaged")] {
         let error = join(&machine.settings(), code).await.unwrap_err();
-        assert!(matches!(error, RunError::Join(JoinError::Code(_))) && error.to_string().contains(word), "{error}");
+        let RunError::Join(error) = error else { panic!("{error}") };
+        assert!(matches!(*error, JoinError::Code(_)) && error.to_string().contains(word), "{error}");
         assert!(!machine.data_dir().exists());
     }
     let directory = DataDirectory::make(&machine.data_dir()).unwrap();

@@ -16,8 +16,9 @@ use crate::api::listen::SOCKET_PATH_BYTES_MAX;
 use crate::net::{DnsName, Place, Sources, listen_address, port};
 use crate::node::genesis_file::GENESIS_FILE;
 use crate::types::command::{check_addresses, check_name};
+use crate::types::limits::CRASH_GROUP_SIZES;
 use crate::types::text;
-use crate::types::{Genesis, Timing};
+use crate::types::{ClusterLimits, Genesis, Timing};
 use layers::{Given, Layers, Origin};
 
 /// What one member chooses for itself. Made by [`Settings::from_layers`]; [`table::SETTINGS`] has meaning and range of
@@ -30,6 +31,8 @@ pub struct Settings {
     pub genesis: PathBuf,
     /// The name that a member asks for when it joins.
     pub name: Option<String>,
+    /// The group that is founded with others, if there is no genesis.
+    pub bootstrap: Option<Bootstrap>,
     /// Whether a member told to stop leaves the group.
     pub leave_on_exit: bool,
     /// The host API over HTTP.
@@ -48,6 +51,17 @@ pub struct Settings {
     pub segment_bytes: u64,
     /// What is logged, and how.
     pub log: Log,
+}
+
+/// Settings of a group that is founded without a file (rule G1).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Bootstrap {
+    /// Its name for people.
+    pub cluster: String,
+    /// How many found it.
+    pub expect: u32,
+    /// Bounds that everybody agrees on.
+    pub limits: ClusterLimits,
 }
 
 /// Settings of the host API.
@@ -116,6 +130,7 @@ impl Settings {
         let genesis = reader.path("genesis");
         let api = reader.api(data_dir.as_deref());
         let name = reader.name();
+        let bootstrap = reader.bootstrap();
         let leave_on_exit = reader.truth("leave_on_exit");
         let mesh_listen = reader.multiaddresses("mesh.listen", own_multiaddress);
         let mesh_announce = reader.announced();
@@ -127,8 +142,9 @@ impl Settings {
         if let (Some(api), Some(timing)) = (&api, &timing) {
             reader.relate(api, timing);
         }
-        if let (Some(segment_bytes), Some(group)) = (segment_bytes, group) {
-            reader.fit(segment_bytes, group);
+        let bootstrapped = bootstrap.iter().flatten().map(|bootstrap| bootstrap.limits).next();
+        if let (Some(segment_bytes), Some(limits)) = (segment_bytes, group.map(|group| group.limits).or(bootstrapped)) {
+            reader.fit(segment_bytes, limits);
         }
         if data_dir.is_none() {
             reader.mistakes.push("data_dir is empty: name the directory of this member's key and log".to_owned());
@@ -141,6 +157,7 @@ impl Settings {
             genesis: genesis.expect("its absence is a mistake"),
             api: api.expect("its absence is a mistake"),
             name: name.expect("its absence is a mistake"),
+            bootstrap: bootstrap.expect("its absence is a mistake"),
             leave_on_exit: leave_on_exit.expect("its absence is a mistake"),
             mesh_listen: mesh_listen.expect("its absence is a mistake"),
             mesh_announce: mesh_announce.expect("its absence is a mistake"),
@@ -222,6 +239,42 @@ impl Reader<'_> {
         })
     }
 
+    /// None asked for is none; the outer one is a mistake.
+    fn bootstrap(&mut self) -> Option<Option<Bootstrap>> {
+        let expect = self.parsed("bootstrap.expect", |text| match text {
+            "" => Ok(None),
+            number => match number.parse::<usize>() {
+                Ok(count) if CRASH_GROUP_SIZES.contains(&count) => Ok(Some(count as u32)),
+                _ => Err("a group is founded by 3, 5 or 7 members, or by 1 for trying out"),
+            },
+        });
+        let cluster = self.parsed("cluster", |text| match text {
+            "" => Ok(None),
+            name => check_name(name).map(|()| Some(name.to_owned())).map_err(|error| error.0),
+        });
+        let message_bytes_max = self.parsed("bootstrap.message_bytes_max", text::size);
+        let batch_bytes_max = self.parsed("bootstrap.batch_bytes_max", text::size);
+        let limits = ClusterLimits { message_bytes_max: message_bytes_max?, batch_bytes_max: batch_bytes_max? };
+        let mistakes = limits.mistakes();
+        if !mistakes.is_empty() {
+            self.mistakes.extend(mistakes.iter().map(|mistake| mistake.replace("limits.", "bootstrap.")));
+            return None;
+        }
+        match (expect?, cluster?) {
+            (None, _) => Some(None),
+            (Some(expect), Some(cluster)) => Some(Some(Bootstrap { cluster, expect, limits })),
+            (Some(_), None) => {
+                let given = self.layers.value("bootstrap.expect");
+                self.wrong(
+                    "bootstrap.expect",
+                    &given,
+                    "the group needs a name: set cluster too, the same on all of them",
+                );
+                None
+            }
+        }
+    }
+
     fn truth(&mut self, key: &'static str) -> Option<bool> {
         self.parsed(key, |text| text.parse::<bool>().map_err(|_| "expected \"true\" or \"false\""))
     }
@@ -298,8 +351,8 @@ impl Reader<'_> {
     }
 
     /// A segment has room for the group's largest batch.
-    fn fit(&mut self, segment_bytes: u64, group: &Genesis) {
-        let batch_bytes_max = group.limits.batch_bytes_max;
+    fn fit(&mut self, segment_bytes: u64, group: ClusterLimits) {
+        let batch_bytes_max = group.batch_bytes_max;
         if segment_bytes < batch_bytes_max.saturating_mul(2) {
             let given = self.layers.value("wal.segment_bytes");
             let most = text::size_text(batch_bytes_max);

@@ -52,6 +52,12 @@ pub const SETTINGS: &[Setting] = &[
          in the group. Default: the first digits of its key. What genesis names keeps that name.",
     ),
     text(
+        "cluster",
+        "",
+        "Name for people of the group that this member founds together with others (bootstrap.expect): 1 to 64 letters, \
+         digits, `-`, `_` or `.`. Once there is a genesis, that has the name.",
+    ),
+    text(
         "leave_on_exit",
         "false",
         "Whether a member told to stop leaves the group, for good, as by `synod leave`: true or false. It waits for that as \
@@ -124,6 +130,24 @@ pub const SETTINGS: &[Setting] = &[
         "true",
         "Whether members tell all others where they are and which epoch is the newest by gossip: true or false. Without it \
          a group works as well; who moves or sleeps is only found again later.",
+    ),
+    text(
+        "bootstrap.expect",
+        "",
+        "A member without a genesis founds a group with so many members, itself included: 3, 5 or 7, or 1 for trying out. It \
+         counts *all* that are started with it; they find each other through `discovery`, and all of them promise one \
+         genesis before there is a group. Needs `cluster`. Where there is a genesis, it and what follows do not count. \
+         Default: none, genesis is read.",
+    ),
+    text(
+        "bootstrap.message_bytes_max",
+        "1MiB",
+        "Largest body of a message in a group that is founded so; the same on all that found it.",
+    ),
+    text(
+        "bootstrap.batch_bytes_max",
+        "4MiB",
+        "Largest batch, with all its messages, in a group that is founded so; the same on all that found it.",
     ),
     text(
         "timing.heartbeat",

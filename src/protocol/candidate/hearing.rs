@@ -181,7 +181,10 @@ impl Candidate {
 
     fn hear_refusal(&mut self, from: MemberId, refusal: &CandidacyRefusal) -> Hearing {
         match refusal {
-            CandidacyRefusal::Exists(cluster) => return self.hear_founded(from, *cluster),
+            // By hearsay: enough to stop, and no proof that what is promised here is made.
+            CandidacyRefusal::Exists(cluster) if self.promise().is_none_or(|promise| promise.cluster != *cluster) => {
+                return self.hear_founded(from, *cluster);
+            }
             CandidacyRefusal::Lower(lower) if *lower < self.settings.me => {
                 self.yields_until = self.now + super::CANDIDATE_SILENCE;
             }

@@ -19,6 +19,7 @@ pub struct Waiting {
     /// Everybody that counts, this one included, in the order of the keys.
     pub candidates: Vec<WaitingCandidate>,
     /// What it waits for.
+    #[serde(flatten)]
     pub phase: WaitingPhase,
     /// Keys that do not count, because they refuse us or we refuse them: why. Those of groups of another name are left out.
     pub refused: Vec<(WaitingCandidate, String)>,
@@ -40,7 +41,7 @@ pub enum WaitingPhase {
     /// More candidates.
     Gathers {
         /// How many.
-        missing: usize,
+        more: usize,
     },
     /// Fewer candidates: these could make two groups.
     Crowded,
@@ -50,6 +51,8 @@ pub enum WaitingPhase {
         proposer: WaitingCandidate,
         /// How many candidates that one knows, as it says.
         knows: u32,
+        /// It is bound to what this one proposes.
+        bound: Option<WaitingCandidate>,
     },
     /// Something that passes by itself, or that the text says.
     Held {
@@ -69,8 +72,10 @@ pub enum WaitingPhase {
         group: ClusterId,
         /// Who proposed it, and alone can release it.
         proposer: WaitingCandidate,
-        /// The proposer is not heard: seconds since its last word to this process, if there was one.
-        silent: Option<Option<u64>>,
+        /// It is not heard.
+        silent: bool,
+        /// Seconds since its last word to this process, if there was one.
+        heard_before: Option<u64>,
     },
     /// Nothing: the genesis is made.
     Made {
@@ -123,7 +128,7 @@ impl Candidate {
                 let silent = peer.is_none_or(|peer| !peer.counts(self.now));
                 let heard = peer.and_then(|peer| peer.heard).map(|heard| self.now.since(heard).as_secs());
                 let (group, proposer) = (genesis.cluster(), self.person(proposer));
-                WaitingPhase::Promised { group, proposer, silent: silent.then_some(heard) }
+                WaitingPhase::Promised { group, proposer, silent, heard_before: heard }
             }
             Commitment::Free => self.phase_of_free(),
         }
@@ -134,14 +139,19 @@ impl Candidate {
         match self.hindrance() {
             None => held("proposes in a moment".to_owned()),
             Some(Hindrance::Crowded) => WaitingPhase::Crowded,
-            Some(Hindrance::Few(missing)) => WaitingPhase::Gathers { missing },
+            Some(Hindrance::Few(more)) => WaitingPhase::Gathers { more },
             Some(Hindrance::NotLowest(id)) => {
-                let missing = self.settings.expect.saturating_sub(self.counted().len());
-                if missing > 0 {
-                    return WaitingPhase::Gathers { missing };
+                let more = self.settings.expect.saturating_sub(self.counted().len());
+                if more > 0 {
+                    return WaitingPhase::Gathers { more };
                 }
                 let candidacy = self.known.get(&id).and_then(|peer| peer.candidacy.as_ref());
-                WaitingPhase::Awaits { proposer: self.person(id), knows: candidacy.map_or(0, |it| it.knows) }
+                let bound = candidacy.and_then(|it| it.promise).filter(|promise| promise.proposer != id);
+                WaitingPhase::Awaits {
+                    proposer: self.person(id),
+                    knows: candidacy.map_or(0, |it| it.knows),
+                    bound: bound.map(|promise| self.person(promise.proposer)),
+                }
             }
             Some(Hindrance::Unmet(id)) => held(format!("{} was found and has not answered yet", id.short())),
             Some(Hindrance::Yields) => {
@@ -219,12 +229,17 @@ impl fmt::Display for Waiting {
 impl fmt::Display for WaitingPhase {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            WaitingPhase::Gathers { missing } => write!(f, "waits for {missing} more"),
+            WaitingPhase::Gathers { more } => write!(f, "waits for {more} more"),
             WaitingPhase::Crowded => f.write_str(
                 "crowded: so many could make two groups, so none is made; stop some of them, or start all that are meant with \
                  one --bootstrap-expect, the number of them all",
             ),
-            WaitingPhase::Awaits { proposer, knows } => write!(f, "{proposer} is to propose, and knows {knows}"),
+            WaitingPhase::Awaits { proposer, bound: Some(bound), .. } => {
+                write!(f, "{proposer} is to propose, but has promised what {bound} proposes; {}", remedy(&bound.to_string()))
+            }
+            WaitingPhase::Awaits { proposer, knows, bound: None } => {
+                write!(f, "{proposer} is to propose, and knows {knows}")
+            }
             WaitingPhase::Held { reason } => f.write_str(reason),
             WaitingPhase::Proposes { group, missing } => {
                 let each = missing.iter().map(|(candidate, reason)| match reason {
@@ -233,12 +248,12 @@ impl fmt::Display for WaitingPhase {
                 });
                 write!(f, "proposes group {}; waits for the promise of {}", group.short(), listed(each))
             }
-            WaitingPhase::Promised { group, proposer, silent } => {
+            WaitingPhase::Promised { group, proposer, silent, heard_before } => {
                 write!(f, "has promised group {} to {proposer}", group.short())?;
-                match silent {
-                    None => f.write_str(" and waits for its word"),
-                    Some(Some(seconds)) => write!(f, ", which was not heard for {seconds} s: {}", remedy("it")),
-                    Some(None) => write!(f, ", which is not heard: {}", remedy("it")),
+                match (silent, heard_before) {
+                    (false, _) => f.write_str(" and waits for its word"),
+                    (true, Some(seconds)) => write!(f, ", which was not heard for {seconds} s: {}", remedy("it")),
+                    (true, None) => write!(f, ", which is not heard: {}", remedy("it")),
                 }
             }
             WaitingPhase::Made { group } => write!(f, "the group is made, its id is {group}"),

@@ -46,6 +46,8 @@ struct VoterState {
     incarnation: Incarnation,
     voter: Option<Voter>,
     highest: Option<Tip>,
+    /// That, before its last start.
+    voted_before: Option<Tip>,
     votes: BTreeMap<(Round, Slot), Digest>,
     batches: BTreeSet<Digest>,
     entries: BTreeSet<Digest>,
@@ -146,6 +148,11 @@ impl Agreement {
         self.voters[member].highest
     }
 
+    /// A member's highest vote that was durable before its last start.
+    pub fn voted_before(&self, member: usize) -> Option<Tip> {
+        self.voters[member].voted_before
+    }
+
     /// An entry that was durable somewhere, by the chain's digest there.
     pub fn entry(&self, digest: &Digest) -> Option<&Entry> {
         self.entries.get(digest).map(|link| &link.entry)
@@ -177,6 +184,7 @@ impl Agreement {
             return Err(Violation::new("L2", format!("member {} lowered its incarnation", member + 1)));
         }
         state.incarnation = incarnation;
+        state.voted_before = state.highest;
         Ok(())
     }
 

@@ -92,16 +92,16 @@ impl Statements {
         if hello.incarnation != agreement.incarnation(member) {
             return fails("L2", "with an incarnation that is not on its disk");
         }
-        let highest = agreement.highest(member);
         match hello.highest_vote {
-            // After damage: whatever it voted in earlier epochs is void.
+            // After damage: what it voted in earlier epochs is void. A vote of this start may be newer than the hello.
             Some(first) if first.slot.0 == 0 => {
-                let begun = agreement.epochs.at(first.round.epoch).is_some();
-                if !begun || highest.is_some_and(|vote| vote.round.epoch >= first.round.epoch) {
-                    return fails("I1", "as one whose votes are void, and one is not");
+                let epoch = first.round.epoch;
+                let valid = agreement.voted_before(member).is_some_and(|vote| vote.round.epoch >= epoch);
+                if valid || agreement.epochs.at(epoch).is_none() {
+                    return fails("I1", "as if all of its votes were void");
                 }
             }
-            vote if vote > highest => return fails("R7", "with a vote that is not on its disk"),
+            vote if vote > agreement.highest(member) => return fails("R7", "with a vote that is not on its disk"),
             _ => {}
         }
         if agreement.digest(hello.decided.slot) != Some(hello.decided.digest) {

@@ -42,7 +42,21 @@
 //! | `answers` | how publishers were answered |
 //! | `quiet`, `loud` | members' deeds are not told; are told again |
 //! | `watch KIND …`, `unwatch` | prints messages of these kinds as they arrive |
+//!
+//! Candidates for a group that is not founded yet have a world of their own (`candidates.rs`):
+//!
+//! | command | what it does |
+//! |---|---|
+//! | `candidates N expect K` | N machines, none of them started, that expect K; must be first |
+//! | `start M …`, `advance TIME`, `kill M …` | as above; what a dying process was writing is lost |
+//! | `doom M before-sync\|after-sync N` | it dies with the Nth of its coming records: lost, or durable and not known |
+//! | `lose M …` | its disk is gone, and its key with it |
+//! | `cut M N`, `link M N`, `silence A->B`, `speak A->B` | as above |
+//! | `part M …`, `join` | these and the others do not reach each other; nothing is in the way any more |
+//! | `set M expect N`, `set M voters N`, `set M name TEXT`, `set M cluster TEXT`, `move M` | what it is started with next |
+//! | `waiting M …`, `groups` | what a candidate says that it waits for; the groups that are made |
 
+mod candidates;
 mod difference;
 mod inject;
 mod links;

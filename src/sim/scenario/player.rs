@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::links::Filter;
 use crate::driver::Input;
+use crate::sim::candidates::Gathering;
 use crate::sim::clock::{Clock, Moment};
 use crate::sim::door::Words;
 use crate::sim::group::Group;
@@ -60,6 +61,8 @@ pub(super) struct Pair {
 pub(super) struct Player {
     pub(super) sabotage: Sabotage,
     pub(super) stage: Option<Stage>,
+    /// In the place of members: candidates.
+    pub(super) gathering: Option<Gathering>,
     pub(super) now: Moment,
     pub(super) order: u64,
     pub(super) queue: BTreeMap<(Moment, u64), Event>,
@@ -71,6 +74,8 @@ pub(super) struct Player {
     pub(super) digests: Vec<String>,
     /// Lines to be printed; a deed of a member with that member.
     pub(super) out: Vec<(Option<usize>, String)>,
+    /// Lines that come after the deeds of their command.
+    pub(super) later: Vec<(Option<usize>, String)>,
     pub(super) failed: bool,
     pub(super) quiet: bool,
     pub(super) copies: BTreeMap<usize, MemoryFiles>,
@@ -93,6 +98,7 @@ impl Player {
         Player {
             sabotage,
             stage: None,
+            gathering: None,
             now: Moment(0),
             order: 0,
             queue: BTreeMap::new(),
@@ -103,6 +109,7 @@ impl Player {
             watched: Vec::new(),
             digests: Vec::new(),
             out: Vec::new(),
+            later: Vec::new(),
             failed: false,
             quiet: false,
             copies: BTreeMap::new(),
@@ -136,7 +143,11 @@ impl Player {
     }
 
     fn understand(&mut self, words: &[&str]) -> Understood<()> {
+        if self.gathering.is_some() {
+            return self.understand_candidates(words);
+        }
         match words {
+            ["candidates", machines, "expect", expect] => self.gather_candidates(machines, expect),
             ["members", count] => self.gather(count, count, Timing::default()),
             ["members", count, "of", machines] => self.gather(count, machines, Timing::default()),
             ["members", count, "of", machines, "suspected", "after", time] => {

@@ -1,0 +1,163 @@
+//! Groups that form themselves (rule G1): machines started with `bootstrap.expect`, in any order, with processes that die on
+//! the way. There is one group, or none and a word why.
+
+use std::fs;
+
+use serde_json::Value;
+
+use super::harness::sequence::agree;
+use super::harness::{Group, Load, until};
+
+/// What a member to be, or a member, waits for; nothing if it says nothing of that.
+async fn waits(group: &Group, index: usize) -> String {
+    match group.members[index].try_status().await {
+        Some(status) if status["role"] == "candidate" => status["reasons"].to_string(),
+        _ => String::new(),
+    }
+}
+
+async fn until_waits(group: &Group, index: usize, words: &str) {
+    until(&format!("{} waits and says {words}", group.members[index].name), async || {
+        waits(group, index).await.contains(words).then_some(())
+    })
+    .await;
+}
+
+async fn cluster(group: &Group, index: usize) -> Value {
+    group.members[index].status().await["cluster"].clone()
+}
+
+/// Everybody publishes, and all deliver the same.
+async fn works(group: &Group) {
+    let load = Load::start(group);
+    load.goes_on(&group.everybody(), 30).await;
+    let mut published = load.finish().await;
+    agree(group, &group.everybody(), &mut published).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn three_fresh_machines_make_one_group_in_any_order() {
+    let mut group = Group::fresh(3, 3, None).await;
+    group.members[2].start();
+    until_waits(&group, 2, "waits for 2 more").await;
+    group.members[0].start();
+    until_waits(&group, 2, "waits for 1 more").await;
+    let client = group.members[0].unix();
+    assert!(client.get("/livez").await.is_ok());
+    let refused = format!("{:?}", client.get("/v1/members").await.unwrap_err());
+    assert!(refused.contains("no_group"), "{refused}");
+    group.start_all().await;
+    works(&group).await;
+    // Started again as before, it is an ordinary member.
+    group.stop_all().await;
+    assert!(group.members.iter().all(|member| !member.data_dir.join("candidacy").exists()));
+    group.start_all().await;
+    assert_eq!(cluster(&group, 0).await, cluster(&group, 2).await);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_killed_at_any_point_and_restarted_makes_the_same_group() {
+    let mut group = Group::fresh(3, 3, None).await;
+    group.members.iter_mut().for_each(|member| member.start());
+    // Each is killed once as soon as it is bound to anything, or has its genesis.
+    for index in 0..3 {
+        let folder = group.members[index].data_dir.clone();
+        until("it is bound to something", async || {
+            (folder.join("candidacy").exists() || folder.join("genesis.toml").exists()).then_some(())
+        })
+        .await;
+        group.members[index].kill();
+        group.members[index].start();
+    }
+    group.start_all().await;
+    assert_eq!(cluster(&group, 0).await, cluster(&group, 1).await);
+    works(&group).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_survivor_and_two_fresh_members_form_nothing() {
+    let mut group = Group::fresh(3, 3, None).await;
+    group.start_all().await;
+    let before = cluster(&group, 0).await;
+    for index in [1, 2] {
+        group.members[index].kill();
+        fs::remove_dir_all(&group.members[index].data_dir).unwrap();
+        group.members[index].start();
+    }
+    for index in [1, 2] {
+        group.members[index].refuses(77, &["there is a group `trial` already", "synod invite"]).await;
+    }
+    assert_eq!(cluster(&group, 0).await, before);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_geneses_of_one_name_that_meet_say_so_and_stay_apart() {
+    let mut group = Group::fresh(2, 1, None).await;
+    let found = |text: String| {
+        let kept = text.lines().filter(|line| !line.starts_with("addresses"));
+        kept.collect::<Vec<_>>().join("\n")
+    };
+    let whole: Vec<String> = group.members.iter().map(|member| fs::read_to_string(&member.config).unwrap()).collect();
+    group.members.iter().for_each(|member| member.edit(found));
+    group.start_all().await;
+    let clusters = [cluster(&group, 0).await, cluster(&group, 1).await];
+    assert_ne!(clusters[0], clusters[1]);
+    group.stop_all().await;
+    for (member, config) in group.members.iter().zip(&whole) {
+        fs::write(&member.config, config).unwrap();
+    }
+    group.start_all().await;
+    for (index, other) in [(0, 1), (1, 0)] {
+        let id = clusters[other].as_str().unwrap();
+        until("it has met the other group of its name", async || {
+            let status = group.members[index].status().await;
+            status["links"]["discovery"]["foreign_groups"].to_string().contains(id).then_some(())
+        })
+        .await;
+        assert!(group.members[index].log().contains(id), "it says so loudly");
+        assert_eq!(cluster(&group, index).await, clusters[index]);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn candidates_with_other_settings_are_refused_by_name() {
+    let mut group = Group::fresh(3, 3, None).await;
+    let before = fs::read_to_string(&group.members[2].config).unwrap();
+    group.members[2].edit(|text| text.replace("batch_bytes_max = \"2MiB\"", "batch_bytes_max = \"3MiB\""));
+    group.members[2].edit(|text| text.replace("segment_bytes = \"4MiB\"", "segment_bytes = \"8MiB\""));
+    group.members.iter_mut().for_each(|member| member.start());
+    for index in 0..3 {
+        until_waits(&group, index, "batch_bytes_max = ").await;
+    }
+    group.members[2].kill();
+    fs::write(&group.members[2].config, before).unwrap();
+    group.start_all().await;
+    works(&group).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn six_that_expect_three_make_nothing_until_three_are_gone() {
+    let mut group = Group::fresh(6, 3, None).await;
+    // Five wait for a sixth of six first, so that no three of them are all that anybody knows.
+    for member in &group.members {
+        member.edit(|text| text.replace("expect = \"3\"", "expect = \"7\""));
+    }
+    group.members.iter_mut().for_each(|member| member.start());
+    for index in 0..6 {
+        until_waits(&group, index, "6 of 7").await;
+    }
+    group.kill_all();
+    for member in &group.members {
+        member.edit(|text| text.replace("expect = \"7\"", "expect = \"3\""));
+    }
+    group.members.iter_mut().take(2).for_each(|member| member.start());
+    until_waits(&group, 0, "waits for 1 more").await;
+    group.members[2].start();
+    for index in 0..3 {
+        group.members[index].ready().await;
+    }
+    for index in 3..6 {
+        group.members[index].start();
+        group.members[index].refuses(77, &["there is a group `trial` already"]).await;
+    }
+}

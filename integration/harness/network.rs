@@ -1,0 +1,19 @@
+//! Hosts of a test's own, where this user may make them.
+
+use std::io::Write;
+
+use synod::cmd::group::network::Network;
+
+/// So many hosts on one network. None where this user may make none: it says so past the harness, which keeps what tests that
+/// pass print, and fails where nothing may be left out.
+pub fn hosts(count: u8) -> Option<Network> {
+    match Network::make(count) {
+        Ok(network) => Some(network),
+        Err(reason) => {
+            let said = format!("NOT TRIED: real networks: {reason}");
+            assert!(std::env::var_os("CHECK_NAMESPACES").is_none_or(|value| value != "1"), "{said}");
+            std::io::stderr().write_all(format!("{said}\n").as_bytes()).unwrap();
+            None
+        }
+    }
+}

@@ -1,0 +1,118 @@
+//! Several hosts with addresses of their own on one network, which find each other by mDNS: what cables, addresses and
+//! partitions do to a group.
+
+use std::net::Ipv4Addr;
+
+use super::harness::loads::Loads;
+use super::harness::network::hosts;
+use super::harness::sequence::agree;
+use super::harness::wait::passed;
+use super::harness::{Group, until};
+
+/// Longer than the others take to notice a cable that is pulled.
+const NOTICED: std::time::Duration = std::time::Duration::from_secs(2);
+
+/// Whether a member has a link to another, as it says.
+async fn linked(group: &Group, at: usize, to: usize) -> bool {
+    let Some(status) = group.members[at].try_status().await else { return false };
+    let name = &group.members[to].name;
+    status["peers"].as_array().into_iter().flatten().any(|peer| peer["name"] == **name && peer["linked"] == true)
+}
+
+async fn until_linked(group: &Group, at: usize, to: usize, is: bool) {
+    let fact = format!("{} {} {}", group.members[at].name, if is { "reaches" } else { "lost" }, group.members[to].name);
+    until(&fact, async || (linked(group, at, to).await == is).then_some(())).await;
+}
+
+async fn compare(group: &Group, loads: Loads) {
+    let mut published = loads.finish().await;
+    agree(group, &group.everybody(), &mut published).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn three_fresh_hosts_find_each_other_by_mdns_and_one_of_them_moves() {
+    let Some(mut network) = hosts(3) else { return };
+    let mut group = Group::fresh(3, 3, Some(&network)).await;
+    group.start_all().await;
+    let loads = Loads::start(&group, &[0, 1, 2]);
+    loads.go_on(30).await;
+    let mut published = loads.finish().await;
+    group.members[1].stop().await;
+    network.readdress(1, Ipv4Addr::new(10, 77, 9, 9)).unwrap();
+    group.members[1].start_and_catch_up().await;
+    for other in [0, 2] {
+        until_linked(&group, other, 1, true).await;
+        until("the others are told its new address, in the order", async || {
+            let members = group.members[other].unix().get_json::<serde_json::Value>("/v1/members").await.unwrap();
+            members.to_string().contains("/ip4/10.77.9.9/tcp/7271").then_some(())
+        })
+        .await;
+    }
+    let loads = Loads::start(&group, &[0, 1, 2]);
+    loads.go_on(30).await;
+    published.extend(loads.finish().await);
+    agree(&group, &group.everybody(), &mut published).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_one_host_sends_another_is_lost_and_the_group_goes_on() {
+    let Some(network) = hosts(3) else { return };
+    let mut group = Group::fresh(3, 3, Some(&network)).await;
+    group.start_all().await;
+    let loads = Loads::start(&group, &[0, 1, 2]);
+    loads.go_on(30).await;
+    let leader = group.leader().await;
+    let follower = (leader + 1) % 3;
+    network.cut_one_way(leader, follower).unwrap();
+    until_linked(&group, follower, leader, false).await;
+    // The third sees both, and passes on what they have for each other.
+    loads.go_on(50).await;
+    network.heal_one_way(leader, follower).unwrap();
+    until_linked(&group, follower, leader, true).await;
+    loads.go_on(30).await;
+    compare(&group, loads).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_partition_heals() {
+    let Some(network) = hosts(3) else { return };
+    let mut group = Group::fresh(3, 3, Some(&network)).await;
+    group.start_all().await;
+    let apart = group.leader().await;
+    let others = group.others(apart);
+    let loads = Loads::start(&group, &others);
+    loads.go_on(30).await;
+    network.part(&[apart]).unwrap();
+    until_linked(&group, others[0], apart, false).await;
+    loads.go_on(50).await;
+    until("the lonely one is not ready, and says who is missing", async || {
+        let refused = group.members[apart].unix().get("/readyz").await.err()?;
+        format!("{refused:?}").contains(&group.members[others[0]].name).then_some(())
+    })
+    .await;
+    network.heal().unwrap();
+    group.members[apart].ready().await;
+    loads.go_on(30).await;
+    compare(&group, loads).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_partitions_at_the_first_start_make_one_group_when_they_meet() {
+    let Some(network) = hosts(5) else { return };
+    let mut group = Group::fresh(5, 5, Some(&network)).await;
+    network.part(&[3, 4]).unwrap();
+    group.members.iter_mut().for_each(|member| member.start());
+    for (index, missing) in [(0, "waits for 2 more"), (4, "waits for 3 more")] {
+        until("each side waits for the other", async || {
+            let status = group.members[index].try_status().await?;
+            status["reasons"].to_string().contains(missing).then_some(())
+        })
+        .await;
+    }
+    passed(NOTICED).await;
+    network.heal().unwrap();
+    group.start_all().await;
+    let loads = Loads::start(&group, &group.everybody());
+    loads.go_on(30).await;
+    compare(&group, loads).await;
+}

@@ -1,0 +1,199 @@
+//! What happens on a network of several hosts: how soon fresh members that find each other by mDNS have a group that orders,
+//! and how soon a member under a new address is reached again.
+
+use std::net::Ipv4Addr;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use tokio::time::{sleep, timeout};
+
+use super::{LOOK_INTERVAL, Row};
+use crate::api::client::{Client, Target};
+use crate::cmd::exit::Failure;
+use crate::cmd::group::network::Network;
+use crate::cmd::group::scratch::Scratch;
+use crate::cmd::sidecar;
+use crate::types::Ack;
+
+const HOSTS: u8 = 3;
+/// Groups that are founded; the slowest and the median count.
+const FOUNDINGS: usize = 5;
+/// The member that moves.
+const MOVER: usize = 1;
+/// Nothing takes longer on a machine that works.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Members on hosts of their own. Their processes end with this.
+struct Hosts {
+    network: Network,
+    scratch: Scratch,
+    processes: Vec<Option<Child>>,
+}
+
+/// From the start of three fresh processes to the first ordered message.
+pub async fn genesis() -> Result<Vec<Row>, Failure> {
+    let mut took = Vec::new();
+    for _ in 0..FOUNDINGS {
+        let mut hosts = Hosts::make()?;
+        took.push(hosts.found().await?);
+        hosts.stop()?;
+    }
+    took.sort_unstable();
+    let row = |name, value: Duration| Row { name, value: value.as_secs_f64(), unit: "s", aim: "≤ 3" };
+    Ok(vec![
+        row("three fresh members to the first ordered message, mDNS", took[took.len() / 2]),
+        row("  slowest of five", took[took.len() - 1]),
+    ])
+}
+
+/// From the start under a new address, and from a change of the address under a running process, to a link from both others.
+pub async fn moved() -> Result<Vec<Row>, Failure> {
+    let mut hosts = Hosts::make()?;
+    hosts.found().await?;
+    hosts.settle().await?;
+    let before = hosts.links().await?;
+    hosts.end(MOVER)?;
+    hosts.network.readdress(MOVER, Ipv4Addr::new(10, 77, 1, 1)).map_err(Failure::failed)?;
+    let began = Instant::now();
+    hosts.start(MOVER)?;
+    hosts.reached(&before).await?;
+    let started = began.elapsed();
+    hosts.settle().await?;
+    let before = hosts.links().await?;
+    hosts.network.readdress(MOVER, Ipv4Addr::new(10, 77, 1, 2)).map_err(Failure::failed)?;
+    let began = Instant::now();
+    hosts.reached(&before).await?;
+    let running = began.elapsed();
+    hosts.stop()?;
+    let row = |name, value: Duration| Row { name, value: value.as_secs_f64(), unit: "s", aim: "≤ 2" };
+    Ok(vec![
+        row("a member started under a new address is reached after", started),
+        row("  one whose address changes while it runs", running),
+    ])
+}
+
+impl Hosts {
+    fn make() -> Result<Hosts, Failure> {
+        let network = Network::make(HOSTS).map_err(Failure::failed)?;
+        let processes = (0..HOSTS).map(|_| None).collect();
+        Ok(Hosts { network, scratch: Scratch::make("bench")?, processes })
+    }
+
+    fn data_dir(&self, host: usize) -> PathBuf {
+        self.scratch.path().join(format!("n{}", host + 1))
+    }
+
+    fn client(&self, host: usize) -> Client {
+        Client::new(Target::Unix(self.data_dir(host).join("synod.sock")))
+    }
+
+    fn start(&mut self, host: usize) -> Result<(), Failure> {
+        let program = std::env::current_exe().map_err(Failure::failed)?;
+        let words = self.network.on(host);
+        let mut command = Command::new(&words[0]);
+        command.args(&words[1..]).arg(program).args(["run", "--exit-with-parent", "--bootstrap-expect", "3"]);
+        command.args(["--cluster", "bench", "--wal-segment-bytes", "16MiB", "--log-level", "warn"]);
+        command.args(["--name", &format!("n{}", host + 1), "--data-dir"]).arg(self.data_dir(host));
+        command.current_dir(self.scratch.path()).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::inherit());
+        self.processes[host] = Some(command.spawn().map_err(Failure::failed)?);
+        Ok(())
+    }
+
+    /// Starts all, and publishes at each host in turn until one message is ordered.
+    async fn found(&mut self) -> Result<Duration, Failure> {
+        let began = Instant::now();
+        for host in 0..self.processes.len() {
+            self.start(host)?;
+        }
+        let client = self.client(0);
+        let ordered = async {
+            while client.publish("bench", Some("text/plain"), Ack::Ordered, "hello".into()).await.is_err() {
+                sleep(LOOK_INTERVAL).await;
+            }
+        };
+        let ordered = timeout(PATIENCE, ordered).await;
+        ordered.map_err(|_| Failure::failed("the members made no group; see what they say above"))?;
+        Ok(began.elapsed())
+    }
+
+    /// Waits until everybody is linked with everybody, and nothing of the start goes on.
+    async fn settle(&self) -> Result<(), Failure> {
+        for host in 0..self.processes.len() {
+            let client = self.client(host);
+            let linked = |status: &Value| peers(status).filter(|peer| peer["linked"] == true).count() + 1;
+            self.until(&client, |status| linked(status) == self.processes.len()).await?;
+        }
+        sleep(super::IDLE).await;
+        Ok(())
+    }
+
+    /// The links that each other had to the one that moves, so far.
+    async fn links(&self) -> Result<Vec<u64>, Failure> {
+        let mut links = Vec::new();
+        for host in self.others() {
+            let status = self.client(host).get_json("/v1/status").await.map_err(sidecar::failure)?;
+            links.push(link_to_mover(&status)["links_total"].as_u64().unwrap_or_default());
+        }
+        Ok(links)
+    }
+
+    /// Waits until both others have a further link to the one that moved.
+    async fn reached(&self, before: &[u64]) -> Result<(), Failure> {
+        for (host, before) in self.others().zip(before) {
+            let further = |status: &Value| {
+                let link = link_to_mover(status);
+                link["connected"] == true && link["links_total"].as_u64() > Some(*before)
+            };
+            self.until(&self.client(host), further).await?;
+        }
+        Ok(())
+    }
+
+    fn others(&self) -> impl Iterator<Item = usize> + use<> {
+        (0..self.processes.len()).filter(|host| *host != MOVER)
+    }
+
+    async fn until(&self, client: &Client, is: impl Fn(&Value) -> bool) -> Result<(), Failure> {
+        let look = async {
+            loop {
+                if client.get_json::<Value>("/v1/status").await.is_ok_and(|status| is(&status)) {
+                    return;
+                }
+                sleep(LOOK_INTERVAL).await;
+            }
+        };
+        timeout(PATIENCE, look).await.map_err(|_| Failure::failed("the members do not find each other again"))
+    }
+
+    fn end(&mut self, host: usize) -> Result<(), Failure> {
+        if let Some(mut process) = self.processes[host].take() {
+            process.kill().and_then(|()| process.wait()).map_err(Failure::failed)?;
+        }
+        Ok(())
+    }
+
+    fn stop(mut self) -> Result<(), Failure> {
+        (0..self.processes.len()).try_for_each(|host| self.end(host))
+    }
+}
+
+impl Drop for Hosts {
+    fn drop(&mut self) {
+        for host in 0..self.processes.len() {
+            // One that cannot be killed has ended.
+            let _ = self.end(host);
+        }
+    }
+}
+
+fn link_to_mover(status: &Value) -> &Value {
+    let name = format!("n{}", MOVER + 1);
+    let mut links = status["links"]["peers"].as_array().into_iter().flatten();
+    links.find(|link| link["name"] == *name).unwrap_or(&Value::Null)
+}
+
+fn peers(status: &Value) -> impl Iterator<Item = &Value> {
+    status["peers"].as_array().into_iter().flatten()
+}

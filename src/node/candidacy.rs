@@ -1,0 +1,349 @@
+//! Founding a group together with others, without a file (rule G1): runs the candidate of `protocol/` on a mesh of
+//! candidates, with its record in the data directory and its state on the API, until the group is made. Then the genesis is in
+//! the data directory, and an ordinary member starts.
+
+use std::fs;
+use std::future::Future;
+use std::io;
+use std::time::Duration;
+
+use libp2p::identity::Keypair;
+use libp2p::multiaddr::{Multiaddr, Protocol};
+use serde_json::{Map, json};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio::time::{sleep, timeout};
+
+use super::commitment_file::{self, CommitmentError};
+use super::data_directory::DataDirectory;
+use super::genesis_file::{self, GENESIS_FILE};
+use super::identity::Identity;
+use super::listeners::Listeners;
+use super::real_time::RealTime;
+use super::run::{RunError, refuse_the_departed};
+use super::service_manager::ServiceManager;
+use super::settings::{Bootstrap, Mistakes, Settings};
+use super::{descriptors, join, random, reach, token};
+use crate::api::listen::SocketFile;
+use crate::api::waiting::{self, Waiting};
+use crate::api::{ApiSettings, CannotServe};
+use crate::net::candidates::{CandidateEvent, CandidateMesh, CandidateMeshSettings};
+use crate::protocol::{BadCandidate, Candidate, CandidateInput, CandidateSettings, CandidateVerdict};
+use crate::types::{
+    ClusterId, Commitment, CommitmentRecord, CommonSettings, FaultModelKind, Genesis, MemberId, Sabotage, StartNonce,
+    limits,
+};
+
+/// Never waits longer for nothing: what people are told shows how long somebody was silent.
+const TICK_MAX: Duration = Duration::from_secs(1);
+/// The addresses of this machine are known within this time after it listens on them.
+const INTERFACES_MAX: Duration = Duration::from_secs(2);
+/// Between two looks at them.
+const INTERFACES_PAUSE: Duration = Duration::from_millis(10);
+/// What was said last is on its way within this time.
+const FAREWELL: Duration = Duration::from_millis(500);
+
+/// Why no group was founded.
+#[derive(Debug, thiserror::Error)]
+pub enum CandidacyError {
+    /// The data directory is a member's of a group of another name.
+    #[error(
+        "data_dir belongs to group `{ours}`, and `cluster` says `{wanted}`: set cluster = \"{ours}\", or start with another \
+         data_dir; one directory is one member of one group"
+    )]
+    OtherName {
+        /// The name in the genesis.
+        ours: String,
+        /// The name in the settings.
+        wanted: String,
+    },
+    /// The genesis that there is cannot be read.
+    #[error("the genesis in data_dir cannot be used: {}", .0.0.join("; "))]
+    Genesis(Mistakes),
+    /// What it has promised is not known.
+    #[error(transparent)]
+    Commitment(#[from] CommitmentError),
+    /// What it has promised does not fit this start.
+    #[error(transparent)]
+    Candidate(#[from] BadCandidate),
+    /// There is nowhere to listen, or nothing to tell the others.
+    #[error("{0}")]
+    Unreachable(String),
+    /// There is a group of that name already.
+    #[error(
+        "there is a group `{name}` already: {cluster}, as {} says; nothing is founded beside it. `synod invite` on one of its \
+         members prints a join code, `synod join` uses it; if another group is meant, give it another name (cluster)",
+        told_by.short()
+    )]
+    Exists {
+        /// The name.
+        name: String,
+        /// The id of the group that there is.
+        cluster: ClusterId,
+        /// Who says so.
+        told_by: MemberId,
+    },
+    /// A file could not be written.
+    #[error("data_dir: {0}; nothing is lost, start again when that is mended")]
+    Io(#[from] io::Error),
+}
+
+/// Makes the data directory a member's, if it is none yet: founds the group with the others that are started so. Ends with
+/// true when there is a genesis, with false when `stop` came first; then the same start goes on where this one was.
+pub async fn found(
+    settings: &Settings,
+    bootstrap: &Bootstrap,
+    stop: impl Future<Output = ()>,
+) -> Result<bool, RunError> {
+    let directory = DataDirectory::make(&settings.data_dir)?;
+    refuse_the_departed(&directory)?;
+    if let Some(genesis) = join::present(settings, &directory)? {
+        let (ours, wanted) = (genesis.name, bootstrap.cluster.clone());
+        return match ours == wanted {
+            true => Ok(true),
+            false => Err(CandidacyError::OtherName { ours, wanted }.into()),
+        };
+    }
+    let identity = join::identity(&directory)?;
+    let listen = reach::with_ports(&reach::listens(settings, None).map_err(CandidacyError::Unreachable)?)?;
+    let token = settings.api.token_file.as_deref().map(token::read).transpose().map_err(RunError::Token)?;
+    let listeners = Listeners::take(settings, &listen).await?;
+    let candidacy = Candidacy::start(settings, bootstrap, directory, &identity, listen).await?;
+    let api = WaitingApi::start(listeners, token, candidacy.told.subscribe());
+    if let Some(manager) = ServiceManager::of_environment() {
+        tokio::spawn(manager.report_waiting(candidacy.told.subscribe()));
+    }
+    let outcome = candidacy.run(stop).await;
+    api.stop().await;
+    outcome
+}
+
+/// A candidate and its surroundings.
+struct Candidacy {
+    cluster: String,
+    directory: DataDirectory,
+    candidate: Candidate,
+    mesh: CandidateMesh,
+    time: RealTime,
+    told: watch::Sender<Waiting>,
+    last_words: String,
+}
+
+impl Candidacy {
+    async fn start(
+        settings: &Settings,
+        bootstrap: &Bootstrap,
+        directory: DataDirectory,
+        identity: &Identity,
+        listen: Vec<Multiaddr>,
+    ) -> Result<Candidacy, RunError> {
+        let commitment = commitment_file::read(&directory, &bootstrap.cluster).map_err(CandidacyError::from)?;
+        let keypair = Keypair::ed25519_from_bytes(identity.secret()).map_err(io::Error::other)?;
+        let mesh = CandidateMesh::start(CandidateMeshSettings {
+            keypair,
+            listen,
+            sources: settings.discovery.clone(),
+            leader_timeout: settings.timing.leader_timeout,
+            cluster: bootstrap.cluster.clone(),
+            expect: bootstrap.expect,
+        })
+        .await?;
+        let addresses = addresses(settings, &mesh).await;
+        let candidate = CandidateSettings {
+            me: identity.member(),
+            name: settings.name.clone().unwrap_or_else(|| identity.member().short()),
+            addresses: addresses.iter().map(ToString::to_string).collect(),
+            cluster: bootstrap.cluster.clone(),
+            expect: bootstrap.expect as usize,
+            common: CommonSettings {
+                model: FaultModelKind::Crash,
+                rules_version: limits::RULES_VERSION,
+                limits: bootstrap.limits,
+                voters_target: bootstrap.expect,
+            },
+            nonce: StartNonce(u64::from_be_bytes(random::bytes()?)),
+            seed: random::bytes()?,
+            sabotage: Sabotage::NONE,
+        };
+        let mistakes = candidate.mistakes();
+        if !mistakes.is_empty() {
+            let advice = "set mesh.announce to the addresses at which the others reach this machine";
+            return Err(CandidacyError::Unreachable(format!("{}; {advice}", mistakes.join("; "))).into());
+        }
+        tracing::info!(
+            group = bootstrap.cluster,
+            expect = bootstrap.expect,
+            member = %identity.member(),
+            addresses = ?candidate.addresses,
+            "founding a group together with others"
+        );
+        let restored = (commitment != Commitment::Free).then(|| CommitmentRecord {
+            version: limits::PROTOCOL_VERSION,
+            cluster: bootstrap.cluster.clone(),
+            commitment,
+        });
+        let time = RealTime::start();
+        let candidate = Candidate::new(candidate, restored, time.instant()).map_err(CandidacyError::from)?;
+        let (cluster, told) = (bootstrap.cluster.clone(), watch::Sender::new(Waiting::default()));
+        Ok(Candidacy { cluster, directory, candidate, mesh, time, told, last_words: String::new() })
+    }
+
+    /// Turns until there is a verdict, or `stop` is done.
+    async fn run(mut self, stop: impl Future<Output = ()>) -> Result<bool, RunError> {
+        tokio::pin!(stop);
+        loop {
+            if let Some(verdict) = self.hand_out()? {
+                let outcome = self.conclude(verdict);
+                // Others wait for what was said last: who asks again hears it from the member that starts now.
+                let _ = timeout(FAREWELL, self.mesh.stop()).await;
+                return Ok(outcome.map(|()| true)?);
+            }
+            self.tell();
+            let pause = self.candidate.next_timeout().since(self.time.instant()).min(TICK_MAX);
+            let input = tokio::select! {
+                biased;
+                () = &mut stop => {
+                    let _ = timeout(FAREWELL, self.mesh.stop()).await;
+                    return Ok(false);
+                }
+                event = self.mesh.next() => match event {
+                    CandidateEvent::Found(member) => CandidateInput::Found(member),
+                    CandidateEvent::Asked { from, frame } => CandidateInput::Asked { from, frame },
+                    CandidateEvent::Answered { from, frame } => CandidateInput::Answered { from, frame },
+                    CandidateEvent::Unanswered { from } => CandidateInput::Unanswered { from },
+                },
+                () = sleep(pause) => CandidateInput::Tick,
+            };
+            self.candidate.step(input, self.time.instant());
+        }
+    }
+
+    /// Does what the candidate wants done; what it says last comes with its verdict.
+    fn hand_out(&mut self) -> Result<Option<CandidateVerdict>, RunError> {
+        loop {
+            let ready = self.candidate.ready();
+            ready.asks.into_iter().for_each(|(to, frame)| self.mesh.ask(to, frame));
+            ready.answers.into_iter().for_each(|(to, frame)| self.mesh.answer(to, frame));
+            if ready.verdict.is_some() {
+                return Ok(ready.verdict);
+            }
+            let Some(record) = ready.record else { break };
+            // G1: durable before anybody hears of it. Nothing else is to be done meanwhile.
+            commitment_file::write(&self.directory, &record).map_err(CandidacyError::from)?;
+            self.candidate.step(CandidateInput::Durable, self.time.instant());
+        }
+        self.mesh.direct(self.candidate.contacts());
+        Ok(None)
+    }
+
+    /// Keeps the genesis. With it the directory is a member's.
+    fn conclude(&self, verdict: CandidateVerdict) -> Result<(), CandidacyError> {
+        match verdict {
+            CandidateVerdict::Founded(genesis) => self.keep(&genesis),
+            CandidateVerdict::Exists { cluster, told_by } => {
+                Err(CandidacyError::Exists { name: self.cluster.clone(), cluster, told_by })
+            }
+        }
+    }
+
+    fn keep(&self, genesis: &Genesis) -> Result<(), CandidacyError> {
+        let text = genesis_file::write(genesis);
+        let read = genesis_file::parse(&text).map_err(CandidacyError::Genesis)?;
+        assert_eq!(read, *genesis, "a genesis reads as it was written");
+        self.directory.store(GENESIS_FILE, &text)?;
+        // It says nothing any more that the genesis does not.
+        if let Err(error) = fs::remove_file(self.directory.path().join(commitment_file::COMMITMENT_FILE)) {
+            tracing::debug!(%error, "the record of the candidacy stays");
+        }
+        tracing::info!(group = genesis.name, cluster = %genesis.cluster(), "founded");
+        Ok(())
+    }
+
+    /// Says what it waits for: on the API always, in the log when it is something new.
+    fn tell(&mut self) {
+        let waiting = self.candidate.waiting();
+        let reason = waiting.to_string();
+        let mut details = Map::new();
+        details.insert("group".to_owned(), json!(self.cluster));
+        details.insert("candidacy".to_owned(), json!(waiting));
+        details
+            .insert("links".to_owned(), json!({ "discovery": super::mesh_figures::discovery(&self.mesh.figures()) }));
+        let words: String = reason.chars().filter(|character| !character.is_ascii_digit()).collect();
+        if words != self.last_words {
+            tracing::info!("{reason}");
+            self.last_words = words;
+        }
+        self.told.send_replace(Waiting { role: "candidate", reasons: vec![reason], details });
+    }
+}
+
+/// Where the others are told to reach this one: what its settings say, else where it listens, without what leads the asker
+/// back to its own machine, unless nothing else is left.
+async fn addresses(settings: &Settings, mesh: &CandidateMesh) -> Vec<Multiaddr> {
+    if !settings.mesh_announce.is_empty() {
+        return settings.mesh_announce.clone();
+    }
+    // The addresses of a listener that listens everywhere come one by one.
+    let told = timeout(INTERFACES_MAX, async {
+        loop {
+            let listen = mesh.listen_addresses();
+            let told: Vec<Multiaddr> = listen.into_iter().filter(|address| !is_local(address)).collect();
+            if !told.is_empty() {
+                return told;
+            }
+            sleep(INTERFACES_PAUSE).await;
+        }
+    });
+    let mut told = if settings.mesh_listen.iter().all(is_local) && !settings.mesh_listen.is_empty() {
+        mesh.listen_addresses()
+    } else {
+        told.await.unwrap_or_else(|_| {
+            tracing::warn!("this machine has no address but its own loopback; others cannot reach it");
+            mesh.listen_addresses()
+        })
+    };
+    told.truncate(limits::ADDRESSES_MAX);
+    told
+}
+
+/// Whether an address leads to the asker itself, or to nobody beyond one cable.
+fn is_local(address: &Multiaddr) -> bool {
+    match address.iter().next() {
+        Some(Protocol::Ip4(ip)) => ip.is_loopback() || ip.is_link_local(),
+        Some(Protocol::Ip6(ip)) => ip.is_loopback() || ip.is_unicast_link_local(),
+        _ => false,
+    }
+}
+
+/// The API of a candidate.
+struct WaitingApi {
+    stop: watch::Sender<bool>,
+    task: JoinHandle<Result<(), CannotServe>>,
+    socket_file: SocketFile,
+}
+
+impl WaitingApi {
+    fn start(listeners: Listeners, token: Option<String>, waiting: watch::Receiver<Waiting>) -> WaitingApi {
+        let (stop, stopped) = watch::channel(false);
+        let api = ApiSettings {
+            tcp: Some(listeners.tcp),
+            unix: Some(listeners.unix),
+            token,
+            connections_max: descriptors::connections_max(),
+            ..ApiSettings::new(0)
+        };
+        let task = tokio::spawn(waiting::serve(api, waiting, stopped));
+        WaitingApi { stop, task, socket_file: listeners.socket_file }
+    }
+
+    /// Gives the addresses free.
+    async fn stop(self) {
+        self.stop.send_replace(true);
+        if let Ok(Err(error)) = self.task.await {
+            tracing::warn!(%error, "the API of the candidate was not served");
+        }
+        if let Err(error) = self.socket_file.remove() {
+            tracing::debug!(%error, "the socket stays");
+        }
+    }
+}
