@@ -26,7 +26,9 @@ pub(super) struct Connection {
     pub task: AbortHandle,
     pub offer: Option<Offer>,
     pub link: Option<Arc<Link>>,
-    /// When it was established, or its last ping was answered.
+    /// When it was established.
+    pub since: Instant,
+    /// The same, or when its last ping was answered.
     pub heard: Instant,
 }
 
@@ -143,16 +145,27 @@ impl Connections {
         Some((id, offer))
     }
 
-    /// Judges an offered link against what else there is of its member. A link on which pings go unanswered gives way to a
-    /// new one of the same process: its member may be elsewhere by now.
+    /// Judges an offered link against what else there is of its member. A link gives way to a new one of the same process
+    /// when pings go unanswered on it, or when the other side has lost it: its member may be elsewhere by now.
     pub fn judge(&self, offered: &Link, now: Instant) -> Choice {
         match offered.peer.link() {
             None => self.being_refused(offered).map_or(Choice::Take, Choice::Refuse),
-            Some(current) if is_one_process(&current.hello, &offered.hello) && self.doubtful(&current, now) => {
+            Some(current)
+                if is_one_process(&current.hello, &offered.hello)
+                    && (self.doubtful(&current, now) || self.lost_there(&current, offered)) =>
+            {
                 Choice::Take
             }
             Some(current) => between(&self.me, &offered.peer.member, &current.hello, &offered.hello),
         }
+    }
+
+    /// Nobody dials who has a link, and no dial takes longer than a hello may: theirs began when the link was up.
+    fn lost_there(&self, link: &Link, offered: &Link) -> bool {
+        let Some(connection) = self.all.get(&offered.connection).filter(|connection| !connection.dialled) else {
+            return false;
+        };
+        link.up_since().is_some_and(|up| connection.since > up + limits::HELLO_TIMEOUT)
     }
 
     fn doubtful(&self, link: &Link, now: Instant) -> bool {
@@ -229,9 +242,9 @@ mod tests {
             let mut connections = Connections::new(me);
             for (number, dialled) in (1..).zip(dialled) {
                 let task = tokio::spawn(std::future::pending::<()>()).abort_handle();
-                let (streams, heard) = (None, Instant::now());
+                let (streams, since, heard) = (None, Instant::now(), Instant::now());
                 let (begun, offer, link) = (true, None, None);
-                let connection = Connection { member: other, dialled, streams, begun, task, offer, link, heard };
+                let connection = Connection { member: other, dialled, streams, begun, task, offer, link, since, heard };
                 connections.insert(ConnectionId::new_unchecked(number), connection);
             }
             Pair { connections, peer }
@@ -312,6 +325,8 @@ mod tests {
             assert_eq!(pair.connections.judge(&again, Instant::now()), choice);
             let silent = Instant::now() + 2 * limits::LINK_DOUBT;
             assert_eq!(pair.connections.judge(&again, silent), Choice::Take, "the first one may be dead");
+            pair.at(2).since = Instant::now() + 2 * limits::HELLO_TIMEOUT;
+            assert_eq!(pair.connections.judge(&again, Instant::now()), Choice::Take, "it has lost the first one");
         }
     }
 

@@ -33,6 +33,8 @@ struct Dialling {
     due: Instant,
     /// The dial that runs.
     running: Option<ConnectionId>,
+    /// What the last dial went over.
+    over: Transport,
     /// What became of the dial over TCP: then it is QUIC's turn.
     tcp_failed: Option<String>,
     failures: u32,
@@ -87,6 +89,11 @@ impl Dialler {
         }
     }
 
+    /// Whoever is to be dialled is dialled now.
+    pub fn hurry(&mut self, now: Instant) {
+        self.members.values_mut().for_each(|dialling| (dialling.due, dialling.failures) = (now, 0));
+    }
+
     /// A member is said to be there: a reason to dial it, where nobody knew.
     pub fn hint(&mut self, member: &MemberId, address: Multiaddr, now: Instant) {
         if let Some(dialling) = self.members.get_mut(member) {
@@ -113,9 +120,10 @@ impl Dialler {
         self.idle(reached).map(|(_, dialling)| dialling.due).min()
     }
 
-    /// A dial runs.
+    /// A dial runs, to the addresses whose turn it is.
     pub fn began(&mut self, member: &MemberId, id: ConnectionId) {
         if let Some(dialling) = self.members.get_mut(member) {
+            dialling.over = dialling.turn().first().map_or(Transport::Tcp, Transport::of);
             dialling.running = Some(id);
         }
     }
@@ -183,6 +191,7 @@ impl Dialling {
             hinted: None,
             due: now,
             running: None,
+            over: Transport::Tcp,
             tcp_failed: None,
             failures: 0,
         }
@@ -193,7 +202,8 @@ impl Dialling {
             self.due = self.due.min(now + jittered(limits::DIAL_PAUSE_MIN));
         } else {
             let (worked, hints) = (self.worked.take(), std::mem::take(&mut self.hints));
-            *self = Dialling { worked, hints, running: self.running, ..Dialling::new(target, now) };
+            // A dial to where it was before may take long to fail, and is not waited for.
+            *self = Dialling { worked, hints, ..Dialling::new(target, now) };
         }
     }
 
@@ -206,6 +216,8 @@ impl Dialling {
         // Words are cheap, dials are not.
         if self.hinted.is_none_or(|before| now >= before + limits::HINT_PAUSE) {
             (self.hinted, self.due, self.tcp_failed) = (Some(now), now, None);
+            // Nor is one waited for that does not know of it.
+            self.running = None;
         }
     }
 
@@ -227,8 +239,8 @@ impl Dialling {
 
     /// Whether TCP was tried just now, and QUIC can be.
     fn quic_is_next(&self) -> bool {
-        let over = |transport| self.everywhere().iter().any(|address| Transport::of(address) == transport);
-        self.tcp_failed.is_none() && over(Transport::Tcp) && over(Transport::Quic)
+        let by_quic = || self.everywhere().iter().any(|address| Transport::of(address) == Transport::Quic);
+        self.over == Transport::Tcp && self.tcp_failed.is_none() && by_quic()
     }
 
     /// The member was not reached, or the connection came to nothing.
@@ -381,8 +393,15 @@ mod tests {
         let both = Target { addresses: vec![quic.clone(), address(1), address(2)], dial: true };
         dialler.direct(BTreeMap::from([(member, both)]), now);
         assert_eq!(dialler.turn(&member), [address(1), address(2)]);
+        let id = ConnectionId::new_unchecked(1);
+        let began = |dialler: &mut Dialler| {
+            dialler.began(&member, id);
+            dialler.ended(id);
+        };
+        began(&mut dialler);
         assert_eq!(dialler.failed(&member, "refused".to_owned(), now), Some(Failed::GoesOn));
         assert_eq!((dialler.due(now, |_| false), dialler.turn(&member)), (vec![member], vec![quic.clone()]));
+        began(&mut dialler);
         let over = Failed::Over { trouble: "refused; silent".to_owned(), fresh: true };
         assert_eq!(dialler.failed(&member, "silent".to_owned(), now), Some(over));
         assert_eq!(
@@ -392,6 +411,7 @@ mod tests {
         );
         dialler.direct(BTreeMap::from([(member, Target { addresses: vec![quic.clone()], dial: true })]), now);
         assert_eq!(dialler.turn(&member), [quic]);
+        began(&mut dialler);
         assert!(matches!(dialler.failed(&member, String::new(), now), Some(Failed::Over { .. })), "there is no other");
     }
 
@@ -411,8 +431,10 @@ mod tests {
         assert_eq!(dialler.due(now, |_| false), [], "a flood of them is none");
         assert_eq!(dialler.addresses(&member).len(), 1 + limits::HINTS_MAX);
         assert_eq!(dialler.addresses(&member)[..2], [address(1), address(999)], "the roster's is never forgotten");
+        dialler.began(&member, ConnectionId::new_unchecked(1));
         dialler.hint(&member, address(1000), now + limits::HINT_PAUSE);
-        assert_eq!(dialler.due(now + limits::HINT_PAUSE, |_| false), [member]);
+        assert_eq!(dialler.due(now + limits::HINT_PAUSE, |_| false), [member], "nor is a dial waited for");
+        assert_eq!(dialler.ended(ConnectionId::new_unchecked(1)), None);
         assert_eq!((dialler.owner(&address(1)), dialler.owner(&address(999))), (Some(member), None));
     }
 }

@@ -28,7 +28,7 @@
 //! | `switchboard/` | its parts: links, dials, the door, what is found, gossip |
 //! | `dial.rs` | where members are found, over which transport, and when one is dialled again |
 //! | `source/` | the sources of addresses |
-//! | `finding.rs` | what they tell: which addresses are dialled without knowing who is there, and what came of it |
+//! | `finding.rs`, `outcome.rs` | what they tell: which addresses are dialled without knowing who is there; what came of it |
 //! | `announcing.rs`, `gossip.rs` | what is announced and passed on; gossipsub for members only |
 //! | `candidacy.rs`, `candidates.rs` | questions of candidates, both ways; a mesh before there is a group |
 //! | `refusals.rs` | who refused whom: counted, and told once |
@@ -64,6 +64,7 @@ mod gossip;
 pub mod identity;
 mod link;
 mod metered;
+mod outcome;
 mod pair;
 mod peer;
 mod queue;
@@ -85,7 +86,8 @@ use libp2p::swarm::{Swarm, SwarmEvent};
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
 pub use figures::{DiscoveryFigures, ForeignGroup, GossipFigures, MeshFigures, PeerFigures, reason};
-pub use finding::{FoundAddress, Outcome, SourceFigures};
+pub use finding::{FoundAddress, SourceFigures};
+pub use outcome::Outcome;
 pub use source::{Answer, DnsName, NotAPlace, Place, Sources};
 pub use transport::{Transport, listen_address, port};
 

@@ -10,6 +10,7 @@
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::convert::Infallible;
 use std::future::{Ready, ready};
+use std::net::IpAddr;
 use std::task::{Context, Poll};
 
 use libp2p::core::transport::PortUse;
@@ -73,6 +74,8 @@ struct Connected {
     transport: Transport,
     /// Whether it is within this machine.
     loopback: bool,
+    /// Our own address on it, as far as it is known.
+    local: Option<IpAddr>,
 }
 
 /// Opens and takes streams, and admits connections.
@@ -92,6 +95,19 @@ impl Streams {
     /// Who is a member from now on; everybody else is a stranger. Connections there are stay.
     pub fn set_members(&mut self, members: HashSet<PeerId>) {
         self.members = members;
+    }
+
+    /// The other side says by which of our addresses we came.
+    pub fn seen_from(&mut self, connection: ConnectionId, address: IpAddr) {
+        if let Some(connected) = self.connections.get_mut(&connection) {
+            connected.local.get_or_insert(address);
+        }
+    }
+
+    /// Every connection by an address of ours.
+    pub fn from_address(&self, address: IpAddr) -> Vec<ConnectionId> {
+        let from = self.connections.iter().filter(|(_, connected)| connected.local == Some(address));
+        from.map(|(id, _)| *id).collect()
     }
 
     /// Any connection to that key.
@@ -153,6 +169,14 @@ impl Streams {
     }
 }
 
+pub(super) fn ip_of(address: &Multiaddr) -> Option<IpAddr> {
+    match address.iter().next()? {
+        Protocol::Ip4(ip) => Some(ip.into()),
+        Protocol::Ip6(ip) => Some(ip.into()),
+        _ => None,
+    }
+}
+
 #[derive(Debug, thiserror::Error)]
 #[error("too many connections")]
 struct TooManyConnections;
@@ -195,13 +219,13 @@ impl NetworkBehaviour for Streams {
                     ConnectedPoint::Dialer { address, .. } => address,
                     ConnectedPoint::Listener { local_addr, .. } => local_addr,
                 };
-                let remote = established.endpoint.get_remote_address().iter().next();
-                let loopback = match remote {
-                    Some(Protocol::Ip4(ip)) => ip.is_loopback(),
-                    Some(Protocol::Ip6(ip)) => ip.is_loopback(),
-                    _ => false,
+                let loopback = ip_of(established.endpoint.get_remote_address()).is_some_and(|ip| ip.is_loopback());
+                let local = match established.endpoint {
+                    ConnectedPoint::Dialer { .. } => None,
+                    ConnectedPoint::Listener { local_addr, .. } => ip_of(local_addr),
                 };
-                let connected = Connected { peer: established.peer_id, transport: Transport::of(address), loopback };
+                let (peer, transport) = (established.peer_id, Transport::of(address));
+                let connected = Connected { peer, transport, loopback, local };
                 self.connections.insert(established.connection_id, connected);
             }
             FromSwarm::ConnectionClosed(closed) => {

@@ -242,11 +242,13 @@ impl Switchboard {
             SwarmEvent::NewListenAddr { address, .. } => {
                 self.shared.add_listen_address(address);
                 self.note_addresses();
+                // There may be a way now where there was none.
+                self.dialler.hurry(Instant::now());
             }
             SwarmEvent::ExpiredListenAddr { address, .. } => {
                 self.shared.forget_listen_address(&address);
                 self.note_addresses();
-                self.doubt_until = Some(Instant::now() + 2 * limits::LINK_SILENCE_MAX);
+                self.address_gone(&address);
             }
             SwarmEvent::ListenerClosed { addresses, reason, .. } => {
                 warn!(?addresses, ?reason, "the mesh listens here no more");

@@ -12,8 +12,10 @@ use super::dialling::{why_not_reached, without_peer};
 use crate::driver::Input;
 use crate::net::candidacy::Happening;
 use crate::net::figures::ForeignGroup;
-use crate::net::finding::{Outcome, Stand};
+use crate::net::finding::Stand;
+use crate::net::outcome::Outcome;
 use crate::net::source::Place;
+use crate::net::streams::ip_of;
 use crate::types::{CandidacyFrame, CandidacyMessage, CandidacyRefusal, ClusterId, MemberId, limits};
 
 impl Switchboard {
@@ -58,6 +60,9 @@ impl Switchboard {
     /// Where it is listened says every peer; of a member that is a hint. And how we look from there.
     pub(super) fn identified(&mut self, connection: ConnectionId, peer: PeerId, info: identify::Info) {
         let member = super::member_of_peer(&peer).expect("others are not admitted");
+        if let Some(ip) = ip_of(&info.observed_addr) {
+            self.swarm.behaviour_mut().streams.seen_from(connection, ip);
+        }
         let near = self.swarm.behaviour().streams.is_loopback(connection);
         let places = info.listen_addrs.iter().filter_map(Place::of).filter(|place| is_of_use(place, near));
         let of_member = places.map(|place| Place { key: Some(member), ..place });

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use libp2p::ping;
 use libp2p::swarm::ConnectionId;
+use libp2p::{Multiaddr, ping};
 use tokio::sync::mpsc;
 use tracing::{debug, info};
 
@@ -13,6 +13,7 @@ use crate::driver::Input;
 use crate::net::attempt::{Attempt, Verdict};
 use crate::net::choice::{Choice, Connection};
 use crate::net::link::Link;
+use crate::net::listen_address;
 use crate::net::pair::End;
 use crate::net::streams::StreamOutcome;
 use crate::types::peer::Refusal;
@@ -35,8 +36,9 @@ impl Switchboard {
             events: self.events.0.clone(),
         };
         let task = tokio::spawn(attempt.run(receiver)).abort_handle();
-        let (streams, begun, heard) = (Some(streams), false, Instant::now());
-        let connection = Connection { member, dialled, streams, begun, task, offer: None, link: None, heard };
+        let (streams, begun, since) = (Some(streams), false, Instant::now());
+        let connection =
+            Connection { member, dialled, streams, begun, task, offer: None, link: None, since, heard: since };
         self.connections.insert(id, connection);
     }
 
@@ -202,6 +204,15 @@ impl Switchboard {
                 let micros = u64::try_from(round_trip.as_micros()).unwrap_or(u64::MAX).max(1);
                 link.peer.counters.round_trip_micros.set(micros);
             }
+        }
+    }
+
+    /// An address of this machine is gone, and with it what came and went by it. Nobody else would tell.
+    pub(super) fn address_gone(&mut self, address: &Multiaddr) {
+        self.doubt_until = Some(Instant::now() + 2 * limits::LINK_SILENCE_MAX);
+        let Some((_, socket)) = listen_address(address) else { return };
+        for id in self.swarm.behaviour().streams.from_address(socket.ip()) {
+            self.cut(id, End::Lost(format!("the address {} is gone from this machine", socket.ip())));
         }
     }
 

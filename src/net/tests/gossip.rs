@@ -167,7 +167,7 @@ async fn garbage_of_a_member_is_counted_and_not_passed_on() {
 /// What a member says in the name of another one is nobody's word: it leads nobody anywhere.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_forged_presence_is_dropped() {
-    let seats = seats::<3>();
+    let seats = seats::<4>();
     let members = unreachable(&group(&seats));
     let one = Member::start(&seats[0], &members, hello(1)).await;
     let victim = seats[2].key.public().to_peer_id();
@@ -184,7 +184,7 @@ async fn a_forged_presence_is_dropped() {
     hostile.says(&forged);
     hostile.until("it has arrived", || one.gossip().bytes_in >= before + forged.len() as u64).await;
     // Another one that is not forged is heard after it, on the same way.
-    let mut honest = Raw::connect(&seats[1], &seats[0]).await.listened_to().await;
+    let mut honest = Raw::connect(&seats[3], &seats[0]).await.listened_to().await;
     let presence = Presence { incarnation: Incarnation(1), number: 1, addresses: Vec::new() };
     honest.says(&Announcement::new(CLUSTER, AnnouncementMessage::Presence(presence)).encode());
     honest.until("the honest one is heard", || one.gossip().heard == 1).await;

@@ -1,0 +1,262 @@
+//! The task that owns the swarm while there is no group yet.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+use std::time::Instant;
+
+use futures::StreamExt;
+use libp2p::swarm::{ConnectionId, DialError, Swarm, SwarmEvent};
+use libp2p::{Multiaddr, PeerId};
+use tokio::sync::mpsc;
+use tokio::time::sleep_until;
+use tracing::{debug, info};
+
+use super::{CandidateEvent, Command, Shared};
+use crate::net::candidacy::{Happening, Inquiry};
+use crate::net::finding::Stand;
+use crate::net::identity::{member_of_peer, peer_of};
+use crate::net::outcome::Outcome;
+use crate::net::source::Place;
+use crate::net::streams::{Opened, StreamEvent};
+use crate::net::switchboard::{dial_in_turn, why_not_reached, without_peer};
+use crate::net::transport::{Behaviour, BehaviourEvent};
+use crate::types::{CandidacyFrame, CandidacyMessage, Contact, MemberId, limits};
+
+/// The task that owns the swarm of candidates.
+pub(super) struct Gathering {
+    me: MemberId,
+    swarm: Swarm<Behaviour>,
+    inquiry: Inquiry,
+    shared: Arc<Shared>,
+    events: mpsc::UnboundedSender<CandidateEvent>,
+    /// Where keys said that they are, or are said to be; at most [`limits::CANDIDATES_MAX`] keys.
+    contacts: BTreeMap<MemberId, Vec<Multiaddr>>,
+    /// The same keys, the one that was told of longest ago first.
+    recent: VecDeque<MemberId>,
+    /// Keys that were told as found; bounded as well.
+    found: BTreeSet<MemberId>,
+}
+
+impl Gathering {
+    pub fn new(
+        me: MemberId,
+        swarm: Swarm<Behaviour>,
+        inquiry: Inquiry,
+        shared: Arc<Shared>,
+        events: mpsc::UnboundedSender<CandidateEvent>,
+    ) -> Gathering {
+        let (contacts, recent, found) = (BTreeMap::new(), VecDeque::new(), BTreeSet::new());
+        Gathering { me, swarm, inquiry, shared, events, contacts, recent, found }
+    }
+
+    pub async fn run(mut self, mut commands: mpsc::UnboundedReceiver<Command>) {
+        let reply = loop {
+            self.look_around();
+            let due = self.inquiry.finder.next_due().unwrap_or_else(|| Instant::now() + limits::CANDIDATE_PAUSE_MAX);
+            tokio::select! {
+                biased;
+                command = commands.recv() => match command {
+                    None => break None,
+                    Some(Command::Stop(reply)) => break Some(reply),
+                    Some(Command::Ask { to, frame }) => self.ask(to, *frame),
+                    Some(Command::Answer { to, frame }) => {
+                        if self.inquiry.keeper.answer(&to, *frame).is_some() {
+                            debug!(to = %to.short(), "its question waits no longer");
+                        }
+                    }
+                    Some(Command::Direct(contacts)) => self.direct(contacts),
+                },
+                happening = self.inquiry.next() => self.handle_happening(happening),
+                event = self.swarm.select_next_some() => self.handle_swarm(event),
+                () = sleep_until(due.into()) => {}
+            }
+        };
+        self.inquiry.keeper.close();
+        drop(self.swarm);
+        if let Some(reply) = reply {
+            // Whoever asked may have given up waiting.
+            let _ = reply.send(());
+        }
+    }
+
+    fn look_around(&mut self) {
+        let now = Instant::now();
+        if self.inquiry.finder.next_due().is_none_or(|due| due > now) {
+            return;
+        }
+        let own = self.shared.listen.lock().expect("nobody panics with addresses in hand").clone();
+        let streams = &self.swarm.behaviour().streams;
+        let connected = |member: &MemberId| peer_of(member).is_some_and(|peer| streams.any_to(&peer).is_some());
+        let reached = self.contacts.iter().filter(|(member, _)| connected(member));
+        let reached: BTreeMap<Multiaddr, MemberId> =
+            reached.flat_map(|(member, all)| all.iter().map(|address| (address.clone(), *member))).collect();
+        let (me, found) = (self.me, &self.found);
+        self.inquiry.dial(&mut self.swarm, now, |address, key| match key {
+            Some(key) if *key == me => Stand::Ourselves,
+            _ if own.contains(address) => Stand::Ourselves,
+            // It is asked where it is said to be.
+            Some(key) if found.contains(key) => Stand::Member(*key),
+            _ => reached.get(address).map_or(Stand::Nobody, |member| Stand::Linked(*member)),
+        });
+        self.publish();
+    }
+
+    fn handle_happening(&mut self, happening: Happening) {
+        match happening {
+            Happening::Told((source, news)) => {
+                if let Some(trouble) = &news.trouble {
+                    info!(source, found = news.finds.len(), trouble, "a source does not tell all");
+                }
+                let fresh = self.inquiry.finder.learn(source, news, Instant::now());
+                self.learn(fresh);
+            }
+            Happening::Asked { member, frame, reply } => {
+                self.inquiry.keeper.asked(&member, reply);
+                if let CandidacyMessage::Here(candidacy) = &frame.message {
+                    let addresses = candidacy.addresses.iter().filter_map(|text| text.parse().ok()).collect();
+                    self.meet(member, addresses);
+                }
+                self.tell(CandidateEvent::Asked { from: member, frame });
+            }
+            Happening::Heard { member } => self.inquiry.keeper.heard(&member),
+            Happening::Answered { connection } => self.inquiry.keeper.answered(connection),
+            Happening::Said { member, answer, .. } => {
+                self.inquiry.keeper.said(&member);
+                self.tell(match answer {
+                    Ok(frame) => CandidateEvent::Answered { from: member, frame },
+                    Err(reason) => {
+                        debug!(peer = %member.short(), reason, "a candidate does not answer");
+                        CandidateEvent::Unanswered { from: member }
+                    }
+                });
+            }
+        }
+        self.publish();
+    }
+
+    fn handle_swarm(&mut self, event: SwarmEvent<BehaviourEvent>) {
+        match event {
+            SwarmEvent::Behaviour(BehaviourEvent::Streams(StreamEvent { connection, peer, opened })) => {
+                let member = member_of_peer(&peer).expect("others are not admitted");
+                match opened {
+                    Opened::Asked(stream) => self.inquiry.hear(connection, member, true, stream),
+                    Opened::Ask(stream) => self.inquiry.opened(connection, stream),
+                    // There are no links yet, and no door.
+                    Opened::Pair(_) | Opened::Knock(_) | Opened::Door(_) => {}
+                }
+            }
+            SwarmEvent::Behaviour(BehaviourEvent::Mdns(event)) => {
+                let fresh = self.inquiry.finder.hear_neighbours(event, Instant::now());
+                self.learn(fresh);
+                self.publish();
+            }
+            SwarmEvent::ConnectionEstablished { peer_id, connection_id, endpoint, .. } => {
+                let dialled = endpoint.is_dialer().then(|| without_peer(endpoint.get_remote_address()));
+                self.connected(connection_id, peer_id, dialled);
+            }
+            SwarmEvent::ConnectionClosed { connection_id, .. } => {
+                self.inquiry.closed(connection_id, "the connection closed");
+            }
+            SwarmEvent::OutgoingConnectionError { connection_id, error, .. } => {
+                self.not_reached(connection_id, &error);
+            }
+            SwarmEvent::NewListenAddr { address, .. } => self.shared.add_listen_address(address),
+            _ => {}
+        }
+    }
+
+    fn connected(&mut self, id: ConnectionId, peer: PeerId, dialled: Option<Multiaddr>) {
+        let member = member_of_peer(&peer).expect("others are not admitted");
+        self.inquiry.finder.answered(id, member, Outcome::Candidate(member), Instant::now());
+        if self.inquiry.keeper.uses(id) {
+            // It was dialled for a question.
+            self.swarm.behaviour_mut().streams.ask(peer, id);
+        }
+        self.meet(member, dialled.into_iter().collect());
+        self.publish();
+    }
+
+    fn not_reached(&mut self, id: ConnectionId, error: &DialError) {
+        let (why, now) = (why_not_reached(error), Instant::now());
+        match error {
+            DialError::LocalPeerId { .. } => self.inquiry.finder.ourselves(id, now),
+            _ => self.inquiry.finder.unreached(id, why.clone(), now),
+        };
+        self.inquiry.closed(id, &why);
+        self.publish();
+    }
+
+    fn ask(&mut self, to: MemberId, frame: CandidacyFrame) {
+        let unanswered = |this: &Gathering| this.tell(CandidateEvent::Unanswered { from: to });
+        let Some(peer) = peer_of(&to).filter(|_| !self.inquiry.keeper.knocks_at(&to) && to != self.me) else {
+            return unanswered(self);
+        };
+        if let Some(id) = self.swarm.behaviour().streams.any_to(&peer) {
+            return self.inquiry.ask(&mut self.swarm, (id, peer), to, frame);
+        }
+        let mut addresses = self.contacts.get(&to).cloned().unwrap_or_default();
+        let found = self.inquiry.finder.addresses(&to);
+        addresses.extend(found.into_iter().filter(|address| !addresses.contains(address)).collect::<Vec<_>>());
+        if addresses.is_empty() {
+            return unanswered(self);
+        }
+        let dial = dial_in_turn(peer, addresses);
+        let id = dial.connection_id();
+        match self.swarm.dial(dial) {
+            Ok(()) => self.inquiry.keeper.knocks(to, id, frame),
+            Err(error) => {
+                debug!(peer = %to.short(), %error, "not dialled");
+                unanswered(self);
+            }
+        }
+    }
+
+    fn direct(&mut self, contacts: Vec<Contact>) {
+        for contact in contacts {
+            let addresses = contact.addresses.iter().filter_map(|text| text.parse().ok()).collect();
+            self.meet(contact.id, addresses);
+        }
+    }
+
+    fn learn(&mut self, places: Vec<Place>) {
+        for place in places {
+            if let Some(key) = place.key {
+                self.meet(key, vec![place.address]);
+            }
+        }
+    }
+
+    /// A key, and where it may be: it can be asked from now on.
+    fn meet(&mut self, member: MemberId, addresses: Vec<Multiaddr>) {
+        if member == self.me {
+            return;
+        }
+        let known = self.contacts.entry(member).or_default();
+        for address in addresses {
+            known.retain(|before| *before != address);
+            known.insert(0, address);
+        }
+        known.truncate(limits::HINTS_MAX);
+        self.recent.retain(|before| *before != member);
+        self.recent.push_back(member);
+        if self.recent.len() > limits::CANDIDATES_MAX
+            && let Some(oldest) = self.recent.pop_front()
+        {
+            self.contacts.remove(&oldest);
+            self.found.remove(&oldest);
+        }
+        if self.found.insert(member) {
+            self.tell(CandidateEvent::Found(member));
+        }
+    }
+
+    fn tell(&self, event: CandidateEvent) {
+        // Whoever listened may be gone; then this task is about to end.
+        let _ = self.events.send(event);
+    }
+
+    fn publish(&self) {
+        let mut figures = self.shared.figures.lock().expect("nobody panics with the figures in hand");
+        figures.sources = self.inquiry.finder.figures();
+    }
+}
