@@ -105,7 +105,7 @@ impl Streams {
     }
 
     /// Every connection by an address of ours.
-    pub fn from_address(&self, address: IpAddr) -> Vec<ConnectionId> {
+    pub fn with_own_address(&self, address: IpAddr) -> Vec<ConnectionId> {
         let from = self.connections.iter().filter(|(_, connected)| connected.local == Some(address));
         from.map(|(id, _)| *id).collect()
     }

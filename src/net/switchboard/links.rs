@@ -211,7 +211,7 @@ impl Switchboard {
     pub(super) fn address_gone(&mut self, address: &Multiaddr) {
         self.doubt_until = Some(Instant::now() + 2 * limits::LINK_SILENCE_MAX);
         let Some((_, socket)) = listen_address(address) else { return };
-        for id in self.swarm.behaviour().streams.from_address(socket.ip()) {
+        for id in self.swarm.behaviour().streams.with_own_address(socket.ip()) {
             self.cut(id, End::Lost(format!("the address {} is gone from this machine", socket.ip())));
         }
     }
