@@ -93,8 +93,9 @@ impl CandidateMesh {
         let me = member_of(&settings.keypair).ok_or_else(|| MeshError::Key("it is not an ed25519 key".to_owned()))?;
         settings.listen.iter().try_for_each(transport::probe)?;
         let mdns = settings.sources.mdns && !is_loopback_only(&settings.listen);
+        let pace = mdns.then_some(transport::MDNS_PACE_OF_CANDIDATES);
         let plain = SwarmSettings::plain(settings.leader_timeout, limits::CANDIDATES_MAX);
-        let mut swarm = transport::swarm(&settings.keypair, SwarmSettings { mdns, ..plain })?;
+        let mut swarm = transport::swarm(&settings.keypair, SwarmSettings { mdns: pace, ..plain })?;
         let shared = Arc::new(Shared::default());
         listen(&mut swarm, &settings.listen, |address| shared.add_listen_address(address)).await?;
         let pause = limits::CANDIDATE_PAUSE_MAX;
@@ -105,7 +106,7 @@ impl CandidateMesh {
         }
         let (commands, receiver) = mpsc::unbounded_channel();
         let (events, told) = mpsc::unbounded_channel();
-        let gathering = Gathering::new(me, swarm, inquiry, shared.clone(), events);
+        let gathering = Gathering::new(me, swarm, inquiry, shared.clone(), events, settings.listen);
         tokio::spawn(gathering.run(receiver));
         Ok(CandidateMesh { commands, events: told, shared })
     }
@@ -143,7 +144,7 @@ impl CandidateMesh {
         self.shared.figures.lock().expect("nobody panics with the figures in hand").clone()
     }
 
-    /// Closes everything; nothing listens when this returns.
+    /// Closes everything; nothing listens when this returns, and a member may.
     pub async fn stop(self) {
         let (reply, stopped) = oneshot::channel();
         self.command(Command::Stop(reply));

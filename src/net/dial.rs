@@ -40,6 +40,9 @@ struct Dialling {
     failures: u32,
 }
 
+/// Dials over TCP that are refused before QUIC is tried.
+const REFUSALS_BEFORE_QUIC: u32 = 3;
+
 /// What became of a dial that did not reach anybody.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Failed {
@@ -136,9 +139,11 @@ impl Dialler {
     }
 
     /// The member was not reached where its turn was; none if nobody wants it reached any more.
-    pub fn failed(&mut self, member: &MemberId, trouble: String, now: Instant) -> Option<Failed> {
+    /// `refused` says that the system there answered that nobody listens: most likely it is just not up yet, and QUIC, which
+    /// would wait for it, is only tried when that goes on.
+    pub fn failed(&mut self, member: &MemberId, trouble: String, refused: bool, now: Instant) -> Option<Failed> {
         let dialling = self.members.get_mut(member)?;
-        if dialling.quic_is_next() {
+        if dialling.quic_is_next() && (!refused || dialling.failures >= REFUSALS_BEFORE_QUIC) {
             (dialling.tcp_failed, dialling.due) = (Some(trouble), now);
             return Some(Failed::GoesOn);
         }
@@ -331,8 +336,8 @@ mod tests {
         assert_eq!(dialler.next_due(|member| *member == one), None, "nobody is left");
         assert_eq!((dialler.ended(dial), dialler.ended(dial)), (Some(two), None));
         let over = |fresh| Some(Failed::Over { trouble: "refused".to_owned(), fresh });
-        assert_eq!(dialler.failed(&two, "refused".to_owned(), now), over(true), "the first failure is news");
-        assert_eq!(dialler.failed(&two, "refused".to_owned(), now), over(false));
+        assert_eq!(dialler.failed(&two, "refused".to_owned(), false, now), over(true), "the first failure is news");
+        assert_eq!(dialler.failed(&two, "refused".to_owned(), false, now), over(false));
         assert_eq!(dialler.due(now, |_| false), [one]);
         assert!(dialler.next_due(|member| *member == one) > Some(now));
     }
@@ -370,7 +375,7 @@ mod tests {
         assert_eq!(dialler.addresses(&moves), [address(2), address(1)], "where it was may be right still");
         assert_eq!(dialler.addresses(&goes), [] as [Multiaddr; 0]);
         dialler.began(&goes, ConnectionId::new_unchecked(1));
-        assert!(dialler.failed(&goes, String::new(), now).is_none());
+        assert!(dialler.failed(&goes, String::new(), false, now).is_none());
         assert!(dialler.ended(ConnectionId::new_unchecked(1)).is_none());
     }
 
@@ -399,11 +404,11 @@ mod tests {
             dialler.ended(id);
         };
         began(&mut dialler);
-        assert_eq!(dialler.failed(&member, "refused".to_owned(), now), Some(Failed::GoesOn));
+        assert_eq!(dialler.failed(&member, "refused".to_owned(), false, now), Some(Failed::GoesOn));
         assert_eq!((dialler.due(now, |_| false), dialler.turn(&member)), (vec![member], vec![quic.clone()]));
         began(&mut dialler);
         let over = Failed::Over { trouble: "refused; silent".to_owned(), fresh: true };
-        assert_eq!(dialler.failed(&member, "silent".to_owned(), now), Some(over));
+        assert_eq!(dialler.failed(&member, "silent".to_owned(), false, now), Some(over));
         assert_eq!(
             (dialler.due(now, |_| false).len(), dialler.turn(&member).len()),
             (0, 2),
@@ -412,19 +417,22 @@ mod tests {
         dialler.direct(BTreeMap::from([(member, Target { addresses: vec![quic.clone()], dial: true })]), now);
         assert_eq!(dialler.turn(&member), [quic]);
         began(&mut dialler);
-        assert!(matches!(dialler.failed(&member, String::new(), now), Some(Failed::Over { .. })), "there is no other");
+        assert!(
+            matches!(dialler.failed(&member, String::new(), false, now), Some(Failed::Over { .. })),
+            "there is no other"
+        );
     }
 
     #[test]
     fn a_hint_is_a_reason_to_dial_but_not_every_one() {
         let (now, member) = (Instant::now(), MemberId([1; 32]));
         let mut dialler = dialler(&[member], now);
-        dialler.failed(&member, String::new(), now);
+        dialler.failed(&member, String::new(), false, now);
         dialler.hint(&member, address(1), now);
         assert_eq!(dialler.due(now, |_| false), [], "that was known");
         dialler.hint(&member, address(2), now);
         assert_eq!(dialler.due(now, |_| false), [member]);
-        dialler.failed(&member, String::new(), now);
+        dialler.failed(&member, String::new(), false, now);
         for port in 3..1000 {
             dialler.hint(&member, address(port), now);
         }
@@ -436,5 +444,16 @@ mod tests {
         assert_eq!(dialler.due(now + limits::HINT_PAUSE, |_| false), [member], "nor is a dial waited for");
         assert_eq!(dialler.ended(ConnectionId::new_unchecked(1)), None);
         assert_eq!((dialler.owner(&address(1)), dialler.owner(&address(999))), (Some(member), None));
+    }
+
+    #[test]
+    fn who_refuses_over_tcp_may_not_be_up_yet() {
+        let (now, member) = (Instant::now(), MemberId([1; 32]));
+        let quic: Multiaddr = "/ip4/127.0.0.1/udp/1/quic-v1".parse().unwrap();
+        let mut dialler = Dialler::default();
+        dialler.direct(BTreeMap::from([(member, Target { addresses: vec![address(1), quic], dial: true })]), now);
+        let outcomes = (0..=REFUSALS_BEFORE_QUIC).map(|_| dialler.failed(&member, String::new(), true, now).unwrap());
+        let outcomes: Vec<bool> = outcomes.map(|outcome| outcome == Failed::GoesOn).collect();
+        assert_eq!(outcomes, [false, false, false, true]);
     }
 }

@@ -205,7 +205,7 @@ impl Mesh {
         let how = SwarmSettings {
             idle_timeout: settings.leader_timeout,
             strangers_max: limits::STRANGERS_MAX,
-            mdns,
+            mdns: mdns.then_some(transport::MDNS_PACE),
             gossip: settings.gossip.then_some(hello.cluster),
             traffic: shared.traffic.clone(),
         };

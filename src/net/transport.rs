@@ -87,8 +87,8 @@ pub(super) struct SwarmSettings {
     pub idle_timeout: Duration,
     /// Connections of keys that are no members, at a time.
     pub strangers_max: usize,
-    /// Whether the local network is looked at.
-    pub mdns: bool,
+    /// How often the local network is asked, if it is looked at.
+    pub mdns: Option<Duration>,
     /// The group whose members gossip, if they do.
     pub gossip: Option<ClusterId>,
     /// Counts what gossip costs.
@@ -98,12 +98,15 @@ pub(super) struct SwarmSettings {
 impl SwarmSettings {
     /// For one who has nobody to listen to.
     pub fn plain(idle_timeout: Duration, strangers_max: usize) -> SwarmSettings {
-        SwarmSettings { idle_timeout, strangers_max, mdns: false, gossip: None, traffic: Arc::default() }
+        SwarmSettings { idle_timeout, strangers_max, mdns: None, gossip: None, traffic: Arc::default() }
     }
 }
 
-/// Neighbours are asked for this often, and what they told holds this long.
-const MDNS_QUERY_INTERVAL: Duration = Duration::from_secs(10);
+/// Members ask for neighbours this often.
+pub(super) const MDNS_PACE: Duration = Duration::from_secs(10);
+/// Candidates, who wait for each other.
+pub(super) const MDNS_PACE_OF_CANDIDATES: Duration = Duration::from_secs(1);
+/// What neighbours told holds this long.
 const MDNS_TTL: Duration = Duration::from_secs(40);
 
 pub(super) fn swarm(keypair: &Keypair, settings: SwarmSettings) -> Result<Swarm<Behaviour>, MeshError> {
@@ -116,7 +119,7 @@ pub(super) fn swarm(keypair: &Keypair, settings: SwarmSettings) -> Result<Swarm<
         streams: Streams::new(strangers_max),
         ping: ping::Behaviour::new(ping),
         identify: identify::Behaviour::new(identify_config(keypair)),
-        mdns: mdns.then(|| neighbours(keypair)).flatten().into(),
+        mdns: mdns.and_then(|pace| neighbours(keypair, pace)).into(),
         gossip: gossip.map(|cluster| Gossip::new(keypair, &cluster)).into(),
     };
     // A connection on which nobody says hello falls idle.
@@ -132,8 +135,8 @@ fn identify_config(keypair: &Keypair) -> identify::Config {
         .with_cache_size(0)
 }
 
-fn neighbours(keypair: &Keypair) -> Option<mdns::tokio::Behaviour> {
-    let config = mdns::Config { ttl: MDNS_TTL, query_interval: MDNS_QUERY_INTERVAL, enable_ipv6: false };
+fn neighbours(keypair: &Keypair, query_interval: Duration) -> Option<mdns::tokio::Behaviour> {
+    let config = mdns::Config { ttl: MDNS_TTL, query_interval, enable_ipv6: false };
     let behaviour = mdns::tokio::Behaviour::new(config, keypair.public().to_peer_id());
     behaviour.map_err(|error| warn!(%error, "the local network is not looked at")).ok()
 }

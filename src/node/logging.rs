@@ -5,9 +5,9 @@ use tracing_subscriber::EnvFilter;
 use super::settings::{Log, LogFormat};
 
 /// Starts logging for the whole process. Libraries are heard from `warn` on; but for a packet of QUIC that finds no way,
-/// since the mesh tells what became of the dial.
+/// and a connection that both sides close at once: the mesh tells what became of a dial, and of a link.
 pub fn start(log: Log) {
-    let filter = EnvFilter::new(format!("warn,quinn_udp=error,synod={}", log.level));
+    let filter = EnvFilter::new(format!("warn,quinn_udp=error,yamux=error,synod={}", log.level));
     let events = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     match log.format {
         LogFormat::Text => events.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr())).init(),

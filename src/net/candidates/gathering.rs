@@ -2,13 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use futures::StreamExt;
 use libp2p::swarm::{ConnectionId, DialError, Swarm, SwarmEvent};
 use libp2p::{Multiaddr, PeerId};
 use tokio::sync::mpsc;
-use tokio::time::sleep_until;
+use tokio::time::{sleep, sleep_until, timeout};
 use tracing::{debug, info};
 
 use super::{CandidateEvent, Command, Shared};
@@ -19,8 +19,13 @@ use crate::net::outcome::Outcome;
 use crate::net::source::Place;
 use crate::net::streams::{Opened, StreamEvent};
 use crate::net::switchboard::{dial_in_turn, why_not_reached, without_peer};
-use crate::net::transport::{Behaviour, BehaviourEvent};
+use crate::net::transport::{Behaviour, BehaviourEvent, probe};
 use crate::types::{CandidacyFrame, CandidacyMessage, Contact, MemberId, limits};
+
+/// Ports are free again within this time.
+const PORTS_FREE_MAX: Duration = Duration::from_secs(5);
+/// And that is looked for so often.
+const PORT_PAUSE: Duration = Duration::from_millis(5);
 
 /// The task that owns the swarm of candidates.
 pub(super) struct Gathering {
@@ -29,6 +34,8 @@ pub(super) struct Gathering {
     inquiry: Inquiry,
     shared: Arc<Shared>,
     events: mpsc::UnboundedSender<CandidateEvent>,
+    /// Where we were told to listen.
+    listen: Vec<Multiaddr>,
     /// Where keys said that they are, or are said to be; at most [`limits::CANDIDATES_MAX`] keys.
     contacts: BTreeMap<MemberId, Vec<Multiaddr>>,
     /// The same keys, the one that was told of longest ago first.
@@ -44,9 +51,10 @@ impl Gathering {
         inquiry: Inquiry,
         shared: Arc<Shared>,
         events: mpsc::UnboundedSender<CandidateEvent>,
+        listen: Vec<Multiaddr>,
     ) -> Gathering {
         let (contacts, recent, found) = (BTreeMap::new(), VecDeque::new(), BTreeSet::new());
-        Gathering { me, swarm, inquiry, shared, events, contacts, recent, found }
+        Gathering { me, swarm, inquiry, shared, events, listen, contacts, recent, found }
     }
 
     pub async fn run(mut self, mut commands: mpsc::UnboundedReceiver<Command>) {
@@ -74,6 +82,7 @@ impl Gathering {
         self.inquiry.keeper.close();
         drop(self.swarm);
         if let Some(reply) = reply {
+            ports_free(&self.listen).await;
             // Whoever asked may have given up waiting.
             let _ = reply.send(());
         }
@@ -259,4 +268,15 @@ impl Gathering {
         let mut figures = self.shared.figures.lock().expect("nobody panics with the figures in hand");
         figures.sources = self.inquiry.finder.figures();
     }
+}
+
+/// QUIC keeps its port for as long as a peer may not have heard that it is closed.
+async fn ports_free(listen: &[Multiaddr]) {
+    let free = async {
+        while !listen.iter().all(|address| probe(address).is_ok()) {
+            sleep(PORT_PAUSE).await;
+        }
+    };
+    // Who listens there next tells what is wrong.
+    let _ = timeout(PORTS_FREE_MAX, free).await;
 }

@@ -54,7 +54,7 @@ impl Switchboard {
         let Some(peer) = self.shared.known.peer(&member) else {
             return;
         };
-        match self.dialler.failed(&member, trouble, Instant::now()) {
+        match self.dialler.failed(&member, trouble, is_refused(error), Instant::now()) {
             None | Some(Failed::GoesOn) => {}
             Some(Failed::Over { trouble, fresh }) => {
                 if fresh {
@@ -99,6 +99,19 @@ pub(in crate::net) fn why_not_reached(error: &DialError) -> String {
         }
         error => error.to_string(),
     }
+}
+
+/// Whether the system at every address that was tried says that nobody listens.
+fn is_refused(error: &DialError) -> bool {
+    matches!(error, DialError::Transport(tried) if tried.iter().all(|(_, error)| refused(error)))
+}
+
+fn refused(error: &(dyn std::error::Error + 'static)) -> bool {
+    let Some(io) = error.downcast_ref::<std::io::Error>() else {
+        return error.source().is_some_and(refused);
+    };
+    // What an error of input and output wraps is no source of it.
+    io.kind() == std::io::ErrorKind::ConnectionRefused || io.get_ref().is_some_and(|wrapped| refused(wrapped))
 }
 
 fn cause(mut error: &dyn std::error::Error) -> String {

@@ -63,6 +63,35 @@ async fn who_vanishes_is_noticed_and_comes_back() {
     two.expect_up(one.id);
 }
 
+/// What is said last arrives: nobody closes the connection over it.
+#[tokio::test(flavor = "multi_thread")]
+async fn refusals_and_the_door_work_as_over_tcp() {
+    let seats = seats::<2>().map(|seat| seat.over_quic());
+    let other = Hello { cluster: Digest([7; 32]), configuration: Digest([8; 32]), ..hello(2) };
+    let [mut one, mut two] = two_members(&seats, [hello(1), other]).await;
+    assert_eq!(one.expect_refusal(two.id), Refusal::Cluster { theirs: Digest([1; 32]), ours: Digest([7; 32]) });
+    assert_eq!(two.expect_refusal(one.id), Refusal::Cluster { theirs: Digest([7; 32]), ours: Digest([1; 32]) });
+
+    let key = Keypair::generate_ed25519();
+    let (from, address) = (identity::member_of(&key).unwrap(), seats[0].address.clone());
+    let question = DoorMessage::Ask { have: None };
+    let (said, cluster) = (question.clone(), hello(1).cluster);
+    let answer = tokio::spawn(async move { super::super::door::knock(&key, &address, cluster, said).await });
+    loop {
+        match one.next() {
+            Input::Door { from: heard, message } => {
+                assert_eq!((heard, message), (from, question));
+                break;
+            }
+            Input::Refused { .. } => {}
+            other => panic!("expected a knock, got {other:?}"),
+        }
+    }
+    let busy = DoorMessage::Refused(crate::types::DoorRefusal::Busy);
+    one.mesh.door(from, busy.clone());
+    assert_eq!(answer.await.unwrap(), Ok((one.id, busy)));
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_udp_port_in_use_is_an_error_that_names_it() {
     let seat = Seat::draw().over_quic();
