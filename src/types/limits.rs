@@ -148,7 +148,7 @@ pub const FOREIGN_GROUPS_MAX: usize = 16;
 /// Largest announcement by gossip: an epoch's end with the signatures of its voters, or a member's addresses.
 pub const ANNOUNCEMENT_BYTES: usize = 16 << 10;
 /// Every member announces where it is this often, a quarter more or less.
-pub const PRESENCE_INTERVAL: Duration = Duration::from_secs(60);
+pub const PRESENCE_INTERVAL: Duration = Duration::from_secs(90);
 /// A link that has been silent for this long is given up for a newer one of the same process, and when this machine's
 /// addresses have changed.
 pub const LINK_DOUBT: Duration = Duration::from_millis(1500);
