@@ -139,9 +139,10 @@ fn toward(target: SocketAddr) -> io::Result<IpAddr> {
     Ok(socket.local_addr()?.ip())
 }
 
-/// Where an address leads; names are resolved.
+/// Where an address leads, whoever is to answer there; names are resolved.
 async fn targets(address: &Multiaddr) -> Vec<SocketAddr> {
-    let mut parts = address.iter();
+    // A join code has the key of a member behind its address.
+    let mut parts = address.iter().filter(|part| !matches!(part, Protocol::P2p(_)));
     let (Some(host), Some((_, port))) = (parts.next(), net::port(parts)) else {
         return Vec::new();
     };
@@ -225,6 +226,9 @@ mod tests {
         assert_ne!(port, 0);
         let told = announced(&settings(""), &listen, &group).await;
         assert_eq!(texts(&told), [format!("/ip4/127.0.0.1/tcp/{port}")]);
+        let key = "12D3KooWF9QKTSaocFMKztp8x31JnUeJLAxPNVcsD6HTJYk2cM85";
+        let named: Vec<Multiaddr> = vec![format!("/ip4/127.0.0.7/tcp/1/p2p/{key}").parse().unwrap()];
+        assert_eq!(announced(&settings(""), &listen, &named).await, told, "as in a join code");
         assert_eq!(announced(&settings(""), &listen, &group[..1]).await, [], "no way is found");
         let fixed: Multiaddr = "/ip4/127.0.0.9/tcp/5".parse().unwrap();
         assert_eq!(announced(&settings(""), &[fixed.clone(), fixed.clone()], &[]).await, [fixed]);
