@@ -6,22 +6,46 @@ use std::net::Ipv4Addr;
 use super::harness::loads::Loads;
 use super::harness::network::hosts;
 use super::harness::sequence::agree;
-use super::harness::wait::passed;
 use super::harness::{Group, until};
 
-/// Longer than the others take to notice a cable that is pulled.
-const NOTICED: std::time::Duration = std::time::Duration::from_secs(2);
+/// What a member says of another.
+async fn peer(group: &Group, at: usize, to: usize) -> Option<serde_json::Value> {
+    let status = group.members[at].try_status().await?;
+    let name = &group.members[to].name;
+    status["peers"].as_array()?.iter().find(|peer| peer["name"] == **name).cloned()
+}
 
 /// Whether a member has a link to another, as it says.
 async fn linked(group: &Group, at: usize, to: usize) -> bool {
-    let Some(status) = group.members[at].try_status().await else { return false };
-    let name = &group.members[to].name;
-    status["peers"].as_array().into_iter().flatten().any(|peer| peer["name"] == **name && peer["linked"] == true)
+    peer(group, at, to).await.is_some_and(|peer| peer["linked"] == true)
+}
+
+/// Waits until all links go over that transport.
+async fn until_all_over(group: &Group, transport: &str) {
+    for (at, to) in [(0, 1), (0, 2), (1, 0), (1, 2), (2, 0), (2, 1)] {
+        until(&format!("{} reaches {} over {transport}", group.members[at].name, group.members[to].name), async || {
+            let peer = peer(group, at, to).await?;
+            (peer["linked"] == true && peer["transport"] == transport).then_some(())
+        })
+        .await;
+    }
 }
 
 async fn until_linked(group: &Group, at: usize, to: usize, is: bool) {
     let fact = format!("{} {} {}", group.members[at].name, if is { "reaches" } else { "lost" }, group.members[to].name);
     until(&fact, async || (linked(group, at, to).await == is).then_some(())).await;
+}
+
+/// Waits until the others have a link to a member, and know from the order that it is there.
+async fn until_found_at(group: &Group, moved: usize, host: &str) {
+    for other in group.others(moved) {
+        until("the others are told its new address, in the order", async || {
+            let members = group.members[other].unix().get_json::<serde_json::Value>("/v1/members").await.unwrap();
+            members.to_string().contains(&format!("/ip4/{host}/tcp/7271")).then_some(())
+        })
+        .await;
+        until_linked(group, other, moved, true).await;
+    }
 }
 
 async fn compare(group: &Group, loads: Loads) {
@@ -40,14 +64,10 @@ async fn three_fresh_hosts_find_each_other_by_mdns_and_one_of_them_moves() {
     group.members[1].stop().await;
     network.readdress(1, Ipv4Addr::new(10, 77, 9, 9)).unwrap();
     group.members[1].start_and_catch_up().await;
-    for other in [0, 2] {
-        until_linked(&group, other, 1, true).await;
-        until("the others are told its new address, in the order", async || {
-            let members = group.members[other].unix().get_json::<serde_json::Value>("/v1/members").await.unwrap();
-            members.to_string().contains("/ip4/10.77.9.9/tcp/7271").then_some(())
-        })
-        .await;
-    }
+    until_found_at(&group, 1, "10.77.9.9").await;
+    // And once more, while it runs.
+    network.readdress(1, Ipv4Addr::new(10, 77, 8, 8)).unwrap();
+    until_found_at(&group, 1, "10.77.8.8").await;
     let loads = Loads::start(&group, &[0, 1, 2]);
     loads.go_on(30).await;
     published.extend(loads.finish().await);
@@ -69,6 +89,21 @@ async fn what_one_host_sends_another_is_lost_and_the_group_goes_on() {
     loads.go_on(50).await;
     network.heal_one_way(leader, follower).unwrap();
     until_linked(&group, follower, leader, true).await;
+    loads.go_on(30).await;
+    compare(&group, loads).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn where_tcp_gets_lost_links_go_over_quic_until_it_passes() {
+    let Some(network) = hosts(3) else { return };
+    (0..3).try_for_each(|host| network.drop_tcp(host)).unwrap();
+    let mut group = Group::fresh(3, 3, Some(&network)).await;
+    group.start_all().await;
+    until_all_over(&group, "quic").await;
+    let loads = Loads::start(&group, &[0, 1, 2]);
+    loads.go_on(30).await;
+    (0..3).try_for_each(|host| network.let_tcp_pass(host)).unwrap();
+    until_all_over(&group, "tcp").await;
     loads.go_on(30).await;
     compare(&group, loads).await;
 }
@@ -109,7 +144,6 @@ async fn two_partitions_at_the_first_start_make_one_group_when_they_meet() {
         })
         .await;
     }
-    passed(NOTICED).await;
     network.heal().unwrap();
     group.start_all().await;
     let loads = Loads::start(&group, &group.everybody());

@@ -11,6 +11,7 @@ use tokio::task::AbortHandle;
 use super::attempt::Verdict;
 use super::link::Link;
 use super::streams::StreamOutcome;
+use super::transport::Transport;
 use crate::types::peer::{Hello, Refusal};
 use crate::types::{MemberId, limits};
 
@@ -102,6 +103,12 @@ impl Connections {
         self.counts.contains_key(member)
     }
 
+    /// Whether there is any but a link over QUIC, from which one over TCP takes over.
+    pub fn reach_well(&self, member: &MemberId) -> bool {
+        let makeshift = |link: &Arc<Link>| link.transport == Transport::Quic && link.is_up();
+        self.to(member).any(|(_, connection)| !connection.link.as_ref().is_some_and(makeshift))
+    }
+
     /// Any connection to that key, its link if there is one.
     pub fn any_to(&self, member: &MemberId) -> Option<ConnectionId> {
         let open = || self.to(member).filter(|(_, connection)| connection.streams.is_some());
@@ -146,13 +153,16 @@ impl Connections {
     }
 
     /// Judges an offered link against what else there is of its member. A link gives way to a new one of the same process
-    /// when pings go unanswered on it, or when the other side has lost it: its member may be elsewhere by now.
+    /// when pings go unanswered on it, or when the other side has lost it: its member may be elsewhere by now. One over QUIC
+    /// gives way to one over TCP.
     pub fn judge(&self, offered: &Link, now: Instant) -> Choice {
         match offered.peer.link() {
             None => self.being_refused(offered).map_or(Choice::Take, Choice::Refuse),
             Some(current)
                 if is_one_process(&current.hello, &offered.hello)
-                    && (self.doubtful(&current, now) || self.lost_there(&current, offered)) =>
+                    && (is_better(offered, &current)
+                        || self.doubtful(&current, now)
+                        || self.lost_there(&current, offered)) =>
             {
                 Choice::Take
             }
@@ -160,7 +170,8 @@ impl Connections {
         }
     }
 
-    /// Nobody dials who has a link, and no dial takes longer than a hello may: theirs began when the link was up.
+    /// Nobody dials who has a link over TCP, and few dials take longer than a hello may: theirs began when the link was up.
+    /// One that took longer replaces a link that is as good.
     fn lost_there(&self, link: &Link, offered: &Link) -> bool {
         let Some(connection) = self.all.get(&offered.connection).filter(|connection| !connection.dialled) else {
             return false;
@@ -189,6 +200,10 @@ impl Connection {
     fn is_coming(&self) -> bool {
         self.link.is_none() && self.offer.is_none() && !self.task.is_finished()
     }
+}
+
+fn is_better(offered: &Link, current: &Link) -> bool {
+    (offered.transport, current.transport) == (Transport::Tcp, Transport::Quic)
 }
 
 fn is_one_process(one: &Hello, other: &Hello) -> bool {
@@ -233,6 +248,7 @@ mod tests {
     struct Pair {
         connections: Connections,
         peer: Arc<Peer>,
+        over: [Transport; 2],
     }
 
     impl Pair {
@@ -247,7 +263,7 @@ mod tests {
                 let connection = Connection { member: other, dialled, streams, begun, task, offer, link, since, heard };
                 connections.insert(ConnectionId::new_unchecked(number), connection);
             }
-            Pair { connections, peer }
+            Pair { connections, peer, over: [Transport::Tcp; 2] }
         }
 
         /// It has greeted: what it would be.
@@ -268,12 +284,8 @@ mod tests {
 
         fn link(&self, id: usize, says: Hello) -> Arc<Link> {
             let intake = Intake { inbox: inbox().0, credits: Arc::new(Semaphore::new(1)) };
-            Arc::new(Link::new(
-                self.peer.clone(),
-                (ConnectionId::new_unchecked(id), crate::net::Transport::Tcp),
-                says,
-                intake,
-            ))
+            let connection = (ConnectionId::new_unchecked(id), self.over[id - 1]);
+            Arc::new(Link::new(self.peer.clone(), connection, says, intake))
         }
 
         fn at(&mut self, id: usize) -> &mut Connection {
@@ -327,6 +339,25 @@ mod tests {
             assert_eq!(pair.connections.judge(&again, silent), Choice::Take, "the first one may be dead");
             pair.at(2).since = Instant::now() + 2 * limits::HELLO_TIMEOUT;
             assert_eq!(pair.connections.judge(&again, Instant::now()), Choice::Take, "it has lost the first one");
+        }
+    }
+
+    #[tokio::test]
+    async fn tcp_takes_over_from_quic_on_both_sides() {
+        use Transport::{Quic, Tcp};
+        for (me, other) in [(SMALL, LARGE), (LARGE, SMALL)] {
+            for over in [[Quic, Tcp], [Quic, Quic], [Tcp, Quic], [Tcp, Tcp]] {
+                let mut pair = Pair::new(me, other, [false, false]);
+                pair.over = over;
+                pair.uses(1, hello(1));
+                assert!(pair.connections.reach_well(&other), "the second one is on its way");
+                let again = pair.offers(2, hello(1));
+                let choice = if over == [Quic, Tcp] || me == LARGE { Choice::Take } else { Choice::Leave };
+                assert_eq!(pair.connections.judge(&again, Instant::now()), choice, "{over:?}");
+                pair.connections.remove(ConnectionId::new_unchecked(2));
+                assert_eq!(pair.connections.reach_well(&other), over[0] == Tcp);
+                assert!(pair.connections.reach(&other));
+            }
         }
     }
 

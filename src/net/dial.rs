@@ -34,9 +34,22 @@ struct Dialling {
     /// The dial that runs.
     running: Option<ConnectionId>,
     /// What the last dial went over.
-    over: Transport,
-    /// What became of the dial over TCP: then it is QUIC's turn.
-    tcp_failed: Option<String>,
+    last: Transport,
+    /// What is dialled first: what the last link went over, TCP as long as there was none.
+    first: Transport,
+    /// What became of the dial over what is first: then it is the other one's turn.
+    first_failed: Option<String>,
+    /// Whether news made us wait no longer for a dial, since the last one that was over.
+    superseded: bool,
+    failures: u32,
+    /// While its link goes over QUIC: when TCP is tried again.
+    by_quic: Option<Again>,
+}
+
+/// The next dial over TCP to a member whose link goes over QUIC.
+#[derive(Clone, Copy)]
+struct Again {
+    due: Instant,
     failures: u32,
 }
 
@@ -53,6 +66,13 @@ pub(super) enum Failed {
         /// Why, over each transport that was tried.
         trouble: String,
         /// Whether the dial before it reached the member.
+        fresh: bool,
+    },
+    /// The link over QUIC stays.
+    StaysQuic {
+        /// Why nobody was reached over TCP.
+        trouble: String,
+        /// Whether it is the first such dial of this link.
         fresh: bool,
     },
 }
@@ -79,7 +99,7 @@ impl Dialler {
         self.members.get(member).map(Dialling::everywhere).unwrap_or_default()
     }
 
-    /// Where to dial a member now: over one transport, TCP first.
+    /// Where to dial a member now: over one transport; TCP first, unless the last link went over QUIC.
     pub fn turn(&self, member: &MemberId) -> Vec<Multiaddr> {
         self.members.get(member).map(Dialling::turn).unwrap_or_default()
     }
@@ -88,13 +108,25 @@ impl Dialler {
     pub fn reached(&mut self, member: &MemberId, address: Multiaddr) {
         if let Some(dialling) = self.members.get_mut(member) {
             dialling.worked = Some(address);
-            dialling.tcp_failed = None;
+            (dialling.first_failed, dialling.superseded) = (None, false);
+        }
+    }
+
+    /// A connection has become the link of a member. Over QUIC it is a makeshift: perhaps TCP was dialled when nobody
+    /// listened yet, so it is tried again at once, and now and then as long as the link lasts.
+    pub fn linked(&mut self, member: &MemberId, over: Transport, now: Instant) {
+        if let Some(dialling) = self.members.get_mut(member) {
+            dialling.first = over;
+            dialling.by_quic = (over == Transport::Quic).then_some(Again { due: now, failures: 0 });
         }
     }
 
     /// Whoever is to be dialled is dialled now.
     pub fn hurry(&mut self, now: Instant) {
-        self.members.values_mut().for_each(|dialling| (dialling.due, dialling.failures) = (now, 0));
+        for dialling in self.members.values_mut() {
+            dialling.failures = 0;
+            dialling.dial_now(now);
+        }
     }
 
     /// A member is said to be there: a reason to dial it, where nobody knew.
@@ -112,21 +144,21 @@ impl Dialler {
         self.members.iter().find(|(_, dialling)| listens(dialling)).map(|(member, _)| *member)
     }
 
-    /// Whom to dial now. Who is `reached` already has a link, or a connection that may become one.
+    /// Whom to dial now. Who is `reached` already has a link over TCP, or a connection that may become one.
     pub fn due(&self, now: Instant, reached: impl Fn(&MemberId) -> bool) -> Vec<MemberId> {
-        let due = self.idle(reached).filter(|(_, dialling)| dialling.due <= now);
+        let due = self.idle(reached).filter(|(_, due)| *due <= now);
         due.map(|(member, _)| *member).collect()
     }
 
     /// When somebody is to be dialled next.
     pub fn next_due(&self, reached: impl Fn(&MemberId) -> bool) -> Option<Instant> {
-        self.idle(reached).map(|(_, dialling)| dialling.due).min()
+        self.idle(reached).map(|(_, due)| due).min()
     }
 
     /// A dial runs, to the addresses whose turn it is.
     pub fn began(&mut self, member: &MemberId, id: ConnectionId) {
         if let Some(dialling) = self.members.get_mut(member) {
-            dialling.over = dialling.turn().first().map_or(Transport::Tcp, Transport::of);
+            dialling.last = dialling.turn().first().map_or(Transport::Tcp, Transport::of);
             dialling.running = Some(id);
         }
     }
@@ -143,11 +175,15 @@ impl Dialler {
     /// would wait for it, is only tried when that goes on.
     pub fn failed(&mut self, member: &MemberId, trouble: String, refused: bool, now: Instant) -> Option<Failed> {
         let dialling = self.members.get_mut(member)?;
-        if dialling.quic_is_next() && (!refused || dialling.failures >= REFUSALS_BEFORE_QUIC) {
-            (dialling.tcp_failed, dialling.due) = (Some(trouble), now);
+        dialling.superseded = false;
+        if let Some(again) = &mut dialling.by_quic {
+            return Some(Failed::StaysQuic { trouble, fresh: again.failed(now) });
+        }
+        if dialling.other_is_next() && (!refused || dialling.failures >= REFUSALS_BEFORE_QUIC) {
+            (dialling.first_failed, dialling.due) = (Some(trouble), now);
             return Some(Failed::GoesOn);
         }
-        let trouble = match dialling.tcp_failed.take() {
+        let trouble = match dialling.first_failed.take() {
             Some(before) => format!("{before}; {trouble}"),
             None => trouble,
         };
@@ -168,6 +204,14 @@ impl Dialler {
         let Some(dialling) = self.members.get_mut(member) else {
             return;
         };
+        if since.is_some() {
+            dialling.by_quic = None;
+        }
+        if let Some(again) = &mut dialling.by_quic {
+            // It was to take over from a link over QUIC, which there is still.
+            again.failed(now);
+            return;
+        }
         match (end, since) {
             // It does not know us yet, or no longer; it learns of its members from the order, as we do.
             (End::Refused { by_us: None, by_them: Some(refusal) }, _)
@@ -181,9 +225,20 @@ impl Dialler {
         }
     }
 
-    fn idle(&self, reached: impl Fn(&MemberId) -> bool) -> impl Iterator<Item = (&MemberId, &Dialling)> {
+    fn idle(&self, reached: impl Fn(&MemberId) -> bool) -> impl Iterator<Item = (&MemberId, Instant)> {
         let idle = |dialling: &Dialling| dialling.target.dial && dialling.running.is_none();
-        self.members.iter().filter(move |(member, dialling)| idle(dialling) && !reached(member))
+        let idle = self.members.iter().filter(move |(member, dialling)| idle(dialling) && !reached(member));
+        idle.filter_map(|(member, dialling)| Some((member, dialling.next_due()?)))
+    }
+}
+
+impl Again {
+    /// Whether it was the first time.
+    fn failed(&mut self, now: Instant) -> bool {
+        let pause = limits::DIAL_PAUSE_MIN.saturating_mul(1 << self.failures.min(16));
+        self.due = now + jittered(pause.min(limits::TCP_AGAIN_PAUSE_MAX));
+        self.failures = self.failures.saturating_add(1);
+        self.failures == 1
     }
 }
 
@@ -196,9 +251,20 @@ impl Dialling {
             hinted: None,
             due: now,
             running: None,
-            over: Transport::Tcp,
-            tcp_failed: None,
+            last: Transport::Tcp,
+            first: Transport::Tcp,
+            first_failed: None,
+            superseded: false,
             failures: 0,
+            by_quic: None,
+        }
+    }
+
+    /// When it is dialled next; never, if nothing but QUIC leads to it and that does already.
+    fn next_due(&self) -> Option<Instant> {
+        match self.by_quic {
+            None => Some(self.due),
+            Some(again) => (!self.over(Transport::Tcp).is_empty()).then_some(again.due),
         }
     }
 
@@ -207,8 +273,9 @@ impl Dialling {
             self.due = self.due.min(now + jittered(limits::DIAL_PAUSE_MIN));
         } else {
             let (worked, hints) = (self.worked.take(), std::mem::take(&mut self.hints));
+            let (first, by_quic) = (self.first, self.by_quic.map(|_| Again { due: now, failures: 0 }));
             // A dial to where it was before may take long to fail, and is not waited for.
-            *self = Dialling { worked, hints, ..Dialling::new(target, now) };
+            *self = Dialling { worked, hints, first, by_quic, ..Dialling::new(target, now) };
         }
     }
 
@@ -220,9 +287,18 @@ impl Dialling {
         self.hints.truncate(limits::HINTS_MAX);
         // Words are cheap, dials are not.
         if self.hinted.is_none_or(|before| now >= before + limits::HINT_PAUSE) {
-            (self.hinted, self.due, self.tcp_failed) = (Some(now), now, None);
-            // Nor is one waited for that does not know of it.
-            self.running = None;
+            self.hinted = Some(now);
+            self.dial_now(now);
+        }
+    }
+
+    /// There may be a way now where there was none. A dial over TCP that does not know of it may take long to fail, and is
+    /// not waited for; but the next one is, so that a flow of such news leaves QUIC its turn.
+    fn dial_now(&mut self, now: Instant) {
+        self.due = now;
+        self.by_quic.iter_mut().for_each(|again| again.due = now);
+        if self.running.is_some() && self.last == Transport::Tcp && !self.superseded {
+            (self.running, self.superseded) = (None, true);
         }
     }
 
@@ -236,16 +312,21 @@ impl Dialling {
         everywhere
     }
 
-    fn turn(&self) -> Vec<Multiaddr> {
-        let (quic, tcp): (Vec<_>, Vec<_>) =
-            self.everywhere().into_iter().partition(|address| Transport::of(address) == Transport::Quic);
-        if tcp.is_empty() || self.tcp_failed.is_some() && !quic.is_empty() { quic } else { tcp }
+    fn over(&self, transport: Transport) -> Vec<Multiaddr> {
+        self.everywhere().into_iter().filter(|address| Transport::of(address) == transport).collect()
     }
 
-    /// Whether TCP was tried just now, and QUIC can be.
-    fn quic_is_next(&self) -> bool {
-        let by_quic = || self.everywhere().iter().any(|address| Transport::of(address) == Transport::Quic);
-        self.over == Transport::Tcp && self.tcp_failed.is_none() && by_quic()
+    fn turn(&self) -> Vec<Multiaddr> {
+        if self.by_quic.is_some() {
+            return self.over(Transport::Tcp);
+        }
+        let (first, other) = (self.over(self.first), self.over(self.first.other()));
+        if first.is_empty() || self.first_failed.is_some() && !other.is_empty() { other } else { first }
+    }
+
+    /// Whether what is first was tried just now, and the other transport can be.
+    fn other_is_next(&self) -> bool {
+        self.last == self.first && self.first_failed.is_none() && !self.over(self.first.other()).is_empty()
     }
 
     /// The member was not reached, or the connection came to nothing.
@@ -421,6 +502,82 @@ mod tests {
             matches!(dialler.failed(&member, String::new(), false, now), Some(Failed::Over { .. })),
             "there is no other"
         );
+    }
+
+    #[test]
+    fn a_link_over_quic_is_a_makeshift() {
+        let (now, member) = (Instant::now(), MemberId([1; 32]));
+        let quic: Multiaddr = "/ip4/127.0.0.1/udp/1/quic-v1".parse().unwrap();
+        let mut dialler = dialler(&[member], now);
+        dialler.hint(&member, quic.clone(), now);
+        dialler.failed(&member, "silent".to_owned(), false, now);
+        dialler.reached(&member, quic.clone());
+        dialler.linked(&member, Transport::Quic, now);
+        assert_eq!((dialler.due(now, |_| false), dialler.turn(&member)), (vec![member], vec![address(1)]), "at once");
+        assert_eq!(dialler.due(now, |_| true), [], "not while a connection over TCP is on its way");
+        let stays = |fresh| Some(Failed::StaysQuic { trouble: "silent".to_owned(), fresh });
+        assert_eq!(dialler.failed(&member, "silent".to_owned(), false, now), stays(true));
+        assert_eq!((dialler.due(now, |_| false).len(), dialler.turn(&member)), (0, vec![address(1)]));
+        for _ in 0..30 {
+            assert_eq!(dialler.failed(&member, "silent".to_owned(), false, now), stays(false));
+        }
+        let pause = dialler.next_due(|_| false).unwrap() - now;
+        assert!(pause > limits::DIAL_PAUSE_MAX && pause <= limits::TCP_AGAIN_PAUSE_MAX * 5 / 4, "{pause:?}");
+        dialler.over(&member, None, &End::Left, now);
+        assert!(dialler.next_due(|_| false).unwrap() > now + limits::DIAL_PAUSE_MAX, "what came to nothing counts so");
+        dialler.direct(BTreeMap::from([(member, at(2))]), now);
+        assert_eq!(dialler.due(now, |_| false), [member], "it may be reached elsewhere");
+        dialler.direct(BTreeMap::from([(member, Target { addresses: vec![quic], dial: true })]), now);
+        dialler.linked(&member, Transport::Quic, now);
+        assert_eq!(dialler.next_due(|_| false), None, "nowhere else");
+        dialler.over(&member, Some(now), &End::Closed, now);
+        assert!(dialler.next_due(|_| false).is_some(), "the link is lost");
+    }
+
+    #[test]
+    fn what_worked_last_is_dialled_first() {
+        let (now, member) = (Instant::now(), MemberId([1; 32]));
+        let quic: Multiaddr = "/ip4/127.0.0.1/udp/1/quic-v1".parse().unwrap();
+        let mut dialler = Dialler::default();
+        let both = Target { addresses: vec![address(1), quic.clone()], dial: true };
+        dialler.direct(BTreeMap::from([(member, both)]), now);
+        dialler.linked(&member, Transport::Quic, now);
+        dialler.over(&member, Some(now), &End::Closed, now);
+        assert_eq!(dialler.turn(&member), std::slice::from_ref(&quic), "TCP may take long to fail");
+        dialler.began(&member, ConnectionId::new_unchecked(1));
+        assert_eq!(dialler.failed(&member, "silent".to_owned(), false, now), Some(Failed::GoesOn));
+        assert_eq!(dialler.turn(&member), [address(1)]);
+        dialler.linked(&member, Transport::Tcp, now);
+        dialler.over(&member, Some(now), &End::Closed, now);
+        dialler.failed(&member, String::new(), true, now);
+        assert_eq!(dialler.turn(&member), [address(1)]);
+    }
+
+    #[test]
+    fn a_flow_of_hints_leaves_quic_its_turn() {
+        let (mut now, member) = (Instant::now(), MemberId([1; 32]));
+        let quic: Multiaddr = "/ip4/127.0.0.1/udp/1/quic-v1".parse().unwrap();
+        let mut dialler = Dialler::default();
+        let both = Target { addresses: vec![address(1), quic.clone()], dial: true };
+        dialler.direct(BTreeMap::from([(member, both)]), now);
+        let mut hint = |dialler: &mut Dialler, port| {
+            now += limits::HINT_PAUSE;
+            dialler.hint(&member, address(port), now);
+            now
+        };
+        let [first, second, third] = [1, 2, 3].map(ConnectionId::new_unchecked);
+        dialler.began(&member, first);
+        let at = hint(&mut dialler, 2);
+        assert_eq!((dialler.ended(first), dialler.due(at, |_| false)), (None, vec![member]), "not waited for");
+        dialler.began(&member, second);
+        let at = hint(&mut dialler, 3);
+        assert_eq!(dialler.due(at, |_| false), [], "the second one is");
+        assert_eq!(dialler.ended(second), Some(member));
+        assert_eq!(dialler.failed(&member, "silent".to_owned(), false, at), Some(Failed::GoesOn));
+        assert_eq!(dialler.turn(&member), std::slice::from_ref(&quic));
+        dialler.began(&member, third);
+        let at = hint(&mut dialler, 4);
+        assert_eq!((dialler.due(at, |_| false), dialler.ended(third)), (vec![], Some(member)), "and so is QUIC");
     }
 
     #[test]

@@ -110,6 +110,11 @@ impl Streams {
         from.map(|(id, _)| *id).collect()
     }
 
+    /// Our own address on a connection, as far as it is known.
+    pub fn own_address(&self, connection: ConnectionId) -> Option<IpAddr> {
+        self.connections.get(&connection)?.local
+    }
+
     /// Any connection to that key.
     pub fn any_to(&self, peer: &PeerId) -> Option<ConnectionId> {
         self.connections.iter().find(|(_, connected)| connected.peer == *peer).map(|(id, _)| *id)

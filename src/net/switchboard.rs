@@ -305,7 +305,7 @@ impl Switchboard {
     }
 
     fn deadline(&self) -> Instant {
-        let dial = self.dialler.next_due(|member| self.connections.reach(member));
+        let dial = self.dialler.next_due(|member| self.connections.reach_well(member));
         let due = [dial, self.inquiry.finder.next_due(), self.announcer.next_due()].into_iter().flatten().min();
         due.filter(|_| self.stop.is_none()).map_or(self.next_round, |due| due.min(self.next_round))
     }

@@ -40,6 +40,14 @@ impl Transport {
         }
     }
 
+    /// The one that is tried where this one leads to nobody.
+    pub(super) fn other(self) -> Transport {
+        match self {
+            Transport::Tcp => Transport::Quic,
+            Transport::Quic => Transport::Tcp,
+        }
+    }
+
     /// The address of a socket, as others dial it.
     pub fn multiaddress(self, socket: SocketAddr) -> Multiaddr {
         let host = Multiaddr::from(socket.ip());

@@ -123,6 +123,8 @@ pub const QUIC_HANDSHAKE_LEAST: Duration = Duration::from_secs(1);
 pub const DIAL_PAUSE_MIN: Duration = Duration::from_millis(50);
 /// Longest pause between dials to a member that cannot be reached.
 pub const DIAL_PAUSE_MAX: Duration = Duration::from_secs(2);
+/// A member whose link goes over QUIC is dialled over TCP again after a pause that doubles, to this much.
+pub const TCP_AGAIN_PAUSE_MAX: Duration = Duration::from_secs(60);
 /// Pause after a refusal: until somebody mends a configuration, haste is of no use.
 pub const REFUSED_PAUSE: Duration = Duration::from_secs(5);
 /// Addresses that one source may tell of at a time; further ones are passed over, and it is told.

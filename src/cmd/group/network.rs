@@ -11,6 +11,9 @@ use std::process::{Child, Command, Stdio};
 /// Makes the namespaces' place, says that it stands, and lives as long as its standard input.
 const KEEPER: &str = "mount -t tmpfs tmpfs /run && mkdir /run/netns && ip link set lo up && echo up && exec cat";
 
+/// Where a host looks up what is meant for itself: behind what is to get lost.
+const LOCAL: u8 = 9;
+
 /// Hosts on bridges.
 pub struct Network {
     keeper: Child,
@@ -29,7 +32,8 @@ impl Network {
                 "ip netns add h{host} && ip link add p{host} type veth peer name eth0 netns h{host} && \
                  ip link set p{host} master whole up && ip -n h{host} link set lo up && \
                  ip -n h{host} addr add {address}/16 dev eth0 && ip -n h{host} link set eth0 up && \
-                 ip -n h{host} route add default dev eth0"
+                 ip -n h{host} route add default dev eth0 && \
+                 ip -n h{host} rule add pref {LOCAL} lookup local && ip -n h{host} rule del pref 0"
             ))?;
             network.hosts.push(address);
         }
@@ -52,14 +56,24 @@ impl Network {
         ))
     }
 
-    /// What one host sends another gets lost from now on; the other direction is whole.
+    /// What one host sends another gets lost from now on, without a word to either; the other direction is whole.
     pub fn cut_one_way(&self, from: usize, to: usize) -> Result<(), String> {
-        self.run(&format!("ip -n h{from} route add blackhole {}/32", self.hosts[to]))
+        self.run(&format!("ip -n h{to} rule add pref 1 iif eth0 from {} blackhole", self.hosts[from]))
     }
 
     /// Undoes [`Network::cut_one_way`].
     pub fn heal_one_way(&self, from: usize, to: usize) -> Result<(), String> {
-        self.run(&format!("ip -n h{from} route del blackhole {}/32", self.hosts[to]))
+        self.run(&format!("ip -n h{to} rule del pref 1 iif eth0 from {} blackhole", self.hosts[from]))
+    }
+
+    /// What comes to a host over TCP gets lost from now on, as behind a firewall that drops it.
+    pub fn drop_tcp(&self, host: usize) -> Result<(), String> {
+        self.run(&format!("ip -n h{host} rule add pref 2 iif eth0 ipproto tcp blackhole"))
+    }
+
+    /// Undoes [`Network::drop_tcp`].
+    pub fn let_tcp_pass(&self, host: usize) -> Result<(), String> {
+        self.run(&format!("ip -n h{host} rule del pref 2 iif eth0 ipproto tcp blackhole"))
     }
 
     /// Moves these hosts to a bridge of their own: no frame passes between them and the others.

@@ -15,13 +15,14 @@ use crate::net::identity::member_of_peer;
 use crate::net::transport::Transport;
 
 impl Switchboard {
-    /// Dials whom the roster wants dialled and who has neither a link nor a connection that may become one.
+    /// Dials whom the roster wants dialled and who has neither a link, unless it is one over QUIC, nor a connection that may
+    /// become one.
     pub(super) fn dial(&mut self) {
         if self.stop.is_some() {
             return;
         }
         let now = Instant::now();
-        for member in self.dialler.due(now, |member| self.connections.reach(member)) {
+        for member in self.dialler.due(now, |member| self.connections.reach_well(member)) {
             let peer = self.shared.known.peer(&member).expect("who is dialled is on the roster");
             let addresses = self.dialler.turn(&member);
             if addresses.is_empty() {
@@ -63,6 +64,13 @@ impl Switchboard {
                     debug!(peer = peer.label(), trouble, "not reached");
                 }
                 peer.set_trouble(Some(trouble));
+            }
+            Some(Failed::StaysQuic { trouble, fresh }) => {
+                if fresh {
+                    info!(peer = peer.label(), trouble, "not reached over TCP, the link goes over QUIC");
+                } else {
+                    debug!(peer = peer.label(), trouble, "not reached over TCP");
+                }
             }
         }
     }

@@ -139,6 +139,7 @@ impl Switchboard {
             "link up"
         );
         before.into_iter().for_each(|(id, _)| self.cut(id, End::Left));
+        self.dialler.linked(&link.peer.member, link.transport, Instant::now());
     }
 
     /// Ends a connection from here, without a word.
@@ -229,9 +230,19 @@ impl Switchboard {
             self.connections.forgive(now);
         }
         self.doubt_until.take_if(|until| now > *until);
-        let silence_max = if self.doubt_until.is_some() { limits::LINK_DOUBT } else { limits::LINK_SILENCE_MAX };
-        for id in self.connections.silent(now, silence_max) {
-            self.cut(id, End::Lost(format!("no answer for {silence_max:?}")));
+        for (silence_max, doubtful) in [(limits::LINK_SILENCE_MAX, false), (limits::LINK_DOUBT, true)] {
+            for id in self.connections.silent(now, silence_max) {
+                if !doubtful || self.doubt_until.is_some() && !self.has_address_of(id) {
+                    self.cut(id, End::Lost(format!("no answer for {silence_max:?}")));
+                }
+            }
         }
+    }
+
+    /// Whether our own address on a connection is known, and still ours.
+    fn has_address_of(&self, id: ConnectionId) -> bool {
+        let Some(own) = self.swarm.behaviour().streams.own_address(id) else { return false };
+        let listens = self.shared.listen_addresses();
+        listens.iter().filter_map(listen_address).any(|(_, socket)| socket.ip() == own)
     }
 }

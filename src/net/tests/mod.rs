@@ -68,12 +68,19 @@ struct Seat {
     key: Keypair,
     id: MemberId,
     address: Multiaddr,
+    /// Where it listens besides.
+    also: Option<Multiaddr>,
 }
 
 impl Seat {
     fn draw() -> Seat {
         let key = Keypair::generate_ed25519();
-        Seat { id: identity::member_of(&key).unwrap(), key, address: own_address() }
+        Seat { id: identity::member_of(&key).unwrap(), key, address: own_address(), also: None }
+    }
+
+    /// The same seat, where UDP is listened on as well.
+    fn and_quic(&self) -> Seat {
+        Seat { also: Some(self.over_quic().address), ..self.clone() }
     }
 
     /// The same seat, where only UDP is listened on.
@@ -163,7 +170,7 @@ impl Member {
         let credits = Arc::new(Semaphore::new(limits::INBOX_BYTES));
         let settings = MeshSettings {
             keypair: seat.key.clone(),
-            listen: vec![seat.address.clone()],
+            listen: std::iter::once(&seat.address).chain(&seat.also).cloned().collect(),
             leader_timeout: LEADER_TIMEOUT,
             sources,
             announce: Vec::new(),

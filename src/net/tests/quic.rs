@@ -44,6 +44,31 @@ async fn quic_is_for_where_tcp_cannot_be_dialled() {
     }
 }
 
+/// A link over QUIC is a makeshift: identify tells where TCP is listened on, and that takes over.
+#[tokio::test(flavor = "multi_thread")]
+async fn tcp_takes_over_when_it_can_be_dialled() {
+    for turned in [false, true] {
+        let mut seats = seats::<2>();
+        // The one that dials is the one that chooses, or is not.
+        if turned {
+            seats.reverse();
+        }
+        let mut members = unreachable(&group(&seats));
+        let mut two = Member::start(&seats[1].and_quic(), &members, hello(2)).await;
+        members[1].addresses = vec![own_address().to_string(), seats[1].over_quic().address.to_string()];
+        let mut one = Member::start(&seats[0], &members, hello(1)).await;
+        let ids = [one.id, two.id];
+        for (member, peer) in [(&mut one, ids[1]), (&mut two, ids[0])] {
+            member.expect_up(peer);
+            member.expect_down(peer);
+            member.expect_up(peer);
+            assert_eq!(member.figures_of(peer).transport, Some(Transport::Tcp));
+        }
+        one.mesh.send(two.id, &urgent(1));
+        two.expect_message(one.id);
+    }
+}
+
 /// Nothing tells that it is gone: a process that was killed has no connection to close.
 #[tokio::test(flavor = "multi_thread")]
 async fn who_vanishes_is_noticed_and_comes_back() {
