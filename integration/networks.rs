@@ -36,18 +36,6 @@ async fn until_linked(group: &Group, at: usize, to: usize, is: bool) {
     until(&fact, async || (linked(group, at, to).await == is).then_some(())).await;
 }
 
-/// Waits until the others have a link to a member, and know from the order that it is there.
-async fn until_found_at(group: &Group, moved: usize, host: &str) {
-    for other in group.others(moved) {
-        until("the others are told its new address, in the order", async || {
-            let members = group.members[other].unix().get_json::<serde_json::Value>("/v1/members").await.unwrap();
-            members.to_string().contains(&format!("/ip4/{host}/tcp/7271")).then_some(())
-        })
-        .await;
-        until_linked(group, other, moved, true).await;
-    }
-}
-
 async fn compare(group: &Group, loads: Loads) {
     let mut published = loads.finish().await;
     agree(group, &group.everybody(), &mut published).await;
@@ -64,11 +52,24 @@ async fn three_fresh_hosts_find_each_other_by_mdns_and_one_of_them_moves() {
     group.members[1].stop().await;
     network.readdress(1, Ipv4Addr::new(10, 77, 9, 9)).unwrap();
     group.members[1].start_and_catch_up().await;
-    until_found_at(&group, 1, "10.77.9.9").await;
+    for other in [0, 2] {
+        until_linked(&group, other, 1, true).await;
+        until("the others are told its new address, in the order", async || {
+            let members = group.members[other].unix().get_json::<serde_json::Value>("/v1/members").await.unwrap();
+            members.to_string().contains("/ip4/10.77.9.9/tcp/7271").then_some(())
+        })
+        .await;
+    }
+    let loads = Loads::start(&group, &[0, 1, 2]);
+    loads.go_on(30).await;
     // And once more, while it runs.
     network.readdress(1, Ipv4Addr::new(10, 77, 8, 8)).unwrap();
-    until_found_at(&group, 1, "10.77.8.8").await;
-    let loads = Loads::start(&group, &[0, 1, 2]);
+    until("it is linked by its new address", async || {
+        let status = group.members[1].try_status().await?;
+        let listens = status["links"]["listen"].to_string().contains("10.77.8.8");
+        (listens && linked(&group, 1, 0).await && linked(&group, 1, 2).await).then_some(())
+    })
+    .await;
     loads.go_on(30).await;
     published.extend(loads.finish().await);
     agree(&group, &group.everybody(), &mut published).await;
