@@ -13,8 +13,27 @@ async fn a_follower_is_killed_under_load_and_no_publish_on_the_survivors_fails()
     killed_under_load(async |group| group.follower().await).await;
 }
 
+/// Order never rests on gossip.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_leader_is_killed_under_load_where_nobody_gossips() {
+    let mut group = Group::found().await;
+    group
+        .members
+        .iter()
+        .for_each(|member| member.edit(|config| config.replace("# gossip = \"true\"", "gossip = \"false\"")));
+    group.start_all().await;
+    for member in &group.members {
+        let status = member.try_status().await.expect("it is ready");
+        assert_eq!(status["links"]["gossip"]["announced"], 0, "{status}");
+    }
+    goes_on_after_a_kill(group, async |group| group.leader().await).await;
+}
+
 async fn killed_under_load(choose: impl AsyncFn(&Group) -> usize) {
-    let mut group = Group::start().await;
+    goes_on_after_a_kill(Group::start().await, choose).await;
+}
+
+async fn goes_on_after_a_kill(mut group: Group, choose: impl AsyncFn(&Group) -> usize) {
     let load = Load::start(&group);
     load.goes_on(&group.everybody(), 100).await;
     let victim = choose(&group).await;

@@ -120,8 +120,14 @@ impl Group {
     /// Starts every member that does not run, and waits until all are ready.
     pub async fn start_all(&mut self) {
         self.members.iter_mut().filter(|member| !member.is_started()).for_each(Member::start);
-        for member in &mut self.members {
-            member.ready().await;
+        for index in self.everybody() {
+            let (name, client) = (self.members[index].name.clone(), self.members[index].unix());
+            until(&format!("{name} is ready"), async || {
+                // One that ended keeps the others waiting.
+                self.members.iter_mut().for_each(Member::assert_runs);
+                client.get("/readyz").await.ok().map(drop)
+            })
+            .await;
         }
     }
 
