@@ -28,6 +28,7 @@ use crate::api::listen::SocketFile;
 use crate::api::waiting::{self, Waiting};
 use crate::api::{ApiSettings, CannotServe};
 use crate::net::candidates::{CandidateEvent, CandidateMesh, CandidateMeshSettings};
+use crate::net::listen_address;
 use crate::protocol::{BadCandidate, Candidate, CandidateInput, CandidateSettings, CandidateVerdict};
 use crate::types::{
     ClusterId, Commitment, CommitmentRecord, CommonSettings, FaultModelKind, Genesis, MemberId, Sabotage, StartNonce,
@@ -141,14 +142,14 @@ impl Candidacy {
         let keypair = Keypair::ed25519_from_bytes(identity.secret()).map_err(io::Error::other)?;
         let mesh = CandidateMesh::start(CandidateMeshSettings {
             keypair,
-            listen,
+            listen: listen.clone(),
             sources: settings.discovery.clone(),
             leader_timeout: settings.timing.leader_timeout,
             cluster: bootstrap.cluster.clone(),
             expect: bootstrap.expect,
         })
         .await?;
-        let addresses = addresses(settings, &mesh).await;
+        let addresses = addresses(settings, &listen, &mesh).await;
         let candidate = CandidateSettings {
             me: identity.member(),
             name: settings.name.clone().unwrap_or_else(|| identity.member().short()),
@@ -279,31 +280,40 @@ impl Candidacy {
 
 /// Where the others are told to reach this one: what its settings say, else where it listens, without what leads the asker
 /// back to its own machine, unless nothing else is left.
-async fn addresses(settings: &Settings, mesh: &CandidateMesh) -> Vec<Multiaddr> {
+async fn addresses(settings: &Settings, listen: &[Multiaddr], mesh: &CandidateMesh) -> Vec<Multiaddr> {
     if !settings.mesh_announce.is_empty() {
         return settings.mesh_announce.clone();
     }
-    // The addresses of a listener that listens everywhere come one by one.
-    let told = timeout(INTERFACES_MAX, async {
-        loop {
-            let listen = mesh.listen_addresses();
-            let told: Vec<Multiaddr> = listen.into_iter().filter(|address| !is_local(address)).collect();
-            if !told.is_empty() {
-                return told;
-            }
-            sleep(INTERFACES_PAUSE).await;
-        }
-    });
-    let mut told = if settings.mesh_listen.iter().all(is_local) && !settings.mesh_listen.is_empty() {
-        mesh.listen_addresses()
-    } else {
-        told.await.unwrap_or_else(|_| {
-            tracing::warn!("this machine has no address but its own loopback; others cannot reach it");
-            mesh.listen_addresses()
-        })
+    let reached_from_outside = || {
+        let listen = mesh.listen_addresses();
+        listen.into_iter().filter(|address| !is_local(address)).collect::<Vec<_>>()
     };
+    let mut told = reached_from_outside();
+    if !listen.iter().all(is_local) {
+        // The addresses of a listener that listens everywhere come one by one.
+        let complete = async {
+            while !is_complete(listen, &told) {
+                sleep(INTERFACES_PAUSE).await;
+                told = reached_from_outside();
+            }
+        };
+        let _ = timeout(INTERFACES_MAX, complete).await;
+        if told.is_empty() {
+            tracing::warn!("this machine has no address but its own loopback; others cannot reach it");
+        }
+    }
+    if told.is_empty() {
+        told = mesh.listen_addresses();
+    }
     told.truncate(limits::ADDRESSES_MAX);
     told
+}
+
+/// Whether there is an address for each of the listeners, over its transport.
+fn is_complete(listen: &[Multiaddr], told: &[Multiaddr]) -> bool {
+    let kind = |address: &Multiaddr| listen_address(address).map(|(transport, socket)| (transport, socket.port()));
+    let mut asked = listen.iter().filter(|address| !is_local(address));
+    asked.all(|address| told.iter().any(|told| kind(told) == kind(address)))
 }
 
 /// Whether an address leads to the asker itself, or to nobody beyond one cable.
@@ -345,5 +355,20 @@ impl WaitingApi {
         if let Err(error) = self.socket_file.remove() {
             tracing::debug!(%error, "the socket stays");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_listener_needs_an_address_over_its_transport() {
+        let all = |texts: &[&str]| texts.iter().map(|text| text.parse().unwrap()).collect::<Vec<Multiaddr>>();
+        let everywhere = all(&["/ip4/0.0.0.0/tcp/7271", "/ip4/0.0.0.0/udp/7271/quic-v1", "/ip4/127.0.0.1/tcp/1"]);
+        assert!(!is_complete(&everywhere, &all(&["/ip4/10.0.0.1/tcp/7271"])));
+        assert!(!is_complete(&everywhere, &all(&["/ip4/10.0.0.1/tcp/7271", "/ip4/10.0.0.1/udp/7272/quic-v1"])));
+        assert!(is_complete(&everywhere, &all(&["/ip4/10.0.0.1/tcp/7271", "/ip4/10.0.0.1/udp/7271/quic-v1"])));
+        assert!(is_complete(&all(&["/ip4/127.0.0.1/tcp/1"]), &[]));
     }
 }
