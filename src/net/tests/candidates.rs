@@ -101,7 +101,7 @@ async fn every_question_ends() {
     for seat in [&nobody, &b] {
         one.ask(seat.id, here("a", &a));
         assert!(
-            matches!(next(&mut one).await, CandidateEvent::Unanswered { from } if from == seat.id),
+            matches!(next(&mut one).await, CandidateEvent::Unanswered { from, .. } if from == seat.id),
             "nowhere to ask"
         );
     }
@@ -109,13 +109,20 @@ async fn every_question_ends() {
     one.direct(vec![contact]);
     expect_found(&mut one, b.id).await;
     one.ask(b.id, here("a", &a));
-    assert!(matches!(next(&mut one).await, CandidateEvent::Unanswered { from } if from == b.id), "nobody is there");
+    match next(&mut one).await {
+        CandidateEvent::Unanswered { from, reason } => assert!(from == b.id && reason.contains("refused"), "{reason}"),
+        other => panic!("nobody is there, got {other:?}"),
+    }
     let mut two = candidate(&b, &[]).await;
     one.ask(b.id, here("a", &a));
     expect_found(&mut two, a.id).await;
     let CandidateEvent::Asked { .. } = next(&mut two).await else { panic!("expected a question") };
-    // It takes too long.
-    assert!(matches!(next(&mut one).await, CandidateEvent::Unanswered { from } if from == b.id));
+    match next(&mut one).await {
+        CandidateEvent::Unanswered { from, reason } => {
+            assert!(from == b.id && reason.contains("no answer"), "{reason}")
+        }
+        other => panic!("it takes too long, got {other:?}"),
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -139,7 +146,9 @@ async fn what_is_no_question_harms_nobody() {
     swarm.dial(a.address.clone()).unwrap();
     let peer = a.key.public().to_peer_id();
     let mut sent = 0;
-    let texts: [&[u8]; 4] = [b"\x00\x00\x00\x03abc", b"\xff\xff\xff\xff", b"\x00\x00\x10\x00half", b""];
+    // The last one is a frame of another version.
+    let texts: [&[u8]; 5] =
+        [b"\x00\x00\x00\x03abc", b"\xff\xff\xff\xff", b"\x00\x00\x10\x00half", b"", b"\x00\x00\x00\x03\x82\x09\x00"];
     tokio::time::timeout(PATIENCE, async {
         while sent < 3 * texts.len() {
             match swarm.select_next_some().await {
@@ -169,12 +178,17 @@ async fn what_is_no_question_harms_nobody() {
         }
     });
     let two = candidate(&b, &[&a]).await;
+    let mut said = Vec::new();
     loop {
         match next(&mut one).await {
             CandidateEvent::Found(key) if key == b.id => break,
             CandidateEvent::Found(key) => assert_eq!(key, hostile.id),
+            CandidateEvent::Unread { from, reason } if from == hostile.id => said.push(reason),
             other => panic!("nothing was asked, got {other:?}"),
         }
+    }
+    for words in ["is no frame of a candidate", "protocol version 9 is not ours"] {
+        assert!(said.iter().any(|reason| reason.contains(words)), "{words}: {said:?}");
     }
     two.ask(a.id, here("b", &b));
     assert!(matches!(next(&mut one).await, CandidateEvent::Asked { from, .. } if from == b.id));
