@@ -308,8 +308,8 @@ impl Candidacy {
             reasons.push(BLIND.to_owned());
         }
         reasons.extend(waiting.claims.iter().filter_map(|claim| {
-            let places = figures.sources.iter().flat_map(|source| &source.addresses);
-            let place = places.into_iter().find(|found| found.is_of(&claim.told_by))?;
+            let mut places = figures.sources.iter().flat_map(|source| &source.addresses);
+            let place = places.find(|found| found.is_of(&claim.told_by))?;
             Some(format!("{} is at {}", claim.told_by.short(), place.address))
         }));
         let mut details = Map::new();

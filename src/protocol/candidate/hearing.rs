@@ -184,9 +184,8 @@ impl Candidate {
         if me.is_none_or(|me| !are_among(&me.addresses, &self.settings.addresses)) {
             return Some("the genesis does not have this candidate as it is now".to_owned());
         }
-        let wrong_addresses =
-            members.iter().find_map(|member| wrong_addresses(&member.addresses, self.settings.is_address));
-        wrong_addresses.or_else(|| genesis.check().err().map(|bad| bad.to_string()))
+        let wrong = members.iter().find_map(|member| wrong_addresses(&member.addresses, self.settings.is_address));
+        wrong.or_else(|| genesis.check().err().map(|bad| bad.to_string()))
     }
 
     fn hear_refusal(&mut self, from: MemberId, refusal: &CandidacyRefusal) -> Hearing {
