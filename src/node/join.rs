@@ -141,14 +141,14 @@ async fn join_within(settings: &Settings, code: &str, rounds: usize) -> Result<(
 }
 
 /// Rule G1: who has promised a genesis becomes a member of that group or of none, until it is released.
-fn check_unbound(directory: &DataDirectory, code: ClusterId) -> Result<(), JoinError> {
-    let Some(record) = commitment_file::standing(directory)? else { return Ok(()) };
+fn check_unbound(directory: &DataDirectory, code: ClusterId) -> Result<(), RunError> {
+    let Some(record) = commitment_file::standing(directory).map_err(JoinError::from)? else { return Ok(()) };
     let promised = record.commitment.promise().map(|promise| promise.cluster);
     match promised.filter(|promised| *promised != code) {
         None => Ok(()),
         Some(promised) => {
             let path = directory.path().to_owned();
-            Err(JoinError::Promised { path, name: record.cluster, promised, code })
+            Err(JoinError::Promised { path, name: record.cluster, promised, code }.into())
         }
     }
 }
