@@ -4,9 +4,12 @@
 use std::fs;
 
 use serde_json::Value;
+use synod::types::{
+    ClusterLimits, Commitment, CommitmentRecord, FaultModelKind, Genesis, GenesisMember, MemberId, limits,
+};
 
 use super::harness::sequence::agree;
-use super::harness::{Group, Load, until};
+use super::harness::{Group, Load, synod, until};
 
 /// What a member to be, or a member, waits for; nothing if it says nothing of that.
 async fn waits(group: &Group, index: usize) -> String {
@@ -135,10 +138,41 @@ async fn candidates_with_other_settings_are_refused_by_name() {
     works(&group).await;
 }
 
+/// All candidates that one of them counts, by key, the lowest first: where each is in the group, and its key.
+async fn by_key(group: &Group, at: usize) -> Vec<(usize, MemberId)> {
+    let status = group.members[at].status().await;
+    let candidates = status["candidacy"]["candidates"].as_array().unwrap().clone();
+    let place = |candidate: &Value| {
+        let index = group.members.iter().position(|member| candidate["name"] == *member.name).unwrap();
+        (index, candidate["id"].as_str().unwrap().parse().unwrap())
+    };
+    candidates.iter().map(place).collect()
+}
+
+/// The record of a candidate that has promised a genesis of these to the first of them.
+fn promise(group: &Group, members: &[(usize, MemberId)]) -> CommitmentRecord {
+    let member = |(index, id): &(usize, MemberId)| GenesisMember {
+        name: group.members[*index].name.clone(),
+        id: *id,
+        addresses: vec![format!("/ip4/{}", group.members[*index].mesh.to_string().replace(':', "/tcp/"))],
+    };
+    let genesis = Genesis {
+        name: "trial".to_owned(),
+        nonce: [1; 16],
+        model: FaultModelKind::Crash,
+        rules_version: limits::RULES_VERSION,
+        members: members.iter().map(member).collect(),
+        limits: ClusterLimits::default(),
+        voters_target: 3,
+    };
+    let (cluster, commitment) = ("trial".to_owned(), Commitment::Promised(genesis));
+    CommitmentRecord { version: limits::PROTOCOL_VERSION, cluster, commitment }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn six_that_expect_three_make_nothing_until_three_are_gone() {
     let mut group = Group::fresh(6, 3, None).await;
-    // Five wait for a sixth of six first, so that no three of them are all that anybody knows.
+    // As six of seven they only wait: so each has its key, and it is known which is the lowest.
     for member in &group.members {
         member.edit(|text| text.replace("expect = \"3\"", "expect = \"7\""));
     }
@@ -146,18 +180,52 @@ async fn six_that_expect_three_make_nothing_until_three_are_gone() {
     for index in 0..6 {
         until_waits(&group, index, "6 of 7").await;
     }
+    let order = by_key(&group, 0).await;
     group.kill_all();
     for member in &group.members {
         member.edit(|text| text.replace("expect = \"7\"", "expect = \"3\""));
     }
-    group.members.iter_mut().take(2).for_each(|member| member.start());
-    until_waits(&group, 0, "waits for 1 more").await;
-    group.members[2].start();
-    for index in 0..3 {
-        group.members[index].ready().await;
+    // The second is bound to the first, which is not there: so the other four found nothing either, and wait together.
+    let record = promise(&group, &order[..3]).encode();
+    fs::write(group.members[order[1].0].data_dir.join("candidacy"), record).unwrap();
+    for (index, _) in &order[1..] {
+        group.members[*index].start();
     }
-    for index in 3..6 {
-        group.members[index].start();
-        group.members[index].refuses(77, &["there is a group `trial` already"]).await;
+    for (index, _) in &order[1..] {
+        until_waits(&group, *index, "5 of 3 candidates").await;
     }
+    // The first releases the second, and could found a group with it and the third; but now there are six.
+    group.members[order[0].0].start();
+    for index in 0..6 {
+        until_waits(&group, index, "crowded: so many could make two groups").await;
+    }
+    for (index, _) in &order[3..] {
+        group.members[*index].kill();
+    }
+    for (index, _) in &order[..3] {
+        group.members[*index].ready().await;
+    }
+    for (index, _) in &order[3..] {
+        group.members[*index].start();
+        group.members[*index].refuses(77, &["there is a group `trial` already"]).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_can_find_nobody_says_so_and_a_genesis_of_others_is_refused() {
+    let mut group = Group::fresh(1, 3, None).await;
+    let whole = fs::read_to_string(&group.members[0].config).unwrap();
+    group.members[0].edit(|text| {
+        let kept = text.lines().filter(|line| !line.starts_with("addresses"));
+        kept.collect::<Vec<_>>().join("\n")
+    });
+    group.members[0].start();
+    until_waits(&group, 0, "no source can find anybody: set discovery.addresses").await;
+    let told = synod(["status", "--api", group.members[0].socket.to_str().unwrap()]).await;
+    assert!(told.stdout.contains("candidate for group `trial`") && !told.stdout.contains("PEER"), "{told:?}");
+    group.members[0].kill();
+    let genesis = group.found_another().await.join("genesis.toml");
+    fs::write(&group.members[0].config, format!("genesis = \"{}\"\n{whole}", genesis.display())).unwrap();
+    group.members[0].start();
+    group.members[0].refuses(2, &["in which this data_dir has no part", "bootstrap.expect"]).await;
 }

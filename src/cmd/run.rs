@@ -194,9 +194,12 @@ fn failure(error: RunError) -> Failure {
 
 fn join_exit(error: &JoinError) -> Exit {
     match error {
-        JoinError::Code(_) | JoinError::OtherGroup { .. } | JoinError::Genesis(_) | JoinError::Unreachable(_) => {
-            Exit::Usage
-        }
+        JoinError::Code(_)
+        | JoinError::OtherGroup { .. }
+        | JoinError::Promised { .. }
+        | JoinError::Genesis(_)
+        | JoinError::Unreachable(_) => Exit::Usage,
+        JoinError::Commitment(error) => commitment_exit(error),
         JoinError::NobodyAnswers(_) => Exit::Unavailable,
         JoinError::NotAdmitted { refusal, .. } if refusal.passes() => Exit::Unavailable,
         JoinError::NotAdmitted { .. } | JoinError::BadAnswer { .. } => Exit::NotAdmitted,
@@ -207,13 +210,21 @@ fn join_exit(error: &JoinError) -> Exit {
 fn candidacy_exit(error: &CandidacyError) -> Exit {
     match error {
         CandidacyError::OtherName { .. }
+        | CandidacyError::OtherGenesis { .. }
         | CandidacyError::Genesis(_)
         | CandidacyError::Candidate(_)
-        | CandidacyError::Unreachable(_)
-        | CandidacyError::Commitment(CommitmentError::OtherGroup { .. }) => Exit::Usage,
+        | CandidacyError::Unreachable(_) => Exit::Usage,
         CandidacyError::Exists { .. } => Exit::NotAdmitted,
-        CandidacyError::Commitment(CommitmentError::Damaged { .. }) => Exit::IdentityLost,
-        CandidacyError::Commitment(CommitmentError::Io { .. }) | CandidacyError::Io(_) => Exit::DiskFailed,
+        CandidacyError::Commitment(error) => commitment_exit(error),
+        CandidacyError::Io(_) => Exit::DiskFailed,
+    }
+}
+
+fn commitment_exit(error: &CommitmentError) -> Exit {
+    match error {
+        CommitmentError::OtherGroup { .. } | CommitmentError::OtherRelease { .. } => Exit::Usage,
+        CommitmentError::Damaged { .. } => Exit::IdentityLost,
+        CommitmentError::Io { .. } => Exit::DiskFailed,
     }
 }
 

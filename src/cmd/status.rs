@@ -50,6 +50,9 @@ pub fn run(arguments: &StatusArguments, output: Output) -> Result<(), Failure> {
 }
 
 fn text(status: &Value) -> String {
+    if status["role"] == "candidate" {
+        return candidate(status);
+    }
     let ready = match status["ready"].as_bool() {
         Some(true) => "ready".to_owned(),
         _ => format!("not ready: {}", words(&status["reasons"], "; ")),
@@ -76,6 +79,42 @@ fn text(status: &Value) -> String {
     let facts = facts.into_iter().chain(membership(status));
     let facts: String = facts.map(|(name, value)| format!("{name:<8}{value}\n")).collect();
     format!("{facts}\n{}{}{}", peers(status), troubles(status), foreign_groups(status))
+}
+
+/// One that has no group yet: who is here, what is waited for, and what the sources say.
+fn candidate(status: &Value) -> String {
+    let candidacy = &status["candidacy"];
+    let named = |candidate: &Value| match candidate["name"].as_str() {
+        None | Some("") => cell(&candidate["id"]),
+        Some(name) => format!("{name} ({})", cell(&candidate["id"])),
+    };
+    let here: Vec<&Value> = candidacy["candidates"].as_array().into_iter().flatten().collect();
+    let count = format!("{} of {}", here.len(), cell(&candidacy["expect"]));
+    let mut facts = vec![
+        ("role", format!("candidate for group `{}`, which is not founded yet", cell(&status["group"]))),
+        ("state", format!("not ready: {}", words(&status["reasons"], "; "))),
+        ("here", count),
+    ];
+    facts.extend(here.into_iter().map(|candidate| ("", named(candidate))));
+    for (name, list) in [("left out", "refused"), ("silent", "silent")] {
+        let pairs = candidacy[list].as_array().into_iter().flatten();
+        facts.extend(pairs.map(|pair| (name, format!("{}: {}", named(&pair[0]), cell(&pair[1])))));
+    }
+    let claims = candidacy["claims"].as_array().into_iter().flatten();
+    facts.extend(
+        claims.map(|claim| ("claims", format!("{}: group {}", cell(&claim["told_by"]), cell(&claim["group"])))),
+    );
+    facts.extend(status["links"]["discovery"]["sources"].as_array().into_iter().flatten().map(source));
+    facts.into_iter().map(|(name, value)| format!("{name:<10}{value}\n")).collect()
+}
+
+fn source(source: &Value) -> (&'static str, String) {
+    let addresses = source["addresses"].as_array().into_iter().flatten();
+    let mut told: Vec<String> =
+        addresses.map(|found| format!("{} ({})", cell(&found["address"]), cell(&found["says"]))).collect();
+    told.extend(source["error"].as_str().map(str::to_owned));
+    let told = if told.is_empty() { "nothing yet".to_owned() } else { told.join(", ") };
+    ("source", format!("{}: {told}", cell(&source["name"])))
 }
 
 /// What there is to say of its way in or out, and of the voters.
@@ -192,6 +231,38 @@ mod tests {
         ] {
             assert!(told.contains(line), "{line} is missing in\n{told}");
         }
+    }
+
+    #[test]
+    fn a_candidate_has_rows_of_its_own() {
+        let person = |id: &str, name: &str| json!({"id": id, "name": name});
+        let address = json!({"address": "/ip4/10.0.0.2/tcp/7271", "says": "nobody is there"});
+        let told = text(&json!({
+            "role": "candidate",
+            "ready": false,
+            "group": "shop",
+            "reasons": ["waits for 1 more"],
+            "candidacy": {
+                "expect": 3,
+                "candidates": [person("a1", "n1"), person("a2", "")],
+                "refused": [[person("a3", "n3"), "crowded"]],
+                "silent": [[person("a4", ""), "nobody is there"]],
+                "claims": [{"told_by": "a5", "group": "09ab"}],
+            },
+            "links": {"discovery": {"sources": [{"name": "file", "addresses": [address], "error": null}]}},
+        }));
+        for line in [
+            "role      candidate for group `shop`, which is not founded yet",
+            "state     not ready: waits for 1 more",
+            "here      2 of 3\n          n1 (a1)\n          a2\n",
+            "left out  n3 (a3): crowded",
+            "silent    a4: nobody is there",
+            "claims    a5: group 09ab",
+            "source    file: /ip4/10.0.0.2/tcp/7271 (nobody is there)",
+        ] {
+            assert!(told.contains(line), "{line} is missing in\n{told}");
+        }
+        assert!(!told.contains("PEER") && !told.contains(" - "), "no empty rows:\n{told}");
     }
 
     #[test]

@@ -35,6 +35,13 @@ pub(super) enum Happening {
         /// Where the answer goes.
         reply: oneshot::Sender<CandidacyFrame>,
     },
+    /// They ask what cannot be read.
+    Unread {
+        /// Who.
+        member: MemberId,
+        /// Why.
+        reason: String,
+    },
     /// Their question waits no longer.
     Heard {
         /// Whose.
@@ -63,7 +70,7 @@ pub(super) struct Inquiry {
     /// Name and size of the group in what we say ourselves.
     group: (String, u32),
     news: mpsc::Receiver<Told>,
-    /// Tasks tell at most three things for every stream, and streams are bounded: so the channel needs no bound.
+    /// Tasks tell at most four things for every stream, and streams are bounded: so the channel needs no bound.
     happened: (mpsc::UnboundedSender<Happening>, mpsc::UnboundedReceiver<Happening>),
     _sources: Running,
 }
@@ -175,7 +182,13 @@ async fn hear(
         }
         Ok(Err(Unread::Bad(BadFrame::OtherVersion(theirs)))) => {
             let refusal = CandidacyRefusal::Version { theirs, ours: limits::PROTOCOL_VERSION };
+            let _ = happened.send(Happening::Unread { member, reason: refusal.to_string() });
             Some(refused(group, refusal))
+        }
+        Ok(Err(Unread::Bad(bad))) => {
+            let reason = format!("it asks what is no frame of a candidate: {bad}");
+            let _ = happened.send(Happening::Unread { member, reason });
+            None
         }
         // What is no frame gets no answer.
         _ => None,

@@ -63,6 +63,15 @@ pub enum CandidateEvent {
     Unanswered {
         /// Whose it would have been.
         from: MemberId,
+        /// Why, for people.
+        reason: String,
+    },
+    /// A key asks what cannot be read.
+    Unread {
+        /// Who.
+        from: MemberId,
+        /// Why, for people.
+        reason: String,
     },
 }
 

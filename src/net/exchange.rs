@@ -87,6 +87,10 @@ pub(super) async fn ask<F: LoneFrame>(
         stream.close().await.map_err(|error| error.to_string())?;
         read(stream).await.map_err(|unread| match unread {
             Unread::Lost(reason) => reason,
+            Unread::Bad(BadFrame::OtherVersion(theirs)) => format!(
+                "it speaks protocol version {theirs}, this one speaks {}; run the same release on all members",
+                limits::PROTOCOL_VERSION
+            ),
             Unread::Bad(bad) => format!("it answers what is no frame of {}: {bad}", F::WHERE),
         })
     };

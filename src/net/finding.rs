@@ -39,6 +39,18 @@ pub struct FoundAddress {
     pub outcome: Outcome,
 }
 
+impl FoundAddress {
+    /// Whether that key is there, or is said to be.
+    pub fn is_of(&self, member: &MemberId) -> bool {
+        let found = match &self.outcome {
+            Outcome::Linked(key) | Outcome::Member(key) | Outcome::Unknown(key) | Outcome::Candidate(key) => Some(key),
+            Outcome::NotAMember { key, .. } => Some(key),
+            _ => None,
+        };
+        self.key.as_ref() == Some(member) || found == Some(member)
+    }
+}
+
 /// Who is at an address, as far as that is known without asking.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Stand {

@@ -5,7 +5,7 @@
 //! drops incoming ones beyond the first that waits, and keeps an entry for every connection there ever was. Here a link
 //! stands or falls with its connection, so both sides always mean the same two streams.
 //!
-//! Connections are bounded here as well: of every member, and of all keys that are no members together.
+//! Connections are bounded here as well: of every key, and of all keys that are no members together.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::convert::Infallible;
@@ -159,12 +159,9 @@ impl Streams {
     fn admit(&self, peer: &PeerId) -> Result<(), ConnectionDenied> {
         let member = self.members.contains(peer);
         let peers = self.connections.values().map(|connected| &connected.peer);
-        let (count, most) = if member {
-            (peers.filter(|other| *other == peer).count(), limits::MEMBER_CONNECTIONS_MAX)
-        } else {
-            (peers.filter(|other| !self.members.contains(*other)).count(), self.strangers_max)
-        };
-        if count >= most {
+        let of_peer = peers.clone().filter(|other| *other == peer).count();
+        let of_strangers = peers.filter(|other| !self.members.contains(*other)).count();
+        if of_peer >= limits::MEMBER_CONNECTIONS_MAX || (!member && of_strangers >= self.strangers_max) {
             return Err(ConnectionDenied::new(TooManyConnections));
         }
         if member_of_peer(peer).is_none() {
@@ -362,5 +359,34 @@ impl OutboundUpgrade<Stream> for Upgrade {
 
     fn upgrade_outbound(self, stream: Stream, protocol: StreamProtocol) -> Self::Future {
         ready(Ok((stream, protocol)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Whether a further connection of a key is admitted where these have some already.
+    fn admits(streams: &mut Streams, there: &[(PeerId, usize)], key: PeerId) -> bool {
+        let all = there.iter().flat_map(|(peer, count)| std::iter::repeat_n(*peer, *count));
+        let connected = |peer| Connected { peer, transport: Transport::Tcp, loopback: false, local: None };
+        let numbered = all.enumerate().map(|(number, peer)| (ConnectionId::new_unchecked(number), connected(peer)));
+        streams.connections = numbered.collect();
+        streams.admit(&key).is_ok()
+    }
+
+    #[test]
+    fn no_key_takes_the_room_of_others() {
+        let draw = || libp2p::identity::Keypair::generate_ed25519().public().to_peer_id();
+        let (member, greedy, other) = (draw(), draw(), draw());
+        let most = limits::MEMBER_CONNECTIONS_MAX;
+        let mut streams = Streams::new(most + 1);
+        streams.set_members(HashSet::from([member]));
+        assert!(admits(&mut streams, &[(greedy, most - 1)], greedy));
+        assert!(!admits(&mut streams, &[(greedy, most)], greedy), "one stranger has as many as one member");
+        assert!(admits(&mut streams, &[(greedy, most)], other));
+        assert!(!admits(&mut streams, &[(greedy, most), (other, 1)], other), "all strangers together");
+        assert!(admits(&mut streams, &[(greedy, most), (other, 1), (member, most - 1)], member));
+        assert!(!admits(&mut streams, &[(member, most)], member));
     }
 }

@@ -5,6 +5,7 @@
 use std::fs;
 use std::future::Future;
 use std::io;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use libp2p::identity::Keypair;
@@ -31,8 +32,8 @@ use crate::net::candidates::{CandidateEvent, CandidateMesh, CandidateMeshSetting
 use crate::net::listen_address;
 use crate::protocol::{BadCandidate, Candidate, CandidateInput, CandidateSettings, CandidateVerdict};
 use crate::types::{
-    ClusterId, Commitment, CommitmentRecord, CommonSettings, FaultModelKind, Genesis, MemberId, Sabotage, StartNonce,
-    limits,
+    ClusterId, Commitment, CommitmentRecord, CommonSettings, FaultModelKind, Genesis, Instant, MemberId, Sabotage,
+    StartNonce, limits,
 };
 
 /// Never waits longer for nothing: what people are told shows how long somebody was silent.
@@ -41,8 +42,12 @@ const TICK_MAX: Duration = Duration::from_secs(1);
 const INTERFACES_MAX: Duration = Duration::from_secs(2);
 /// Between two looks at them.
 const INTERFACES_PAUSE: Duration = Duration::from_millis(10);
-/// What was said last is on its way within this time.
-const FAREWELL: Duration = Duration::from_millis(500);
+/// What it waits for is logged no more often.
+const LOG_PAUSE: Duration = Duration::from_secs(1);
+
+/// What people are told while no source can find anybody.
+const BLIND: &str = "no source can find anybody: set discovery.addresses, discovery.dns or discovery.file; discovery.mdns finds \
+                     others only where the mesh listens on more than loopback";
 
 /// Why no group was founded.
 #[derive(Debug, thiserror::Error)]
@@ -57,6 +62,19 @@ pub enum CandidacyError {
         ours: String,
         /// The name in the settings.
         wanted: String,
+    },
+    /// The settings name a genesis as well, and it is of others.
+    #[error(
+        "genesis = \"{}\" is that of group `{name}`, in which this data_dir has no part, and bootstrap.expect founds a group \
+         without a file: take that file away, or set genesis to where none is, to found a group; or set data_dir to that of a \
+         member that it names",
+        path.display()
+    )]
+    OtherGenesis {
+        /// The file.
+        path: PathBuf,
+        /// Its group.
+        name: String,
     },
     /// The genesis that there is cannot be read.
     #[error("the genesis in data_dir cannot be used: {}", .0.0.join("; "))]
@@ -105,6 +123,9 @@ pub async fn found(
             false => Err(CandidacyError::OtherName { ours, wanted }.into()),
         };
     }
+    if let Ok(genesis) = genesis_file::read(&settings.genesis) {
+        return Err(CandidacyError::OtherGenesis { path: settings.genesis.clone(), name: genesis.name }.into());
+    }
     let identity = join::identity(&directory)?;
     let listen = reach::with_ports(&reach::listens(settings, None).map_err(CandidacyError::Unreachable)?)?;
     let token = settings.api.token_file.as_deref().map(token::read).transpose().map_err(RunError::Token)?;
@@ -127,7 +148,10 @@ struct Candidacy {
     mesh: CandidateMesh,
     time: RealTime,
     told: watch::Sender<Waiting>,
+    /// No source can find anybody: whoever is to found the group has to find this one.
+    is_blind: bool,
     last_words: String,
+    logged: Option<Instant>,
 }
 
 impl Candidacy {
@@ -140,6 +164,7 @@ impl Candidacy {
     ) -> Result<Candidacy, RunError> {
         let commitment = commitment_file::read(&directory, &bootstrap.cluster).map_err(CandidacyError::from)?;
         let keypair = Keypair::ed25519_from_bytes(identity.secret()).map_err(io::Error::other)?;
+        let is_blind = bootstrap.expect > 1 && !settings.discovery.can_find(&listen);
         let mesh = CandidateMesh::start(CandidateMeshSettings {
             keypair,
             listen: listen.clone(),
@@ -154,6 +179,7 @@ impl Candidacy {
             me: identity.member(),
             name: settings.name.clone().unwrap_or_else(|| identity.member().short()),
             addresses: addresses.iter().map(ToString::to_string).collect(),
+            is_address: genesis_file::is_address,
             cluster: bootstrap.cluster.clone(),
             expect: bootstrap.expect as usize,
             common: CommonSettings {
@@ -185,8 +211,17 @@ impl Candidacy {
         });
         let time = RealTime::start();
         let candidate = Candidate::new(candidate, restored, time.instant()).map_err(CandidacyError::from)?;
-        let (cluster, told) = (bootstrap.cluster.clone(), watch::Sender::new(Waiting::default()));
-        Ok(Candidacy { cluster, directory, candidate, mesh, time, told, last_words: String::new() })
+        Ok(Candidacy {
+            cluster: bootstrap.cluster.clone(),
+            directory,
+            candidate,
+            mesh,
+            time,
+            told: watch::Sender::new(Waiting::default()),
+            is_blind,
+            last_words: String::new(),
+            logged: None,
+        })
     }
 
     /// Turns until there is a verdict, or `stop` is done.
@@ -196,7 +231,7 @@ impl Candidacy {
             if let Some(verdict) = self.hand_out()? {
                 let outcome = self.conclude(verdict);
                 // Others wait for what was said last: who asks again hears it from the member that starts now.
-                let _ = timeout(FAREWELL, self.mesh.stop()).await;
+                self.mesh.stop().await;
                 return Ok(outcome.map(|()| true)?);
             }
             self.tell();
@@ -204,14 +239,15 @@ impl Candidacy {
             let input = tokio::select! {
                 biased;
                 () = &mut stop => {
-                    let _ = timeout(FAREWELL, self.mesh.stop()).await;
+                    self.mesh.stop().await;
                     return Ok(false);
                 }
                 event = self.mesh.next() => match event {
                     CandidateEvent::Found(member) => CandidateInput::Found(member),
                     CandidateEvent::Asked { from, frame } => CandidateInput::Asked { from, frame },
                     CandidateEvent::Answered { from, frame } => CandidateInput::Answered { from, frame },
-                    CandidateEvent::Unanswered { from } => CandidateInput::Unanswered { from },
+                    CandidateEvent::Unanswered { from, reason } => CandidateInput::Unanswered { from, reason },
+                    CandidateEvent::Unread { from, reason } => CandidateInput::Unread { from, reason },
                 },
                 () = sleep(pause) => CandidateInput::Tick,
             };
@@ -250,7 +286,11 @@ impl Candidacy {
     fn keep(&self, genesis: &Genesis) -> Result<(), CandidacyError> {
         let text = genesis_file::write(genesis);
         let read = genesis_file::parse(&text).map_err(CandidacyError::Genesis)?;
-        assert_eq!(read, *genesis, "a genesis reads as it was written");
+        if read != *genesis {
+            // Others have a say in it.
+            let mistake = "what the candidates made does not read back as it is written".to_owned();
+            return Err(CandidacyError::Genesis(Mistakes(vec![mistake])));
+        }
         self.directory.store(GENESIS_FILE, &text)?;
         // It says nothing any more that the genesis does not.
         if let Err(error) = fs::remove_file(self.directory.path().join(commitment_file::COMMITMENT_FILE)) {
@@ -260,21 +300,35 @@ impl Candidacy {
         Ok(())
     }
 
-    /// Says what it waits for: on the API always, in the log when it is something new.
+    /// Says what it waits for: on the API always, in the log when it is something new, at a pace that others do not set.
     fn tell(&mut self) {
         let waiting = self.candidate.waiting();
-        let reason = waiting.to_string();
+        let figures = self.mesh.figures();
+        let mut reasons = vec![waiting.to_string()];
+        if self.is_blind && waiting.candidates.len() < waiting.expect {
+            reasons.push(BLIND.to_owned());
+        }
+        reasons.extend(waiting.claims.iter().filter_map(|claim| {
+            let mut places = figures.sources.iter().flat_map(|source| &source.addresses);
+            let place = places.find(|found| found.is_of(&claim.told_by))?;
+            Some(format!("{} is at {}", claim.told_by.short(), place.address))
+        }));
         let mut details = Map::new();
         details.insert("group".to_owned(), json!(self.cluster));
         details.insert("candidacy".to_owned(), json!(waiting));
-        details
-            .insert("links".to_owned(), json!({ "discovery": super::mesh_figures::discovery(&self.mesh.figures()) }));
+        details.insert("links".to_owned(), json!({ "discovery": super::mesh_figures::discovery(&figures) }));
+        self.log(&reasons.join("; "));
+        self.told.send_replace(Waiting { role: "candidate", reasons, details });
+    }
+
+    fn log(&mut self, reason: &str) {
+        let now = self.time.instant();
         let words: String = reason.chars().filter(|character| !character.is_ascii_digit()).collect();
-        if words != self.last_words {
+        let due = self.logged.is_none_or(|logged| now.since(logged) >= LOG_PAUSE);
+        if due && words != self.last_words {
             tracing::info!("{reason}");
-            self.last_words = words;
+            (self.last_words, self.logged) = (words, Some(now));
         }
-        self.told.send_replace(Waiting { role: "candidate", reasons: vec![reason], details });
     }
 }
 

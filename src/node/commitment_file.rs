@@ -22,6 +22,18 @@ pub enum CommitmentError {
         /// Why.
         error: io::Error,
     },
+    /// The file is as another release wrote it.
+    #[error(
+        "{}: written by another release: {error}. What this candidate has promised stands: run that release until there is a \
+         group",
+        path.display()
+    )]
+    OtherRelease {
+        /// Which.
+        path: PathBuf,
+        /// Which version.
+        error: NotACommitment,
+    },
     /// The file is damaged.
     #[error(
         "{}: {error}. What this candidate has promised is lost, so this data directory takes part in no genesis any more: stop \
@@ -50,22 +62,31 @@ pub enum CommitmentError {
     },
 }
 
-/// Reads what the candidate is bound to: nothing, if there is no file.
+/// Reads what a candidate for that group is bound to.
 pub fn read(directory: &DataDirectory, cluster: &str) -> Result<Commitment, CommitmentError> {
+    match standing(directory)? {
+        Some(record) if record.cluster != cluster => {
+            let path = directory.path().join(COMMITMENT_FILE);
+            Err(CommitmentError::OtherGroup { path, theirs: record.cluster, ours: cluster.to_owned() })
+        }
+        record => Ok(record.map_or(Commitment::Free, |record| record.commitment)),
+    }
+}
+
+/// Reads the record of a candidate that is bound to something; durable, as far as it is read.
+pub fn standing(directory: &DataDirectory) -> Result<Option<CommitmentRecord>, CommitmentError> {
     let path = directory.path().join(COMMITMENT_FILE);
-    let bytes = match fs::read(&path) {
+    // G1: whoever wrote it may have died before the folder was synced, and what is read here is about to be told.
+    let bytes = match directory.sync().and_then(|()| fs::read(&path)) {
         Ok(bytes) => bytes,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Commitment::Free),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(CommitmentError::Io { path, error }),
     };
-    let record = match CommitmentRecord::admit(&bytes) {
-        Ok(record) => record,
-        Err(error) => return Err(CommitmentError::Damaged { path, error }),
-    };
-    if record.cluster != cluster && record.commitment != Commitment::Free {
-        return Err(CommitmentError::OtherGroup { path, theirs: record.cluster, ours: cluster.to_owned() });
+    match CommitmentRecord::admit(&bytes) {
+        Ok(record) => Ok(Some(record).filter(|record| record.commitment != Commitment::Free)),
+        Err(error @ NotACommitment::OtherVersion(_)) => Err(CommitmentError::OtherRelease { path, error }),
+        Err(error @ NotACommitment::Damaged(_)) => Err(CommitmentError::Damaged { path, error }),
     }
-    Ok(record.commitment)
 }
 
 /// Writes it, durably, in place of what there was.
@@ -101,6 +122,10 @@ mod tests {
         assert_eq!(read(&directory, "shop").unwrap(), promised);
         let other = read(&directory, "shed").unwrap_err().to_string();
         assert!(other.contains("set cluster = \"shop\""), "{other}");
+        let later = CommitmentRecord { version: limits::PROTOCOL_VERSION + 1, ..record };
+        write(&directory, &later).unwrap();
+        let told = read(&directory, "shop").unwrap_err().to_string();
+        assert!(told.contains("written by another release") && told.contains("run that release"), "{told}");
         let path = folder.path().join(COMMITMENT_FILE);
         let mut bytes = fs::read(&path).unwrap();
         bytes[9] ^= 1;

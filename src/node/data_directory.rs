@@ -170,6 +170,11 @@ impl DataDirectory {
         file.write_all(content.as_ref())?;
         file.sync_all()?;
         fs::rename(&unfinished, &path)?;
+        self.sync()
+    }
+
+    /// Makes durable which files are in it, by their names.
+    pub fn sync(&self) -> io::Result<()> {
         File::open(&self.path)?.sync_all()
     }
 

@@ -4,9 +4,11 @@
 use std::fmt::Write;
 use std::path::Path;
 
+use libp2p::Multiaddr;
 use toml::{Table, Value};
 
 use super::settings::{Mistakes, mesh_multiaddress, table};
+use crate::net::Place;
 use crate::types::text::{size, size_text};
 use crate::types::{ClusterLimits, FaultModelKind, Genesis, GenesisMember, MemberId, limits};
 
@@ -28,6 +30,12 @@ pub fn read(path: &Path) -> Result<Genesis, Mistakes> {
     })?;
     parse(&content)
         .map_err(|mistakes| Mistakes(mistakes.0.iter().map(|one| format!("{}: {one}", path.display())).collect()))
+}
+
+/// Whether an address of somebody else can stand in the file: it leads to a mesh, and is written as it is read back.
+pub fn is_address(text: &str) -> bool {
+    let leads = |address: Multiaddr| Place::of(&address).is_some() && address.to_string() == text;
+    mesh_multiaddress(text).is_ok_and(leads)
 }
 
 /// Reads and checks the text of the file; every mistake at once.

@@ -12,6 +12,7 @@ use libp2p::Multiaddr;
 use libp2p::identity::Keypair;
 use libp2p::multiaddr::Protocol;
 
+use super::commitment_file::{self, CommitmentError};
 use super::data_directory::DataDirectory;
 use super::genesis_file::GENESIS_FILE;
 use super::identity::{Identity, IdentityError};
@@ -44,6 +45,26 @@ pub enum JoinError {
         /// The group of the code.
         code: ClusterId,
     },
+    /// It is bound to a group that is not founded yet.
+    #[error(
+        "data_dir = \"{}\" has promised to found group {}, named `{name}`, and the join code is of group {}: join with another \
+         data_dir, or start this one as before, with bootstrap.expect and without a code; a promise is released only by the one \
+         it was given to",
+        path.display(), promised.short(), code.short()
+    )]
+    Promised {
+        /// The directory.
+        path: PathBuf,
+        /// The name of the group that it has promised to found.
+        name: String,
+        /// That group's id.
+        promised: ClusterId,
+        /// The group of the code.
+        code: ClusterId,
+    },
+    /// What it is bound to is not known.
+    #[error(transparent)]
+    Commitment(#[from] CommitmentError),
     /// The genesis in the data directory cannot be read.
     #[error("the genesis in data_dir cannot be used: {}", .0.0.join("; "))]
     Genesis(Mistakes),
@@ -105,6 +126,7 @@ async fn join_within(settings: &Settings, code: &str, rounds: usize) -> Result<(
         tracing::info!(group = genesis.name, "data_dir is a member's of that group already; the join code is not used");
         return Ok(());
     }
+    check_unbound(&directory, code.cluster)?;
     check_start(settings).await?;
     if let Some(manager) = ServiceManager::of_environment() {
         manager.status(&format!("joining group {}", code.cluster.short()));
@@ -116,6 +138,19 @@ async fn join_within(settings: &Settings, code: &str, rounds: usize) -> Result<(
     directory.store(GENESIS_FILE, genesis_file::write(&admission.genesis)).map_err(JoinError::from)?;
     tracing::info!(group = admission.genesis.name, member = %identity.member(), by = %admission.by.short(), "joined");
     Ok(())
+}
+
+/// Rule G1: who has promised a genesis becomes a member of that group or of none, until it is released.
+fn check_unbound(directory: &DataDirectory, code: ClusterId) -> Result<(), RunError> {
+    let Some(record) = commitment_file::standing(directory).map_err(JoinError::from)? else { return Ok(()) };
+    let promised = record.commitment.promise().map(|promise| promise.cluster);
+    match promised.filter(|promised| *promised != code) {
+        None => Ok(()),
+        Some(promised) => {
+            let path = directory.path().to_owned();
+            Err(JoinError::Promised { path, name: record.cluster, promised, code }.into())
+        }
+    }
 }
 
 /// What a start would refuse is told before the group is asked: its order is not to name a member that cannot run.

@@ -27,7 +27,7 @@ use std::time::Duration;
 pub use founded::{FoundedAnswer, FoundedGroup};
 use hearing::Hearing;
 use known::{Known, Word};
-pub use waiting::{Waiting, WaitingCandidate, WaitingPhase};
+pub use waiting::{Claim, Waiting, WaitingCandidate, WaitingPhase};
 
 use crate::types::{
     Candidacy, CandidacyFrame, CandidacyMessage, ClusterId, Commitment, CommitmentRecord, CommonSettings, Contact,
@@ -49,8 +49,11 @@ pub struct CandidateSettings {
     pub me: MemberId,
     /// Its name for people; the genesis has it, with a part of the key behind it if another candidate has the same.
     pub name: String,
-    /// Where its mesh listens, for the genesis: at least one, of which no other candidate has any.
+    /// Where its mesh listens, for the genesis: at least one that no other candidate has.
     pub addresses: Vec<String>,
+    /// Whether a text is an address at which a mesh can be dialled, as such an address is written: what a genesis says of its
+    /// members has to be read again.
+    pub is_address: fn(&str) -> bool,
     /// The name of the group that is to be.
     pub cluster: String,
     /// How many found it: all that are started with it.
@@ -72,8 +75,18 @@ impl CandidateSettings {
         if self.addresses.is_empty() {
             mistakes.push("no address: the other members could not reach this one".to_owned());
         }
+        mistakes.extend(wrong_addresses(&self.addresses, self.is_address));
         mistakes
     }
+}
+
+/// What is wrong with the addresses that somebody says to have.
+fn wrong_addresses(addresses: &[String], is_address: fn(&str) -> bool) -> Option<String> {
+    if addresses.is_empty() {
+        return Some("without an address nobody reaches it".to_owned());
+    }
+    let wrong = addresses.iter().find(|address| !is_address(address))?;
+    Some(format!("`{wrong}` is no address of a mesh; set mesh.announce to addresses at which the others reach it"))
 }
 
 /// Why a candidate cannot go on from the record it finds. Nothing was changed.
@@ -121,6 +134,15 @@ pub enum CandidateInput {
     Unanswered {
         /// Who.
         from: MemberId,
+        /// Why, for people.
+        reason: String,
+    },
+    /// It asked, and what it said is no frame of this version.
+    Unread {
+        /// Who.
+        from: MemberId,
+        /// Why, for people.
+        reason: String,
     },
     /// The record that was handed out last is durable.
     Durable,
@@ -155,6 +177,17 @@ pub enum CandidateVerdict {
     },
 }
 
+/// Why a candidate that could propose waits for a while.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Yield {
+    /// Until then.
+    until: Instant,
+    /// Who is to propose.
+    lower: MemberId,
+    /// Who knows that one.
+    told_by: MemberId,
+}
+
 /// One candidate.
 pub struct Candidate {
     settings: CandidateSettings,
@@ -170,8 +203,8 @@ pub struct Candidate {
     promised: BTreeSet<MemberId>,
     /// Since when that proposal is waited for, in this process.
     since: Instant,
-    /// Until then somebody lower proposes, by the word of one that knows it.
-    yields_until: Instant,
+    /// Somebody lower is to propose, by the word of a member of the own proposal that knows it.
+    yields: Option<Yield>,
     /// Geneses drawn in this process.
     drawn: u64,
     /// What was heard and is not settled: who, what, and whether it waits for an answer. No more than one ask of a key, of as
@@ -215,7 +248,7 @@ impl Candidate {
             known,
             promised: BTreeSet::new(),
             since: now,
-            yields_until: now,
+            yields: None,
             drawn: 0,
             heard: VecDeque::new(),
             verdict: None,
@@ -236,10 +269,12 @@ impl Candidate {
                 self.heard.push_back((from, frame, true));
             }
             CandidateInput::Answered { from, frame } => {
-                self.known.answered(&from);
+                self.known.answered(&from, None);
                 self.heard.push_back((from, frame, false));
             }
-            CandidateInput::Unanswered { from } => self.known.answered(&from),
+            CandidateInput::Unanswered { from, reason } => self.known.answered(&from, Some(reason)),
+            CandidateInput::Unread { from, .. } if from == self.settings.me => {}
+            CandidateInput::Unread { from, reason } => self.known.meet(from, self.now).silence = Some(reason),
             CandidateInput::Durable => {
                 if let Some(commitment) = self.writing.take() {
                     self.commit(commitment);
@@ -260,8 +295,9 @@ impl Candidate {
 
     /// When time alone makes a difference; before that nothing is due unless something happens.
     pub fn next_timeout(&self) -> Instant {
-        let patience = [self.since + CANDIDATE_SILENCE, self.yields_until];
-        let later = patience.into_iter().filter(|moment| *moment > self.now);
+        let yields = self.yields.map(|yields| yields.until);
+        let patience = [self.since + CANDIDATE_SILENCE].into_iter().chain(yields);
+        let later = patience.filter(|moment| *moment > self.now);
         later.chain(self.known.next_timeout(self.now)).min().unwrap_or(self.now + CANDIDATE_SILENCE)
     }
 
@@ -364,6 +400,11 @@ impl Candidate {
     /// Everybody that counts, itself included, from the lowest key to the highest.
     fn counted(&self) -> BTreeSet<MemberId> {
         self.known.counted(self.now).chain([self.settings.me]).collect()
+    }
+
+    /// For whom it waits although it could propose.
+    fn yields(&self) -> Option<Yield> {
+        self.yields.filter(|yields| self.now < yields.until)
     }
 
     /// So many that two groups could be made of them.

@@ -141,23 +141,27 @@
 //! **Genesis without a file** (`candidate.rs`; members of a founded group answer by `candidate/founded.rs`).
 //!
 //! - **G1** *N* counts all that are started for one cluster name. A candidate counts itself and everybody heard within
-//!   `CANDIDATE_SILENCE` that names the same N and the same cluster-wide settings; whoever differs is refused by name, on both
-//!   sides. The lowest key of all it counts proposes a whole genesis to the lowest N, itself first. A candidate is bound to
-//!   one genesis at a time, durably before it says so: its own proposal is its own promise. It promises a proposal only
-//!   from the first and lowest of its members, that has N members, its own name, settings and addresses, while it counts
-//!   nobody lower than the proposer. All N promises make the genesis: recorded as made at the proposer, then told.
+//!   `CANDIDATE_SILENCE` that names the same N and the same cluster-wide settings; whoever differs is refused by name, on
+//!   both sides. The lowest key of all it counts proposes a whole genesis to the lowest N, itself first. A candidate is
+//!   bound to one genesis at a time, durably before it says so: its own proposal is its own promise. It promises a
+//!   proposal only from the first and lowest of its members, which counts, that has N members, its own name and settings
+//!   and none but its own addresses, while it counts nobody lower than the proposer. Each member of a genesis has an
+//!   address that can be dialled and that no other member has: who says to have none, or what is none, does not count;
+//!   what two have is left out. All N promises make the genesis: recorded as made at the proposer, then told.
 //!   - *Release*: only the proposer releases. It gives its proposal up, durably, when it hears of a lower candidate, by
-//!     itself or by the word of a member of its set, when a member of it is silent, differs or listens elsewhere by now, and
-//!     when it is crowded; from then on it answers `Released` to a promise of it. A promise of which no answer comes
-//!     is kept for ever: its proposer may have made the genesis. Whoever waits says for whom.
+//!     itself or by the word of a member of its set that counts, when a member of it is silent, differs or listens
+//!     elsewhere by now, and when it is crowded; from then on it answers `Released` to a promise of it. A promise of which
+//!     no answer comes is kept for ever: its proposer may have made the genesis. Whoever waits says for whom.
 //!   - *Crowded*: a candidate that counts 2N proposes, promises and makes nothing, and says so. Below that any two sets of
 //!     N share a candidate, so one promise each is enough for one group at most. Two halves of 2N that do not hear of each
 //!     other make two groups.
 //!   - *Founded*: who has a genesis, or hears from anybody that the group of that name has one, never promises and never
 //!     proposes: a candidate stops, unless the genesis is the one that it has promised; that it takes from any key that
-//!     the genesis names. *A member of a founded group answers candidates with that one fact*, and with the genesis those that
-//!     it names and that still show their promise of it. It greets keys that it does not know with its group's id: two
-//!     groups of one name that meet say so on both sides, and never merge.
+//!     the genesis names. Who is bound, and hears of another group from a key outside what it is bound to, stays and says
+//!     who says so: others may rely on it. A proposer makes nothing while somebody says so. *A member of a founded group
+//!     answers candidates with that one fact*, and with the genesis those that it names and that still show their promise
+//!     of it. It greets keys that it does not know with its group's id: two groups of one name that meet say so on both
+//!     sides, and never merge.
 //!   - A key that is found is heard, or fails to answer, before a proposal: it may know of a group. A key of which an earlier
 //!     process is heard after a later one belongs to two processes, and is refused by name.
 //!
@@ -219,7 +223,7 @@ mod voting;
 
 pub use candidate::{
     BadCandidate, CANDIDATE_SILENCE, Candidate, CandidateInput, CandidateReady, CandidateSettings, CandidateVerdict,
-    FoundedAnswer, FoundedGroup, Waiting, WaitingCandidate, WaitingPhase,
+    Claim, FoundedAnswer, FoundedGroup, Waiting, WaitingCandidate, WaitingPhase,
 };
 pub use counters::Counters;
 pub use halt::Halt;

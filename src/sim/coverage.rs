@@ -223,6 +223,8 @@ rows! {
     candidates_refused_crowded = "proposals refused by crowded candidates",
     /// Refusals of that kind.
     candidates_refused_differing = "candidates refused for other settings",
+    /// Strangers' words to candidates: of a lower one, or of a group that is not there.
+    candidates_heard_strangers = "words of strangers to candidates",
     /// Promises whose proposer's disk is gone: their candidates wait.
     candidates_bound_for_good = "candidates bound to a proposer that is gone",
     /// Members of two groups of one name that noticed each other.

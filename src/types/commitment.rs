@@ -10,7 +10,7 @@
 //! promise read back wrong could be given twice.
 
 use bytes::{Bytes, BytesMut};
-use minicbor::{Decode, Encode};
+use minicbor::{Decode, Decoder, Encode};
 
 use super::candidacy::{Promise, check_genesis};
 use super::command::check_name;
@@ -66,10 +66,16 @@ pub struct CommitmentRecord {
     pub commitment: Commitment,
 }
 
-/// Why bytes are no commitment record.
+/// Why bytes are no commitment record of this release.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("no record of a candidate: {0}")]
-pub struct NotACommitment(pub String);
+pub enum NotACommitment {
+    /// They are as another release wrote them.
+    #[error("a record of protocol version {0}; this release knows {ours}", ours = limits::PROTOCOL_VERSION)]
+    OtherVersion(u32),
+    /// They are not as anybody wrote them.
+    #[error("no record of a candidate: {0}")]
+    Damaged(String),
+}
 
 const DIGEST_BYTES: usize = 32;
 
@@ -85,23 +91,30 @@ impl CommitmentRecord {
 
     /// Admits bytes from a disk: as they were written, and within their bounds.
     pub fn admit(bytes: &[u8]) -> Result<CommitmentRecord, NotACommitment> {
-        let refused = |text: &str| NotACommitment(text.to_owned());
+        let refused = |text: &str| NotACommitment::Damaged(text.to_owned());
         let at = bytes.len().checked_sub(DIGEST_BYTES).ok_or_else(|| refused("it is too short"))?;
         let (record, digest) = bytes.split_at(at);
         if Digest::of("commitment", record).0 != digest {
             return Err(refused("its digest does not fit: the disk changed it"));
         }
-        let read: CommitmentRecord = minicbor::decode(record).map_err(|error| NotACommitment(error.to_string()))?;
+        // Another version may say anything behind its number.
+        if let Some(version) = version_of(record).filter(|version| *version != limits::PROTOCOL_VERSION) {
+            return Err(NotACommitment::OtherVersion(version));
+        }
+        let read: CommitmentRecord = minicbor::decode(record).map_err(|error| refused(&error.to_string()))?;
         if read.encode() != bytes {
             return Err(refused("not the canonical encoding"));
         }
-        if read.version != limits::PROTOCOL_VERSION {
-            return Err(NotACommitment(format!("version {} is not ours ({})", read.version, limits::PROTOCOL_VERSION)));
-        }
-        check_name(&read.cluster).map_err(|error| NotACommitment(error.0))?;
-        read.commitment.genesis().map_or(Ok(()), check_genesis).map_err(NotACommitment)?;
+        check_name(&read.cluster).map_err(|error| NotACommitment::Damaged(error.0))?;
+        read.commitment.genesis().map_or(Ok(()), check_genesis).map_err(NotACommitment::Damaged)?;
         Ok(read)
     }
+}
+
+fn version_of(record: &[u8]) -> Option<u32> {
+    let mut decoder = Decoder::new(record);
+    decoder.array().ok()?;
+    decoder.u32().ok()
 }
 
 #[cfg(test)]
@@ -120,5 +133,15 @@ mod tests {
             assert!(CommitmentRecord::admit(&turned).is_err(), "bit {bit}");
         }
         assert!(CommitmentRecord::admit(&bytes[..20]).is_err());
+    }
+
+    #[test]
+    fn what_another_release_wrote_is_told_from_damage() {
+        let record = minicbor::to_vec((limits::PROTOCOL_VERSION + 1, "something else")).unwrap();
+        let bytes = [&record[..], &Digest::of("commitment", &record).0].concat();
+        let other = NotACommitment::OtherVersion(limits::PROTOCOL_VERSION + 1);
+        assert_eq!(CommitmentRecord::admit(&bytes), Err(other));
+        let cut = [&record[..2], &Digest::of("commitment", &record).0].concat();
+        assert!(matches!(CommitmentRecord::admit(&cut), Err(NotACommitment::Damaged(_))), "its digest does not fit");
     }
 }

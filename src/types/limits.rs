@@ -107,7 +107,7 @@ pub const STRANGERS_MAX: usize = 16;
 pub const STRANGERS_REMEMBERED: usize = 256;
 /// Lines in the log about keys that are no members, within a minute. Keys cost nothing; the rest is counted.
 pub const STRANGERS_LOGGED: u32 = 16;
-/// Connections of one member at a time: one link, and what has not been sorted out yet.
+/// Connections of one key at a time: one link, and what has not been sorted out yet.
 pub const MEMBER_CONNECTIONS_MAX: usize = 8;
 /// Incoming connections that have not shown their key yet.
 pub const PENDING_CONNECTIONS_MAX: u32 = 64;

@@ -127,6 +127,10 @@ impl Gathering {
                 }
                 self.tell(CandidateEvent::Asked { from: member, frame });
             }
+            Happening::Unread { member, reason } => {
+                debug!(peer = %member.short(), reason, "a question cannot be read");
+                self.tell(CandidateEvent::Unread { from: member, reason });
+            }
             Happening::Heard { member } => self.inquiry.keeper.heard(&member),
             Happening::Answered { connection } => self.inquiry.keeper.answered(connection),
             Happening::Said { member, answer, .. } => {
@@ -135,7 +139,7 @@ impl Gathering {
                     Ok(frame) => CandidateEvent::Answered { from: member, frame },
                     Err(reason) => {
                         debug!(peer = %member.short(), reason, "a candidate does not answer");
-                        CandidateEvent::Unanswered { from: member }
+                        CandidateEvent::Unanswered { from: member, reason }
                     }
                 });
             }
@@ -196,9 +200,11 @@ impl Gathering {
     }
 
     fn ask(&mut self, to: MemberId, frame: CandidacyFrame) {
-        let unanswered = |this: &Gathering| this.tell(CandidateEvent::Unanswered { from: to });
+        let unanswered = |this: &Gathering, reason: &str| {
+            this.tell(CandidateEvent::Unanswered { from: to, reason: reason.to_owned() });
+        };
         let Some(peer) = peer_of(&to).filter(|_| !self.inquiry.keeper.knocks_at(&to) && to != self.me) else {
-            return unanswered(self);
+            return unanswered(self, "it is being asked already");
         };
         if let Some(id) = self.swarm.behaviour().streams.any_to(&peer) {
             return self.inquiry.ask(&mut self.swarm, (id, peer), to, frame);
@@ -207,7 +213,7 @@ impl Gathering {
         let found = self.inquiry.finder.addresses(&to);
         addresses.extend(found.into_iter().filter(|address| !addresses.contains(address)).collect::<Vec<_>>());
         if addresses.is_empty() {
-            return unanswered(self);
+            return unanswered(self, "no address of it is known");
         }
         let dial = dial_in_turn(peer, addresses);
         let id = dial.connection_id();
@@ -215,7 +221,7 @@ impl Gathering {
             Ok(()) => self.inquiry.keeper.knocks(to, id, frame),
             Err(error) => {
                 debug!(peer = %to.short(), %error, "not dialled");
-                unanswered(self);
+                unanswered(self, &error.to_string());
             }
         }
     }

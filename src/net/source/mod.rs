@@ -10,6 +10,7 @@ mod place;
 
 use std::path::PathBuf;
 
+use libp2p::Multiaddr;
 use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 
@@ -67,6 +68,12 @@ pub struct Answer {
 }
 
 impl Sources {
+    /// Whether any of them can find anybody, for a mesh that listens there.
+    pub fn can_find(&self, listen: &[Multiaddr]) -> bool {
+        let told = !self.addresses.is_empty() || !self.dns.is_empty() || self.file.is_some();
+        told || (self.mdns && !super::is_loopback_only(listen))
+    }
+
     /// Asks each of them once; not the local network, on which others are heard only after a while.
     pub async fn ask_once(&self) -> Vec<Answer> {
         async fn ask<S: Source>(mut source: S) -> Answer {

@@ -39,6 +39,9 @@ impl Switchboard {
                 // A task that gave up waiting tells its end.
                 let _ = reply.send(answer);
             }
+            Happening::Unread { member, reason } => {
+                debug!(peer = %member.short(), reason, "a question of a candidate cannot be read");
+            }
             Happening::Heard { member } => self.inquiry.keeper.heard(&member),
             Happening::Answered { connection } => self.inquiry.keeper.answered(connection),
             Happening::Said { member, connection, answer } => {

@@ -101,7 +101,7 @@ async fn every_question_ends() {
     for seat in [&nobody, &b] {
         one.ask(seat.id, here("a", &a));
         assert!(
-            matches!(next(&mut one).await, CandidateEvent::Unanswered { from } if from == seat.id),
+            matches!(next(&mut one).await, CandidateEvent::Unanswered { from, .. } if from == seat.id),
             "nowhere to ask"
         );
     }
@@ -109,13 +109,20 @@ async fn every_question_ends() {
     one.direct(vec![contact]);
     expect_found(&mut one, b.id).await;
     one.ask(b.id, here("a", &a));
-    assert!(matches!(next(&mut one).await, CandidateEvent::Unanswered { from } if from == b.id), "nobody is there");
+    match next(&mut one).await {
+        CandidateEvent::Unanswered { from, reason } => assert!(from == b.id && reason.contains("refused"), "{reason}"),
+        other => panic!("nobody is there, got {other:?}"),
+    }
     let mut two = candidate(&b, &[]).await;
     one.ask(b.id, here("a", &a));
     expect_found(&mut two, a.id).await;
     let CandidateEvent::Asked { .. } = next(&mut two).await else { panic!("expected a question") };
-    // It takes too long.
-    assert!(matches!(next(&mut one).await, CandidateEvent::Unanswered { from } if from == b.id));
+    match next(&mut one).await {
+        CandidateEvent::Unanswered { from, reason } => {
+            assert!(from == b.id && reason.contains("no answer"), "{reason}")
+        }
+        other => panic!("it takes too long, got {other:?}"),
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -173,10 +180,67 @@ async fn what_is_no_question_harms_nobody() {
         match next(&mut one).await {
             CandidateEvent::Found(key) if key == b.id => break,
             CandidateEvent::Found(key) => assert_eq!(key, hostile.id),
+            CandidateEvent::Unread { from, .. } => assert_eq!(from, hostile.id),
             other => panic!("nothing was asked, got {other:?}"),
         }
     }
     two.ask(a.id, here("b", &b));
-    assert!(matches!(next(&mut one).await, CandidateEvent::Asked { from, .. } if from == b.id));
+    loop {
+        match next(&mut one).await {
+            CandidateEvent::Asked { from, .. } if from == b.id => break,
+            CandidateEvent::Unread { from, .. } => assert_eq!(from, hostile.id),
+            other => panic!("the question is heard, got {other:?}"),
+        }
+    }
     turns.abort();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn why_a_question_is_not_read_is_told() {
+    let [a, odd] = seats::<2>();
+    let mut one = candidate(&a, &[]).await;
+    let mut swarm = transport::swarm(&odd.key, SwarmSettings::plain(LEADER_TIMEOUT, 1)).unwrap();
+    swarm.dial(a.address.clone()).unwrap();
+    let peer = a.key.public().to_peer_id();
+    let mut connection = None;
+    let texts: [(&[u8], &str); 2] = [
+        (b"\x00\x00\x00\x03abc", "it asks what is no frame of a candidate"),
+        (b"\x00\x00\x00\x03\x82\x09\x00", "protocol version 9 is not ours"),
+    ];
+    for (text, words) in texts {
+        if let Some(connection) = connection {
+            swarm.behaviour_mut().streams.ask(peer, connection);
+        }
+        let says = async {
+            loop {
+                match swarm.select_next_some().await {
+                    SwarmEvent::ConnectionEstablished { connection_id, .. } => {
+                        connection = Some(connection_id);
+                        swarm.behaviour_mut().streams.ask(peer, connection_id);
+                    }
+                    SwarmEvent::Behaviour(BehaviourEvent::Streams(StreamEvent {
+                        opened: Opened::Ask(Ok(mut stream)),
+                        ..
+                    })) => {
+                        tokio::spawn(async move {
+                            let _ = stream.write_all(text).await;
+                            let _ = stream.close().await;
+                        });
+                    }
+                    _ => {}
+                }
+            }
+        };
+        let told = async {
+            loop {
+                if let CandidateEvent::Unread { from, reason } = next(&mut one).await {
+                    break (from, reason);
+                }
+            }
+        };
+        tokio::select! {
+            (from, reason) = told => assert!(from == odd.id && reason.contains(words), "{reason}"),
+            () = says => unreachable!("it goes on for ever"),
+        }
+    }
 }

@@ -20,8 +20,8 @@ use crate::node::settings::layers::Layers;
 use crate::protocol::FoundedGroup;
 use crate::types::peer::Hello;
 use crate::types::{
-    ClusterLimits, Digest, Epoch, FaultModelKind, GenesisMember, Incarnation, LaneHead, Roster, Round, Slot,
-    StartNonce, Timing, Tip, WallTime,
+    ClusterLimits, Commitment, CommitmentRecord, Digest, Epoch, FaultModelKind, GenesisMember, Incarnation, LaneHead,
+    Roster, Round, Slot, StartNonce, Timing, Tip, WallTime,
 };
 
 /// Drawn from the millions of 127.0.0.0/8, with a port that the system gives to no connection: ports never collide.
@@ -209,6 +209,23 @@ impl Machine {
 
 fn member_of(data_dir: &Path) -> MemberId {
     Identity::load(data_dir).unwrap().member()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_has_promised_a_genesis_joins_no_other_group() {
+    let (group, machine) = (Group::open().await, Machine::new());
+    let promise = |genesis: &Genesis| {
+        let (cluster, commitment) = (genesis.name.clone(), Commitment::Promised(genesis.clone()));
+        let record = CommitmentRecord { version: limits::PROTOCOL_VERSION, cluster, commitment };
+        commitment_file::write(&DataDirectory::make(&machine.data_dir()).unwrap(), &record).unwrap();
+    };
+    let other = Genesis { nonce: [6; 16], ..group.genesis.clone() };
+    promise(&other);
+    let refused = machine.fails(&group.code()).await;
+    assert!(matches!(&refused, JoinError::Promised { promised, .. } if *promised == other.cluster()), "{refused}");
+    assert!(group.knocks.try_recv().is_err() && !machine.has(GENESIS_FILE));
+    promise(&group.genesis);
+    machine.joins(&group.code()).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -39,6 +39,8 @@ impl FoundedGroup {
         let waits = match &asked.message {
             CandidacyMessage::Here(candidacy) => candidacy.promise.is_some_and(|promise| promise.cluster == cluster),
             CandidacyMessage::Promised(promised) => *promised == cluster,
+            // It made that genesis, and its disk has lost it.
+            CandidacyMessage::Propose(genesis) => genesis.cluster() == cluster,
             _ => false,
         };
         let message = if waits && names(&from) && names(&self.me) {

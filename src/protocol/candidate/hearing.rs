@@ -2,7 +2,8 @@
 //! the same words are heard again afterwards.
 
 use super::known::{Peer, Word};
-use super::{Candidate, CandidateVerdict, FoundedGroup};
+use super::proposing::are_among;
+use super::{CANDIDATE_SILENCE, Candidate, CandidateVerdict, FoundedGroup, Yield, wrong_addresses};
 use crate::types::{
     Candidacy, CandidacyFrame, CandidacyMessage, CandidacyRefusal, ClusterId, Commitment, CommonSettings, Genesis,
     MemberId, Promise, Rule,
@@ -96,6 +97,8 @@ impl Candidate {
             refusal
         } else if theirs != ours {
             CandidacyRefusal::OtherSettings { theirs, ours }
+        } else if let Some(mistake) = wrong_addresses(&candidacy.addresses, self.settings.is_address) {
+            CandidacyRefusal::Unusable(mistake)
         } else if doubled {
             CandidacyRefusal::TwoProcesses
         } else {
@@ -131,6 +134,11 @@ impl Candidate {
         }
         if let Some(refusal) = self.other_expect(expect).or_else(|| self.objection(from, genesis)) {
             return refuse(refusal);
+        }
+        // Who has not said yet who it is hears who we are, and is asked.
+        let now = self.now;
+        if !self.known.meet(from, now).counts(now) {
+            return Hearing::Answer(self.here());
         }
         match &self.commitment {
             Commitment::Free => Hearing::Write(Commitment::Promised(genesis.clone())),
@@ -173,10 +181,11 @@ impl Candidate {
         if members[0].id != from || !members.is_sorted_by(|one, next| one.id < next.id) {
             return Some("the members of the genesis are not sorted by key, its proposer first".to_owned());
         }
-        if me.is_none_or(|me| me.addresses != self.settings.addresses) {
+        if me.is_none_or(|me| !are_among(&me.addresses, &self.settings.addresses)) {
             return Some("the genesis does not have this candidate as it is now".to_owned());
         }
-        genesis.check().err().map(|bad| bad.to_string())
+        let wrong = members.iter().find_map(|member| wrong_addresses(&member.addresses, self.settings.is_address));
+        wrong.or_else(|| genesis.check().err().map(|bad| bad.to_string()))
     }
 
     fn hear_refusal(&mut self, from: MemberId, refusal: &CandidacyRefusal) -> Hearing {
@@ -185,14 +194,21 @@ impl Candidate {
             CandidacyRefusal::Exists(cluster) if self.promise().is_none_or(|promise| promise.cluster != *cluster) => {
                 return self.hear_founded(from, *cluster);
             }
-            CandidacyRefusal::Lower(lower) if *lower < self.settings.me => {
-                self.yields_until = self.now + super::CANDIDATE_SILENCE;
+            // G1: by the word of a member of its set. Nobody else was asked for a promise.
+            CandidacyRefusal::Lower(lower) if *lower < self.settings.me && self.proposes_to(&from) => {
+                self.yields = Some(Yield { until: self.now + CANDIDATE_SILENCE, lower: *lower, told_by: from });
             }
             _ => {}
         }
         let now = self.now;
         self.known.meet(from, now).refuses(refusal, now);
         Hearing::Answer(self.here())
+    }
+
+    /// Whether the own proposal has that key, and it counts.
+    fn proposes_to(&self, id: &MemberId) -> bool {
+        let counts = self.known.get(id).is_some_and(|peer| peer.counts(self.now));
+        counts && self.names(id) && matches!(self.commitment, Commitment::Proposed(_))
     }
 
     /// G1: only the proposer releases.
@@ -205,14 +221,22 @@ impl Candidate {
     }
 
     /// A group of this name is founded. One that its genesis names says so of what is promised here: then all have promised.
-    /// From anybody else's word nothing is made, and another group ends this candidacy.
+    /// From anybody else's word nothing is made. Another group ends this candidacy, unless it is bound to a genesis that does
+    /// not name who says so: others may rely on what it is bound to, so it stays, and people are told.
     fn hear_founded(&mut self, from: MemberId, cluster: ClusterId) -> Hearing {
-        if self.promise().is_none_or(|promise| promise.cluster != cluster) {
+        let other = self.promise().is_none_or(|promise| promise.cluster != cluster);
+        if other && (self.promise().is_none() || self.names(&from)) {
             self.end(CandidateVerdict::Exists { cluster, told_by: from });
             return refuse(CandidacyRefusal::Exists(cluster));
         }
+        if other {
+            let now = self.now;
+            self.known.meet(from, now).claims = Some((cluster, now));
+        }
         match &self.commitment {
-            Commitment::Promised(genesis) if self.names(&from) => Hearing::Write(Commitment::Made(genesis.clone())),
+            Commitment::Proposed(genesis) | Commitment::Promised(genesis) if !other && self.names(&from) => {
+                Hearing::Write(Commitment::Made(genesis.clone()))
+            }
             _ => Hearing::Answer(self.here()),
         }
     }

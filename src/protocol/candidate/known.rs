@@ -41,6 +41,10 @@ pub(super) struct Peer {
     pub holds: Option<ClusterId>,
     /// It answered, or did not, at least once.
     pub met: bool,
+    /// Why nothing is heard of it, since it last said anything.
+    pub silence: Option<String>,
+    /// The other group of this name that it says there is, and when it last said so.
+    pub claims: Option<(ClusterId, Instant)>,
     processes: Processes,
     asked: Option<Instant>,
     ask_at: Instant,
@@ -56,6 +60,8 @@ impl Peer {
             refuses: None,
             holds: None,
             met: false,
+            silence: None,
+            claims: None,
             processes: Processes::default(),
             asked: None,
             ask_at: now,
@@ -80,6 +86,7 @@ impl Peer {
     /// It says who it is. True if two processes seem to speak with its key.
     pub fn says(&mut self, candidacy: &Candidacy, now: Instant) -> bool {
         self.candidacy = Some(candidacy.clone());
+        (self.silence, self.claims) = (None, None);
         self.processes.hear(candidacy.nonce, now)
     }
 
@@ -107,6 +114,12 @@ impl Peer {
         if self.candidacy.is_some() && !self.differs() {
             self.heard = Some(now);
         }
+    }
+
+    /// The other group of this name that it says there is, if it said so lately.
+    pub fn claim(&self, now: Instant) -> Option<ClusterId> {
+        let (cluster, said) = self.claims?;
+        (now.since(said) < CANDIDATE_SILENCE).then_some(cluster)
     }
 
     fn pace(&self, now: Instant) -> Duration {
@@ -179,11 +192,12 @@ impl Known {
         self.peers.iter().filter(move |(_, peer)| peer.counts(now)).map(|(id, _)| *id)
     }
 
-    /// An ask is over.
-    pub fn answered(&mut self, id: &MemberId) {
+    /// An ask is over, for that reason without an answer.
+    pub fn answered(&mut self, id: &MemberId, unanswered: Option<String>) {
         if let Some(peer) = self.peers.get_mut(id) {
             peer.asked = None;
             peer.met = true;
+            peer.silence = unanswered;
         }
     }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::{CANDIDATE_SILENCE, Candidate, CandidateVerdict};
-use crate::types::{Commitment, CommonSettings, Digest, Genesis, GenesisMember, MemberId, Rule, limits};
+use crate::types::{Candidacy, Commitment, CommonSettings, Digest, Genesis, GenesisMember, MemberId, Rule, limits};
 
 /// Why a candidate that is bound to nothing proposes nothing.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -16,8 +16,8 @@ pub(super) enum Hindrance {
     NotLowest(MemberId),
     /// That one was found and has not said yet who it is: it may know of a group.
     Unmet(MemberId),
-    /// One knows a lower candidate.
-    Yields,
+    /// The second knows the first, which is lower.
+    Yields(MemberId, MemberId),
     /// The first has promised the second, which is lower.
     Bound(MemberId, MemberId),
     /// What they say of themselves makes no genesis.
@@ -33,7 +33,9 @@ impl Candidate {
         match &self.commitment {
             Commitment::Free => self.proposal().ok().map(Commitment::Proposed),
             Commitment::Proposed(_) if self.is_crowded() => Some(Commitment::Free),
-            Commitment::Proposed(genesis) if self.is_complete(genesis) => Some(Commitment::Made(genesis.clone())),
+            Commitment::Proposed(genesis) if self.is_complete(genesis) && !self.is_disputed() => {
+                Some(Commitment::Made(genesis.clone()))
+            }
             Commitment::Proposed(genesis) => self.gives_up(genesis).then_some(Commitment::Free),
             Commitment::Promised(genesis) => self.forsakes(genesis).then_some(Commitment::Free),
             Commitment::Made(genesis) => {
@@ -55,13 +57,18 @@ impl Candidate {
         promised >= needed
     }
 
+    /// Somebody says that there is a group of this name: while it does, none is made beside it.
+    fn is_disputed(&self) -> bool {
+        self.known.iter().any(|(_, peer)| peer.claim(self.now).is_some())
+    }
+
     /// Whether the own proposal, which not all have promised, is to be dropped.
     fn gives_up(&self, genesis: &Genesis) -> bool {
         let mine = &genesis.members[0];
         let other = genesis.members.len() != self.settings.expect
             || CommonSettings::of(genesis) != self.settings.common
-            || mine.addresses != self.settings.addresses;
-        let lower = self.known.counted(self.now).any(|id| id < self.settings.me) || self.now < self.yields_until;
+            || !are_among(&mine.addresses, &self.settings.addresses);
+        let lower = self.known.counted(self.now).any(|id| id < self.settings.me) || self.yields().is_some();
         other || lower || genesis.members[1..].iter().any(|member| self.is_lost(member))
     }
 
@@ -70,7 +77,8 @@ impl Candidate {
     fn is_lost(&self, member: &GenesisMember) -> bool {
         let patient = self.now.since(self.since) < CANDIDATE_SILENCE;
         let Some(peer) = self.known.get(&member.id) else { return !patient };
-        let moved = peer.candidacy.as_ref().is_some_and(|candidacy| candidacy.addresses != member.addresses);
+        let moved = |said: &Candidacy| !are_among(&member.addresses, &said.addresses);
+        let moved = peer.candidacy.as_ref().is_some_and(moved);
         let bound = !self.promised.contains(&member.id) && self.bound_to_lower(&member.id).is_some();
         peer.differs() || moved || bound || !(peer.counts(self.now) || patient)
     }
@@ -92,7 +100,7 @@ impl Candidate {
     pub(super) fn proposal(&mut self) -> Result<Genesis, Hindrance> {
         let set = self.founders()?;
         let mut genesis = self.genesis(&set);
-        genesis.check().map_err(|bad| Hindrance::Unusable(bad.to_string()))?;
+        self.mistake(&genesis).map_or(Ok(()), |mistake| Err(Hindrance::Unusable(mistake)))?;
         self.drawn += 1;
         genesis.nonce = self.draw();
         Ok(genesis)
@@ -100,12 +108,36 @@ impl Candidate {
 
     /// What keeps it from proposing.
     pub(super) fn hindrance(&self) -> Option<Hindrance> {
-        let usable = |set: BTreeSet<MemberId>| self.genesis(&set).check();
-        match self.founders().map(usable) {
+        match self.founders() {
             Err(hindrance) => Some(hindrance),
-            Ok(Err(bad)) => Some(Hindrance::Unusable(bad.to_string())),
-            Ok(Ok(())) => None,
+            Ok(set) => self.mistake(&self.genesis(&set)).map(Hindrance::Unusable),
         }
+    }
+
+    /// What keeps the lowest N of those it knows from being the members of a genesis, whoever is to propose it.
+    pub(super) fn mistake_of_lowest(&self) -> Option<String> {
+        let counted = self.counted();
+        if counted.len() < self.settings.expect {
+            return None;
+        }
+        self.mistake(&self.genesis(&counted.into_iter().take(self.settings.expect).collect()))
+    }
+
+    fn mistake(&self, genesis: &Genesis) -> Option<String> {
+        let without = genesis.members.iter().find(|member| member.addresses.is_empty());
+        let Some(without) = without.map(|member| member.id) else {
+            return genesis.check().err().map(|bad| bad.to_string());
+        };
+        let (_, addresses) = self.said_by(&without);
+        let mut others = genesis.members.iter().filter(|member| member.id != without);
+        let other = others.find(|member| self.said_by(&member.id).1.iter().any(|one| addresses.contains(one)));
+        let other = other.map(|member| self.person(member.id).to_string()).unwrap_or_default();
+        let without = self.person(without);
+        Some(format!(
+            "{without} has no address of its own: {other} announces the same ({}); set mesh.announce on both to the addresses \
+             at which the others reach them",
+            addresses.join(", ")
+        ))
     }
 
     /// G1: the lowest N of those it knows, if it is the lowest of all.
@@ -124,8 +156,8 @@ impl Candidate {
         if let Some((id, _)) = self.known.iter().find(|(_, peer)| !peer.met && peer.heard.is_none()) {
             return Err(Hindrance::Unmet(*id));
         }
-        if self.now < self.yields_until {
-            return Err(Hindrance::Yields);
+        if let Some(yields) = self.yields() {
+            return Err(Hindrance::Yields(yields.lower, yields.told_by));
         }
         let set: BTreeSet<MemberId> = counted.into_iter().take(self.settings.expect).collect();
         match set.iter().find_map(|id| Some((*id, self.bound_to_lower(id)?))) {
@@ -134,16 +166,26 @@ impl Candidate {
         }
     }
 
-    /// The genesis of these, in the order of their keys, with a nonce of nothing but zeros.
+    /// The name and the addresses of one that counts, by its own word.
+    fn said_by(&self, id: &MemberId) -> (&str, &[String]) {
+        match self.known.get(id).and_then(|peer| peer.candidacy.as_ref()) {
+            Some(candidacy) if *id != self.settings.me => (&candidacy.name, &candidacy.addresses),
+            _ => (&self.settings.name, &self.settings.addresses),
+        }
+    }
+
+    /// The genesis of these, in the order of their keys, with a nonce of nothing but zeros. An address that two of them have
+    /// leads to neither for sure, as that of a bridge within each machine, and is left out.
     fn genesis(&self, set: &BTreeSet<MemberId>) -> Genesis {
         let mut members: Vec<GenesisMember> = Vec::with_capacity(set.len());
+        let shared = |id: &MemberId, address: &String| {
+            set.iter().any(|other| other != id && self.said_by(other).1.contains(address))
+        };
         for id in set {
-            let (name, addresses) = match self.known.get(id).and_then(|peer| peer.candidacy.as_ref()) {
-                Some(candidacy) if *id != self.settings.me => (&candidacy.name, &candidacy.addresses),
-                _ => (&self.settings.name, &self.settings.addresses),
-            };
+            let (name, addresses) = self.said_by(id);
             let name = unique_name(name, id, &members);
-            members.push(GenesisMember { name, id: *id, addresses: addresses.clone() });
+            let addresses = addresses.iter().filter(|address| !shared(id, address)).cloned().collect();
+            members.push(GenesisMember { name, id: *id, addresses });
         }
         let CommonSettings { model, rules_version, limits, voters_target } = self.settings.common;
         let name = self.settings.cluster.clone();
@@ -156,6 +198,11 @@ impl Candidate {
         let digest = Digest::of("candidate", &drawn).0;
         digest[..16].try_into().expect("a digest has 32 bytes")
     }
+}
+
+/// Whether a member of a genesis has addresses, and all of them are among those that it says to have, in whatever order.
+pub(super) fn are_among(written: &[String], said: &[String]) -> bool {
+    !written.is_empty() && written.iter().all(|address| said.contains(address))
 }
 
 /// A name that none of these has: a part of the key is put behind it, or the key in its place.

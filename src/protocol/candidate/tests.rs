@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::types::limits::RULES_VERSION;
-use crate::types::{CandidacyRefusal, ClusterLimits, FaultModelKind};
+use crate::types::{CandidacyRefusal, ClusterLimits, Digest, FaultModelKind};
 
 /// Keys that rise with the number.
 fn id(number: usize) -> MemberId {
@@ -17,7 +17,8 @@ fn settings(number: usize) -> CandidateSettings {
     CandidateSettings {
         me: id(number),
         name: format!("n{number}"),
-        addresses: vec![format!("/ip4/10.0.0.{number}/tcp/7271")],
+        addresses: vec![address(number)],
+        is_address: |text| text.starts_with("/ip4/"),
         cluster: "shop".to_owned(),
         expect: 3,
         common: CommonSettings { model: FaultModelKind::Crash, rules_version: RULES_VERSION, limits, voters_target: 3 },
@@ -25,6 +26,10 @@ fn settings(number: usize) -> CandidateSettings {
         seed: [number as u8; 32],
         sabotage: Sabotage::NONE,
     }
+}
+
+fn address(number: usize) -> String {
+    format!("/ip4/10.0.0.{number}/tcp/7271")
 }
 
 fn at(milliseconds: u64) -> Instant {
@@ -63,16 +68,37 @@ fn proposal(candidate: &mut Candidate) -> Genesis {
     }
 }
 
+/// One that has heard another.
+fn knows(number: usize, other: usize) -> Candidate {
+    let mut knows = candidate(settings(number));
+    asks(&mut knows, other, here(&settings(other)));
+    knows
+}
+
 fn asks_quietly(candidate: &mut Candidate, from: usize) {
-    let frame = CandidacyFrame::new("shop", 3, here(&settings(from)));
-    candidate.step(CandidateInput::Asked { from: id(from), frame }, at(10));
+    hears(candidate, from, here(&settings(from)), 10);
+}
+
+/// An ask; what comes of it stays to be looked at.
+fn hears(candidate: &mut Candidate, from: usize, message: CandidacyMessage, milliseconds: u64) {
+    let frame = CandidacyFrame::new("shop", 3, message);
+    candidate.step(CandidateInput::Asked { from: id(from), frame }, at(milliseconds));
+}
+
+/// What its disk is to hold next.
+fn writes(candidate: &mut Candidate) -> Option<Commitment> {
+    candidate.ready().record.map(|record| record.commitment)
 }
 
 #[test]
 fn a_promise_is_given_when_the_disk_has_it_and_not_before() {
     let genesis = proposal(&mut candidate(settings(1)));
     let mut two = candidate(settings(2));
-    let frame = CandidacyFrame::new("shop", 3, CandidacyMessage::Propose(genesis.clone()));
+    let propose = CandidacyMessage::Propose(genesis.clone());
+    assert!(matches!(asks(&mut two, 1, propose.clone()), CandidacyMessage::Here(_)), "it has not said who it is");
+    asks_quietly(&mut two, 1);
+    two.ready();
+    let frame = CandidacyFrame::new("shop", 3, propose);
     two.step(CandidateInput::Asked { from: id(1), frame }, at(10));
     let ready = two.ready();
     assert_eq!(ready.record.unwrap().commitment, Commitment::Promised(genesis.clone()));
@@ -119,17 +145,217 @@ fn a_proposal_is_refused_for_what_is_wrong_with_it() {
     let proposed = |change: &dyn Fn(&mut Genesis)| {
         let mut genesis = good.clone();
         change(&mut genesis);
-        text(asks(&mut candidate(settings(2)), 1, CandidacyMessage::Propose(genesis)))
+        text(asks(&mut knows(2, 1), 1, CandidacyMessage::Propose(genesis)))
     };
     assert!(proposed(&|genesis| genesis.voters_target = 5).contains("voters_target = 5 there and 3 here"));
     assert!(proposed(&|genesis| genesis.members.swap(0, 1)).contains("not sorted by key"));
     assert!(proposed(&|genesis| drop(genesis.members.pop())).contains("another number of members"));
     assert!(proposed(&|genesis| genesis.members[1].addresses.clear()).contains("as it is now"));
+    assert!(proposed(&|genesis| genesis.members[1].addresses.push(address(7))).contains("as it is now"));
+    let rubbish = proposed(&|genesis| genesis.members[2].addresses.push("rubbish".to_owned()));
+    assert!(rubbish.contains("`rubbish` is no address of a mesh"), "{rubbish}");
+    assert!(proposed(&|genesis| genesis.members[2].addresses.clear()).contains("nobody reaches it"));
     assert!(proposed(&|genesis| genesis.members[2].name = "n1".to_owned()).contains("two members are named"));
-    let mut knows_lower = candidate(settings(3));
-    asks(&mut knows_lower, 1, here(&settings(1)));
+    let mut knows_lower = knows(3, 1);
+    asks(&mut knows_lower, 2, here(&settings(2)));
     let by_two = Genesis { members: good.members[1..].to_vec(), ..good.clone() };
     assert!(text(asks(&mut knows_lower, 2, CandidacyMessage::Propose(by_two))).contains("has a lower key"));
+}
+
+#[test]
+fn who_has_no_address_to_be_dialled_at_does_not_count() {
+    let mut one = candidate(settings(1));
+    for (addresses, words) in [
+        (vec![address(2), "rubbish".to_owned()], "`rubbish` is no address of a mesh"),
+        (Vec::new(), "without an address nobody reaches it"),
+    ] {
+        let odd = CandidateSettings { addresses, ..settings(2) };
+        assert!(odd.mistakes().iter().any(|mistake| mistake.contains(words)), "{:?}", odd.mistakes());
+        let said = Candidate::new(odd, None, at(0)).unwrap().here();
+        match asks(&mut one, 2, said) {
+            CandidacyMessage::Refused(CandidacyRefusal::Unusable(text)) => assert!(text.contains(words), "{text}"),
+            other => panic!("{other:?}"),
+        }
+        assert!(one.waiting().candidates.len() == 1 && one.waiting().to_string().contains(words), "{}", one.waiting());
+    }
+}
+
+#[test]
+fn an_address_that_two_have_is_left_out_and_who_has_no_other_is_told() {
+    let bridge = || "/ip4/172.17.0.1/tcp/7271".to_owned();
+    let bridged = |number| CandidateSettings { addresses: vec![bridge(), address(number)], ..settings(number) };
+    let mut one = candidate(bridged(1));
+    for other in [2, 3] {
+        hears(&mut one, other, here(&bridged(other)), 10);
+    }
+    let Some(Commitment::Proposed(genesis)) = writes(&mut one) else { panic!() };
+    let addresses: Vec<String> = genesis.members.iter().flat_map(|member| member.addresses.clone()).collect();
+    assert_eq!(addresses, [1, 2, 3].map(address));
+    let mut two = candidate(bridged(2));
+    asks(&mut two, 1, here(&bridged(1)));
+    hears(&mut two, 1, CandidacyMessage::Propose(genesis.clone()), 10);
+    assert_eq!(writes(&mut two), Some(Commitment::Promised(genesis)));
+
+    let alone = CandidateSettings { addresses: vec![bridge()], ..settings(3) };
+    for number in [1, 2] {
+        let mut told = candidate(bridged(number));
+        asks(&mut told, 3 - number, here(&bridged(3 - number)));
+        hears(&mut told, 3, here(&alone), 10);
+        let words = told.waiting().to_string();
+        assert!(words.contains("has no address of its own") && words.contains("set mesh.announce"), "{words}");
+        assert_eq!(writes(&mut told), None);
+    }
+}
+
+#[test]
+fn addresses_in_another_order_are_no_move() {
+    let both = vec![address(2), address(7)];
+    let two = |addresses: &[String]| CandidateSettings { addresses: addresses.to_vec(), ..settings(2) };
+    let mut one = candidate(settings(1));
+    hears(&mut one, 2, here(&two(&both)), 10);
+    hears(&mut one, 3, here(&settings(3)), 10);
+    assert!(writes(&mut one).is_some());
+    one.step(CandidateInput::Durable, at(20));
+    hears(&mut one, 2, here(&two(&[address(7), address(2)])), 20);
+    assert_eq!(writes(&mut one), None, "the proposal stands");
+    hears(&mut one, 2, here(&two(&[address(7)])), 30);
+    assert_eq!(writes(&mut one), Some(Commitment::Free), "it has one no more");
+}
+
+#[test]
+fn a_lower_candidate_is_believed_only_from_a_member_of_the_proposal() {
+    let lower = MemberId([0; 32]);
+    let refused = || CandidacyMessage::Refused(CandidacyRefusal::Lower(lower));
+    let mut one = candidate(settings(1));
+    proposal(&mut one);
+    hears(&mut one, 7, refused(), 20);
+    assert_eq!(writes(&mut one), None, "a stranger says so");
+    one.step(CandidateInput::Unanswered { from: id(7), reason: "nobody is there".to_owned() }, at(30));
+    hears(&mut one, 4, here(&settings(4)), 30);
+    hears(&mut one, 4, refused(), 30);
+    assert_eq!(writes(&mut one), None, "the odd one says so, which was asked for no promise");
+    hears(&mut one, 2, refused(), 40);
+    assert_eq!(writes(&mut one), Some(Commitment::Free));
+    one.step(CandidateInput::Durable, at(50));
+    let words = one.waiting().to_string();
+    assert!(words.contains(&format!("n2 ({}) knows a candidate with a lower key, 00000000", id(2).short())), "{words}");
+    assert_eq!(writes(&mut one), None, "it waits for that one");
+    for other in [2, 3] {
+        hears(&mut one, other, here(&settings(other)), 5_100);
+    }
+    assert!(matches!(writes(&mut one), Some(Commitment::Proposed(_))));
+}
+
+#[test]
+fn who_is_bound_stays_whatever_group_a_stranger_tells_of() {
+    let record = |commitment| {
+        let cluster = "shop".to_owned();
+        Some(CommitmentRecord { version: limits::PROTOCOL_VERSION, cluster, commitment })
+    };
+    let genesis = proposal(&mut candidate(settings(1)));
+    let founded = CandidacyMessage::Founded(Digest([9; 32]));
+    let hearsay = CandidacyMessage::Refused(CandidacyRefusal::Exists(Digest([9; 32])));
+    for (number, commitment) in [(1, Commitment::Proposed(genesis.clone())), (2, Commitment::Promised(genesis.clone()))]
+    {
+        let mut bound = Candidate::new(settings(number), record(commitment), at(0)).unwrap();
+        for message in [&founded, &hearsay] {
+            assert!(matches!(asks(&mut bound, 7, message.clone()), CandidacyMessage::Here(_)));
+        }
+        let words = bound.waiting().to_string();
+        let claim = format!("{} says that there is a group of this name already, {}", id(7).short(), Digest([9; 32]));
+        assert!(words.contains(&claim), "{words}");
+        let ready = bound.ready();
+        assert!(ready.verdict.is_none() && ready.record.is_none());
+        // One of those that it is bound to can make no group with it any more.
+        asks(&mut bound, 3, founded.clone());
+        assert!(bound.waiting().to_string().contains("exists: "), "{}", bound.waiting());
+    }
+    let mut free = candidate(settings(2));
+    asks(&mut free, 7, founded);
+    assert!(free.waiting().to_string().contains("exists: "), "it is bound to nothing");
+}
+
+#[test]
+fn nothing_is_made_while_somebody_tells_of_another_group() {
+    let mut one = candidate(settings(1));
+    let genesis = proposal(&mut one);
+    let founded = || CandidacyMessage::Founded(Digest([9; 32]));
+    asks(&mut one, 7, founded());
+    let promised = |candidate: &mut Candidate, from, now| {
+        let frame = CandidacyFrame::new("shop", 3, CandidacyMessage::Promised(genesis.cluster()));
+        candidate.step(CandidateInput::Answered { from: id(from), frame }, now);
+    };
+    promised(&mut one, 2, at(1_000));
+    promised(&mut one, 3, at(4_000));
+    promised(&mut one, 2, at(4_000));
+    assert!(one.ready().record.is_none());
+    assert!(one.waiting().to_string().contains("all have promised"), "{}", one.waiting());
+    one.step(CandidateInput::Tick, at(5_100));
+    assert_eq!(one.ready().record.map(|record| record.commitment), Some(Commitment::Made(genesis.clone())));
+}
+
+#[test]
+fn only_its_proposer_releases_a_promise_and_only_that_one() {
+    let genesis = proposal(&mut candidate(settings(1)));
+    let cluster = "shop".to_owned();
+    let record = CommitmentRecord {
+        version: limits::PROTOCOL_VERSION,
+        cluster,
+        commitment: Commitment::Promised(genesis.clone()),
+    };
+    let mut two = Candidate::new(settings(2), Some(record), at(0)).unwrap();
+    hears(&mut two, 1, CandidacyMessage::Released(Digest([9; 32])), 10);
+    hears(&mut two, 3, CandidacyMessage::Released(genesis.cluster()), 10);
+    assert_eq!(writes(&mut two), None, "another genesis, and another key");
+    hears(&mut two, 1, CandidacyMessage::Released(genesis.cluster()), 20);
+    assert_eq!(writes(&mut two), Some(Commitment::Free));
+}
+
+#[test]
+fn why_nothing_is_heard_of_a_key_is_told_and_many_are_counted() {
+    let mut one = candidate(settings(1));
+    let reason = |number: usize| format!("no route to {number}");
+    one.step(CandidateInput::Found(id(2)), at(0));
+    one.ready();
+    one.step(CandidateInput::Unanswered { from: id(2), reason: reason(2) }, at(5));
+    assert!(one.waiting().to_string().contains(&format!("{} does not answer: no route to 2", id(2).short())));
+    let version = CandidateInput::Unread { from: id(3), reason: "protocol version 9 is not ours".to_owned() };
+    one.step(version, at(6));
+    assert!(one.waiting().to_string().contains("does not answer: protocol version 9 is not ours"), "{}", one.waiting());
+    for other in 2..=8 {
+        one.step(CandidateInput::Unanswered { from: id(other), reason: reason(other) }, at(7));
+        one.step(CandidateInput::Unread { from: id(other), reason: reason(other) }, at(7));
+    }
+    let words = one.waiting().to_string();
+    assert_eq!((words.matches("does not answer").count(), one.waiting().silent.len()), (4, 7), "{words}");
+    assert!(words.ends_with("; and so for 3 more"), "{words}");
+    asks(&mut one, 2, here(&settings(2)));
+    assert_eq!(one.waiting().silent.len(), 6, "it is heard");
+}
+
+#[test]
+fn who_lost_what_it_made_hears_it_from_its_members() {
+    let mut one = candidate(settings(1));
+    let genesis = proposal(&mut one);
+    let group = FoundedGroup { me: id(2), genesis: genesis.clone() };
+    let propose = CandidacyFrame::new("shop", 3, CandidacyMessage::Propose(genesis.clone()));
+    let answer = group.answer(id(1), &propose).frame;
+    assert_eq!(answer.message, CandidacyMessage::Made(genesis.clone()));
+    one.step(CandidateInput::Answered { from: id(2), frame: answer }, at(30));
+    assert_eq!(one.ready().record.map(|record| record.commitment), Some(Commitment::Made(genesis)));
+}
+
+#[test]
+fn a_key_that_was_found_and_not_heard_holds_a_proposal_up() {
+    let mut one = candidate(settings(1));
+    one.step(CandidateInput::Found(id(5)), at(0));
+    for other in [2, 3] {
+        hears(&mut one, other, here(&settings(other)), 10);
+    }
+    assert_eq!(writes(&mut one), None, "it may know of a group");
+    assert!(one.waiting().to_string().contains(&format!("{} was found and has not answered yet", id(5).short())));
+    one.step(CandidateInput::Unanswered { from: id(5), reason: "nobody is there".to_owned() }, at(20));
+    assert!(matches!(writes(&mut one), Some(Commitment::Proposed(_))));
 }
 
 #[test]

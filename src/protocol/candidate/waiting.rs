@@ -7,7 +7,12 @@ use serde::Serialize;
 use super::Candidate;
 use super::known::Peer;
 use super::proposing::Hindrance;
-use crate::types::{CandidacyRefusal, ClusterId, Commitment, Genesis, MemberId};
+use crate::types::{CandidacyRefusal, ClusterId, Commitment, Genesis, MemberId, limits};
+
+/// Candidates that the text names. More than these make two groups of any size.
+const NAMED_MAX: usize = 2 * limits::CANDIDATES_EXPECTED_MAX;
+/// Keys that do not count, or that say there is a group, of which the text tells why.
+const LEFT_OUT_NAMED_MAX: usize = 4;
 
 /// A candidacy at one moment. Its text is one line.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -23,6 +28,19 @@ pub struct Waiting {
     pub phase: WaitingPhase,
     /// Keys that do not count, because they refuse us or we refuse them: why. Those of groups of another name are left out.
     pub refused: Vec<(WaitingCandidate, String)>,
+    /// Keys that do not count, because nothing that can be read comes from them: why.
+    pub silent: Vec<(WaitingCandidate, String)>,
+    /// Keys that say there is a group of this name already, which a candidate that is bound does not take from them.
+    pub claims: Vec<Claim>,
+}
+
+/// Somebody's word that there is a group of this name.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Claim {
+    /// Who says so.
+    pub told_by: MemberId,
+    /// The id of that group.
+    pub group: ClusterId,
 }
 
 /// A candidate, for people.
@@ -96,16 +114,21 @@ impl Candidate {
     pub fn waiting(&self) -> Waiting {
         let candidates = self.counted().into_iter().map(|id| self.person(id)).collect();
         let refused = self.known.iter().filter_map(|(id, peer)| Some((self.person(*id), dispute(peer)?)));
+        let mute = |peer: &Peer| peer.silence.clone().filter(|_| !peer.counts(self.now) && dispute(peer).is_none());
+        let silent = self.known.iter().filter_map(|(id, peer)| Some((self.person(*id), mute(peer)?)));
+        let claim = |(id, peer): (&MemberId, &Peer)| Some(Claim { told_by: *id, group: peer.claim(self.now)? });
         Waiting {
             cluster: self.settings.cluster.clone(),
             expect: self.settings.expect,
             candidates,
             phase: self.phase(),
             refused: refused.collect(),
+            silent: silent.collect(),
+            claims: self.known.iter().filter_map(claim).collect(),
         }
     }
 
-    fn person(&self, id: MemberId) -> WaitingCandidate {
+    pub(super) fn person(&self, id: MemberId) -> WaitingCandidate {
         let said = self.known.get(&id).and_then(|peer| peer.candidacy.as_ref()).map(|candidacy| &candidacy.name);
         let members = self.commitment.genesis().into_iter().flat_map(|genesis| &genesis.members);
         let written = members.filter(|member| member.id == id).map(|member| &member.name).next();
@@ -136,7 +159,13 @@ impl Candidate {
 
     fn phase_of_free(&self) -> WaitingPhase {
         let held = |reason: String| WaitingPhase::Held { reason };
-        match self.hindrance() {
+        let hindrance = self.hindrance();
+        if let Some(Hindrance::NotLowest(_)) = hindrance
+            && let Some(mistake) = self.mistake_of_lowest()
+        {
+            return held(mistake);
+        }
+        match hindrance {
             None => held("proposes in a moment".to_owned()),
             Some(Hindrance::Crowded) => WaitingPhase::Crowded,
             Some(Hindrance::Few(more)) => WaitingPhase::Gathers { more },
@@ -154,9 +183,11 @@ impl Candidate {
                 }
             }
             Some(Hindrance::Unmet(id)) => held(format!("{} was found and has not answered yet", id.short())),
-            Some(Hindrance::Yields) => {
-                held("another candidate knows one with a lower key, which is to propose".to_owned())
-            }
+            Some(Hindrance::Yields(lower, told_by)) => held(format!(
+                "{} knows a candidate with a lower key, {}, which is to propose",
+                self.person(told_by),
+                self.person(lower)
+            )),
             Some(Hindrance::Bound(id, lower)) => held(format!(
                 "{} has promised what {} proposes; {}",
                 self.person(id),
@@ -205,8 +236,21 @@ impl fmt::Display for WaitingCandidate {
     }
 }
 
+/// The first of them, and how many more there are.
 fn listed<T: fmt::Display>(items: impl IntoIterator<Item = T>) -> String {
-    items.into_iter().map(|item| item.to_string()).collect::<Vec<_>>().join(", ")
+    let mut items = items.into_iter();
+    let named: Vec<String> = items.by_ref().take(NAMED_MAX).map(|item| item.to_string()).collect();
+    match items.count() {
+        0 => named.join(", "),
+        more => format!("{} and {more} more", named.join(", ")),
+    }
+}
+
+/// Why keys do not count: a few of them, and how many more there are.
+fn write_left_out(f: &mut fmt::Formatter<'_>, keys: &[(WaitingCandidate, String)], words: &str) -> fmt::Result {
+    let (named, more) = keys.split_at(keys.len().min(LEFT_OUT_NAMED_MAX));
+    named.iter().try_for_each(|(candidate, reason)| write!(f, "; {candidate} {words}: {reason}"))?;
+    if more.is_empty() { Ok(()) } else { write!(f, "; and so for {} more", more.len()) }
 }
 
 impl fmt::Display for Waiting {
@@ -219,10 +263,16 @@ impl fmt::Display for Waiting {
             listed(&self.candidates)
         )?;
         write!(f, "{}", self.phase)?;
-        for (candidate, reason) in &self.refused {
-            write!(f, "; {candidate} does not count: {reason}")?;
+        for Claim { told_by, group } in self.claims.iter().take(LEFT_OUT_NAMED_MAX) {
+            write!(
+                f,
+                "; {} says that there is a group of this name already, {group}, and nothing is made while it does: if that \
+                 is so, stop all candidates, and join that group by a code, each with an empty data directory; else stop that one",
+                told_by.short()
+            )?;
         }
-        Ok(())
+        write_left_out(f, &self.refused, "does not count")?;
+        write_left_out(f, &self.silent, "does not answer")
     }
 }
 
@@ -241,6 +291,9 @@ impl fmt::Display for WaitingPhase {
                 write!(f, "{proposer} is to propose, and knows {knows}")
             }
             WaitingPhase::Held { reason } => f.write_str(reason),
+            WaitingPhase::Proposes { group, missing } if missing.is_empty() => {
+                write!(f, "proposes group {}; all have promised", group.short())
+            }
             WaitingPhase::Proposes { group, missing } => {
                 let each = missing.iter().map(|(candidate, reason)| match reason {
                     Some(reason) => format!("{candidate}, which says {reason}"),

@@ -6,13 +6,18 @@ use std::time::Duration;
 use super::machine::{Machine, Process};
 use super::telling::{change, tell};
 use super::vows::Vows;
-use crate::protocol::{Candidate, CandidateInput, CandidateReady, CandidateVerdict, FoundedGroup};
+use crate::protocol::{Candidate, CandidateInput, CandidateReady, CandidateVerdict, FoundedGroup, Waiting};
 use crate::sim::chart::Chart;
 use crate::sim::check::Violation;
 use crate::sim::clock::Moment;
 use crate::sim::coverage::Coverage;
 use crate::sim::random::Random;
-use crate::types::{CandidacyFrame, Commitment, CommitmentRecord, Digest, Instant, MemberId, Sabotage};
+use crate::types::{
+    CandidacyFrame, CandidacyMessage, Commitment, CommitmentRecord, Digest, Instant, MemberId, Sabotage,
+};
+
+/// A key that no machine has, and that takes part in nothing.
+const STRANGER: MemberId = MemberId([0xee; 32]);
 
 /// How exchanges go.
 #[derive(Clone, Copy, Debug)]
@@ -176,6 +181,15 @@ impl Gathering {
         self.note(index, "loses its disk");
     }
 
+    /// Somebody who is no machine of this world says something to a candidate.
+    pub fn cry(&mut self, index: usize, message: CandidacyMessage) -> Course {
+        let Some(candidate) = self.machines[index].candidate() else { return Ok(()) };
+        let Waiting { cluster, expect, .. } = candidate.waiting();
+        let frame = CandidacyFrame::new(&cluster, expect as u32, message);
+        self.coverage.candidates_heard_strangers += 1;
+        self.step(index, CandidateInput::Asked { from: STRANGER, frame })
+    }
+
     /// Nothing is in the way between two machines.
     pub fn reach(&self, one: usize, other: usize) -> bool {
         !self.blocked.contains(&(one, other)) && !self.blocked.contains(&(other, one))
@@ -203,7 +217,7 @@ impl Gathering {
                     return Ok(());
                 }
                 self.machines[to].asked.remove(&from);
-                self.step(to, CandidateInput::Unanswered { from })
+                self.step(to, CandidateInput::Unanswered { from, reason: "nobody is there".to_owned() })
             }
         }
     }

@@ -32,6 +32,55 @@ pub struct Setup {
     pub voters_target: u32,
     /// How often its mesh moved to another address.
     pub moves: u64,
+    /// What it says of where its mesh listens.
+    pub listens: Listens,
+}
+
+/// Where a machine says that its mesh listens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Listens {
+    /// At an address of its own.
+    Own,
+    /// At an address of its own, and at one that other machines have as well: that of a bridge within the machine.
+    Bridged,
+    /// At the bridge alone.
+    Bridge,
+    /// At what is no address: it is hostile.
+    Rubbish,
+    /// At an address that is written as nobody writes it: it is hostile.
+    Unusual,
+    /// Nowhere: it is hostile.
+    Nowhere,
+}
+
+impl Listens {
+    /// All, with the words of scenarios.
+    pub const ALL: [(&str, Listens); 6] = [
+        ("own", Listens::Own),
+        ("bridged", Listens::Bridged),
+        ("bridge", Listens::Bridge),
+        ("rubbish", Listens::Rubbish),
+        ("unusual", Listens::Unusual),
+        ("nowhere", Listens::Nowhere),
+    ];
+
+    fn addresses(self, own: String) -> Vec<String> {
+        let bridge = "/ip4/172.17.0.1/tcp/7271".to_owned();
+        match self {
+            Listens::Own => vec![own],
+            Listens::Bridged => vec![bridge, own],
+            Listens::Bridge => vec![bridge],
+            Listens::Rubbish => vec![own, "rubbish".to_owned()],
+            Listens::Unusual => vec![own.replace("tcp/7271", "tcp/07271")],
+            Listens::Nowhere => Vec::new(),
+        }
+    }
+}
+
+/// Whether a text is one of the addresses that machines of this world have.
+pub fn is_address(text: &str) -> bool {
+    let octets = text.strip_prefix("/ip4/").and_then(|text| text.strip_suffix("/tcp/7271"));
+    octets.is_some_and(|octets| octets.parse::<std::net::Ipv4Addr>().is_ok())
 }
 
 /// What runs on it.
@@ -85,7 +134,14 @@ impl Machine {
     /// A machine that nobody has started.
     pub fn new(index: usize, expect: usize, sync: Duration) -> Machine {
         let name = format!("member-{}", index + 1);
-        let setup = Setup { name, cluster: "shop".to_owned(), expect, voters_target: expect as u32, moves: 0 };
+        let setup = Setup {
+            name,
+            cluster: "shop".to_owned(),
+            expect,
+            voters_target: expect as u32,
+            moves: 0,
+            listens: Listens::Own,
+        };
         Machine {
             setup,
             disks_lost: 0,
@@ -127,13 +183,14 @@ impl Machine {
 
     /// What a process that starts now is given.
     pub fn settings(&self, index: usize, sabotage: &Sabotage) -> CandidateSettings {
-        let Setup { name, cluster, expect, voters_target, moves } = self.setup.clone();
+        let Setup { name, cluster, expect, voters_target, moves, listens } = self.setup.clone();
         let drawn =
             Digest::of("simulation", &[index as u64, self.disks_lost, self.starts].map(u64::to_be_bytes).concat());
         CandidateSettings {
             me: self.id(index),
             name,
-            addresses: vec![format!("/ip4/10.{}.{moves}.{}/tcp/7271", self.disks_lost, index + 1)],
+            addresses: listens.addresses(format!("/ip4/10.{}.{moves}.{}/tcp/7271", self.disks_lost, index + 1)),
+            is_address,
             cluster,
             expect,
             common: CommonSettings {

@@ -19,7 +19,7 @@ mod vows;
 mod world;
 
 pub use gathering::{Gathering, Manner};
-pub use machine::{Doom, MACHINES_MAX, Machine, Setup};
+pub use machine::{Doom, Listens, MACHINES_MAX, Machine, Setup};
 pub use telling::{members, names, plain, tell};
 pub use vows::Vows;
 pub use world::gather;

@@ -3,9 +3,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::machine::is_address;
 use super::telling::tell;
 use crate::sim::check::Violation;
-use crate::types::{CandidacyFrame, CandidacyMessage, ClusterId, Commitment, Genesis, MemberId};
+use crate::types::{CandidacyFrame, CandidacyMessage, ClusterId, Commitment, Genesis, GenesisMember, MemberId};
 
 /// Everything that disks ever held.
 #[derive(Debug, Default)]
@@ -97,6 +98,12 @@ impl Vows {
         if !self.proposed.contains_key(&genesis.cluster()) || genesis.members.iter().all(|member| member.id != id) {
             return broken(format!("{} promises what nobody has proposed to it", tell(&id)));
         }
+        let wrong = |member: &&GenesisMember| {
+            member.addresses.is_empty() || !member.addresses.iter().all(|address| is_address(address))
+        };
+        if let Some(member) = genesis.members.iter().find(wrong) {
+            return broken(format!("{} promises a genesis in which nobody reaches {}", tell(&id), tell(&member.id)));
+        }
         self.promised.entry(genesis.cluster()).or_default().insert(id);
         Ok(())
     }
@@ -109,7 +116,7 @@ impl Vows {
         }
     }
 
-    /// All have promised it; no other that is made has a member of it, and there is one for fewer than 2N candidates.
+    /// All have promised it, and no other that is made has a member of it: so there is one for fewer than 2N candidates.
     fn makes(&mut self, genesis: &Genesis) -> Kept {
         let promised = self.promised.get(&genesis.cluster());
         if let Some(missing) =
@@ -121,10 +128,6 @@ impl Vows {
             let shared = genesis.members.iter().find(|one| other.members.iter().any(|member| member.id == one.id));
             if let Some(shared) = shared {
                 return broken(format!("two geneses are made with {}", tell(&shared.id)));
-            }
-            let (started, expect) = (self.keys.len(), genesis.members.len());
-            if started < 2 * expect && other.name == genesis.name {
-                return broken(format!("two geneses of {expect} are made by {started} candidates"));
             }
         }
         self.made.insert(genesis.cluster(), genesis.clone());

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use super::gathering::{Course, Gathering, Manner};
-use super::machine::{DISKS_MAX, Doom, Process};
+use super::machine::{DISKS_MAX, Doom, Listens, Process};
 use super::telling::{plain, tell};
 use crate::protocol::WaitingPhase;
 use crate::sim::campaign::{Report, guarded};
@@ -12,7 +12,7 @@ use crate::sim::check::Violation;
 use crate::sim::clock::Moment;
 use crate::sim::random::Random;
 use crate::sim::world::Verdict;
-use crate::types::{Commitment, MemberId, Sabotage};
+use crate::types::{CandidacyMessage, CandidacyRefusal, Commitment, Digest, Genesis, MemberId, Sabotage};
 
 /// After the faults there is a group within this time, or a reason why not.
 const PATIENCE: Duration = Duration::from_secs(40);
@@ -36,6 +36,8 @@ enum Fault {
     Differ,
     /// A machine's mesh moves to another address at its next start.
     Move,
+    /// A stranger says something.
+    Cry,
 }
 
 /// What is to happen.
@@ -53,6 +55,8 @@ struct World {
     random: Random,
     deeds: Vec<(Moment, Deed)>,
     expect: usize,
+    /// Where machines say that they listen, but for those that differ.
+    listens: Listens,
     faults: Vec<(u64, Fault)>,
     gap: Duration,
     heals: Moment,
@@ -95,19 +99,23 @@ impl World {
             (6, Fault::Silence),
             (3, Fault::Differ),
             (3, Fault::Move),
+            (3, Fault::Cry),
         ] {
             faults.push((rare(&mut random, weight), fault));
         }
         let heals = Moment::at(spread + random.duration(Duration::from_secs(2), Duration::from_secs(25)));
+        let listens = random.weighted(&[(2, Listens::Own), (1, Listens::Bridged)]);
         let mut gathering = Gathering::new(machines, expect, manner, Random::new(seed, 12), sabotage);
         for machine in &mut gathering.machines {
             machine.sync = Duration::from_micros(random.weighted(&[(4, 300), (2, 8_000), (1, 400_000)]));
+            machine.setup.listens = listens;
         }
         let mut world = World {
             gathering,
             random,
             deeds: Vec::new(),
             expect,
+            listens,
             faults,
             gap,
             heals,
@@ -228,8 +236,10 @@ impl World {
             Fault::Differ => {
                 self.kill(index)?;
                 let setup = &mut self.gathering.machines[index].setup;
-                match self.random.below(2) {
+                let wrong = [Listens::Bridge, Listens::Rubbish, Listens::Unusual, Listens::Nowhere];
+                match self.random.below(3) {
                     0 => setup.voters_target = 7,
+                    1 => setup.listens = wrong[self.random.index(wrong.len())],
                     _ => setup.expect = if setup.expect == 3 { 5 } else { 3 },
                 }
                 Ok(())
@@ -239,7 +249,21 @@ impl World {
                 self.gathering.machines[index].setup.moves += 1;
                 Ok(())
             }
+            Fault::Cry => self.cry(index),
         }
+    }
+
+    /// A stranger says to a candidate that there is a lower one, or a group. Only who is bound does not believe the latter.
+    fn cry(&mut self, index: usize) -> Course {
+        let machine = &self.gathering.machines[index];
+        let holds = self.gathering.vows.holds(&machine.id(index));
+        let bound = matches!(holds, Commitment::Proposed(_) | Commitment::Promised(_)) && machine.writing.is_empty();
+        let message = if bound && self.random.chance(500) {
+            CandidacyMessage::Founded(Digest([7; 32]))
+        } else {
+            CandidacyMessage::Refused(CandidacyRefusal::Lower(MemberId([0; 32])))
+        };
+        self.gathering.cry(index, message)
     }
 
     /// A process dies, and is to come back.
@@ -275,8 +299,11 @@ impl World {
             let machine = &mut self.gathering.machines[index];
             machine.sync = machine.sync.min(Duration::from_millis(20));
             machine.doom = None;
-            let differs = machine.setup.expect != self.expect || machine.setup.voters_target != self.expect as u32;
+            let differs = machine.setup.expect != self.expect
+                || machine.setup.voters_target != self.expect as u32
+                || machine.setup.listens != self.listens;
             machine.setup.expect = self.expect;
+            machine.setup.listens = self.listens;
             machine.setup.voters_target = self.expect as u32;
             if differs {
                 self.gathering.kill(index, true)?;
@@ -296,7 +323,21 @@ impl World {
         if excused || (!founded && self.is_bound_for_good()) {
             return waiting.into_iter().filter_map(|index| self.silent_about(index)).collect();
         }
-        waiting.into_iter().map(|index| format!("{}: {}", self.name(index), self.waiting(index))).collect()
+        let stuck = waiting.into_iter().filter(|index| !self.is_torn(*index));
+        stuck.map(|index| format!("{}: {}", self.name(index), self.waiting(index))).collect()
+    }
+
+    /// A candidate is bound to a genesis beside which another group was made, of other candidates: there were enough of them
+    /// for two. It stays, and says who tells of the group.
+    fn is_torn(&self, index: usize) -> bool {
+        let gathering = &self.gathering;
+        let holds = gathering.vows.holds(&gathering.machines[index].id(index));
+        let (Commitment::Proposed(bound) | Commitment::Promised(bound)) = holds else { return false };
+        let apart =
+            |made: &Genesis| made.members.iter().all(|one| bound.members.iter().all(|other| one.id != other.id));
+        let claims = gathering.machines[index].candidate().map(|candidate| candidate.waiting().claims);
+        let claimed = |made: &Genesis| claims.iter().flatten().any(|claim| claim.group == made.cluster());
+        gathering.vows.made().any(|made| apart(made) && claimed(made))
     }
 
     /// What a candidate should say of what it waits for, and does not.

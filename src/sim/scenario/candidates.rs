@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use super::player::{Player, Understood, duration, number};
-use crate::sim::candidates::{Doom, Gathering, MACHINES_MAX, Manner, members, names, plain, tell};
+use crate::sim::candidates::{Doom, Gathering, Listens, MACHINES_MAX, Manner, members, names, plain, tell};
 use crate::sim::clock::Moment;
 use crate::sim::random::Random;
+use crate::types::{CandidacyMessage, CandidacyRefusal, Digest, MemberId};
 
 /// Time of an exchange, each way.
 const LATENCY: Duration = Duration::from_millis(1);
@@ -65,6 +66,16 @@ impl Player {
             ["join"] => {
                 self.gathering().blocked.clear();
                 Ok(())
+            }
+            ["stranger", machine, "lower"] => {
+                let index = self.machine(machine)?;
+                let lower = CandidacyMessage::Refused(CandidacyRefusal::Lower(MemberId([0; 32])));
+                self.gathering().cry(index, lower).or_else(|violation| self.violated(&violation))
+            }
+            ["stranger", machine, "founded"] => {
+                let index = self.machine(machine)?;
+                let founded = CandidacyMessage::Founded(Digest([7; 32]));
+                self.gathering().cry(index, founded).or_else(|violation| self.violated(&violation))
             }
             ["set", machine, what, value] => self.set(machine, what, value),
             ["move", machine] => {
@@ -151,6 +162,10 @@ impl Player {
             "voters" => setup.voters_target = number(value)? as u32,
             "name" => setup.name = value.to_owned(),
             "cluster" => setup.cluster = value.to_owned(),
+            "listens" => {
+                let known = Listens::ALL.into_iter().find(|(word, _)| *word == value);
+                setup.listens = known.ok_or("a mesh listens own, bridged, bridge, rubbish, unusual or nowhere")?.1;
+            }
             _ => return Err(format!("a machine has no `{what}` to be set")),
         }
         Ok(())

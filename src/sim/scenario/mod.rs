@@ -54,6 +54,8 @@
 //! | `cut M N`, `link M N`, `silence A->B`, `speak A->B` | as above |
 //! | `part M …`, `join` | these and the others do not reach each other; nothing is in the way any more |
 //! | `set M expect N`, `set M voters N`, `set M name TEXT`, `set M cluster TEXT`, `move M` | what it is started with next |
+//! | `set M listens own\|bridged\|bridge\|rubbish\|unusual\|nowhere` | where it says that it is: at the same bridge as others, at what nobody can dial |
+//! | `stranger M lower`, `stranger M founded` | somebody else says to M that there is a lower candidate, a group |
 //! | `waiting M …`, `groups` | what a candidate says that it waits for; the groups that are made |
 
 mod candidates;
