@@ -1,8 +1,8 @@
 //! What is announced by gossip and when, and which announcements of others are passed on. Judges and remembers only.
 //!
-//! A presence is announced when somebody listens, shortly after, when the addresses change, and once a minute. An epoch head
-//! is announced when it is new or when somebody begins to listen, a little later and only if nobody else did meanwhile: of
-//! all who know it one is enough.
+//! A presence is announced when somebody listens, shortly after, when the addresses change, and every 90 seconds. An epoch
+//! head is announced when it is new or when somebody begins to listen, a little later and only if nobody else announced the
+//! very same meanwhile: of all who know it one is enough. A newer head is taken, and goes on from here once it is proven.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -18,8 +18,6 @@ const AGAIN: Duration = Duration::from_secs(2);
 const PAUSE: Duration = Duration::from_secs(1);
 /// A head is announced within this time, unless somebody else did.
 const HEAD_WAIT: Duration = Duration::from_millis(400);
-/// Heads that come faster are dropped: links tell the same.
-const HEAD_PAUSE: Duration = Duration::from_millis(50);
 /// A head that was heard so recently is known to whoever begins to listen, or soon will be.
 const HEAD_FRESH: Duration = Duration::from_secs(5);
 
@@ -32,9 +30,11 @@ pub(super) struct Announcer {
     presence: Timer,
     head: Option<EpochHead>,
     head_timer: Timer,
-    /// The newest head that was announced by anybody, and when.
-    heard_head: Option<(Epoch, Instant)>,
+    /// When our head was last announced by anybody.
+    heard_head: Option<Instant>,
     heard: HashMap<MemberId, Heard>,
+    /// When a newer head was last taken of each member.
+    newer: HashMap<MemberId, Instant>,
     /// Whether anybody listens.
     listened: bool,
 }
@@ -46,7 +46,7 @@ struct Timer {
     last: Option<Instant>,
 }
 
-/// The latest presence of a member.
+/// The latest presence of a member, and when one was passed on.
 #[derive(Clone, Copy)]
 struct Heard {
     latest: (Incarnation, u64),
@@ -56,9 +56,11 @@ struct Heard {
 /// Whether an announcement of somebody else is passed on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
-    /// It is news.
+    /// It is news, and goes on.
     PassOn,
-    /// It is none, or comes too fast.
+    /// It is news, but does not go on from here: it comes too fast, or is not proven yet.
+    Take,
+    /// It is none.
     Drop,
 }
 
@@ -74,6 +76,7 @@ impl Announcer {
             head_timer: Timer::default(),
             heard_head: None,
             heard: HashMap::new(),
+            newer: HashMap::new(),
             listened: false,
         }
     }
@@ -90,7 +93,7 @@ impl Announcer {
     /// The newest epoch that this member knows.
     pub fn set_head(&mut self, head: Option<EpochHead>, now: Instant) {
         if head != self.head {
-            self.head = head;
+            (self.head, self.heard_head) = (head, None);
             self.head_timer.hurry(now + wait());
         }
     }
@@ -102,10 +105,7 @@ impl Announcer {
             self.presence.hurry(now);
         }
         self.listened = listened;
-        let fresh = self.heard_head.is_some_and(|(epoch, at)| {
-            Some(epoch) == self.head.as_ref().map(|head| head.epoch) && now < at + HEAD_FRESH
-        });
-        if listened && !fresh && self.head.is_some() {
+        if listened && !self.head_is_fresh(now) && self.head.is_some() {
             self.head_timer.hurry(now + wait());
         }
     }
@@ -132,51 +132,69 @@ impl Announcer {
         if let Some(head) = self.head.clone()
             && self.head_timer.take(now)
         {
-            self.heard_head = Some((head.epoch, now));
+            self.heard_head = Some(now);
             due.push(Announcement::new(self.cluster, AnnouncementMessage::EpochHead(head)));
         }
         due
     }
 
-    /// A member announces something.
+    /// A member announces something, or answers for what somebody announces whom we do not know.
     pub fn hear(&mut self, from: MemberId, message: &AnnouncementMessage, now: Instant) -> Verdict {
         match message {
             AnnouncementMessage::Presence(presence) => self.hear_presence(from, presence, now),
-            AnnouncementMessage::EpochHead(head) => self.hear_head(head.epoch, now),
+            AnnouncementMessage::EpochHead(head) => self.hear_head(from, head, now),
         }
     }
 
     /// Who is no member any more is forgotten.
     pub fn keep(&mut self, is_member: impl Fn(&MemberId) -> bool) {
         self.heard.retain(|member, _| is_member(member));
+        self.newer.retain(|member, _| is_member(member));
     }
 
     fn hear_presence(&mut self, from: MemberId, presence: &Presence, now: Instant) -> Verdict {
         let latest = (presence.incarnation, presence.number);
         let before = self.heard.get(&from);
-        // An incarnation is raised durably at every start, so a new one is never too fast.
-        let too_fast = |before: &Heard| before.latest.0 == latest.0 && now < before.at + PAUSE / 2;
-        if before.is_some_and(|before| latest <= before.latest || too_fast(before)) {
+        if before.is_some_and(|before| latest <= before.latest) {
             return Verdict::Drop;
         }
-        self.heard.insert(from, Heard { latest, at: now });
+        // An incarnation is raised durably at every start, so a new one is never too fast.
+        let too_fast = |before: &&Heard| before.latest.0 == latest.0 && now < before.at + PAUSE / 2;
+        let passed_on = before.filter(too_fast).map(|before| before.at);
+        self.heard.insert(from, Heard { latest, at: passed_on.unwrap_or(now) });
+        passed_on.map_or(Verdict::PassOn, |_| Verdict::Take)
+    }
+
+    fn hear_head(&mut self, from: MemberId, head: &EpochHead, now: Instant) -> Verdict {
+        let ours = self.head.as_ref().map_or(Epoch(0), |head| head.epoch);
+        if head.epoch > ours {
+            // Each member's word counts, but not all the time: another one's may be the true one.
+            let before = self.newer.get(&from);
+            if before.is_some_and(|at| now < *at + PAUSE) {
+                return Verdict::Drop;
+            }
+            self.newer.insert(from, now);
+            return Verdict::Take;
+        }
+        if head.epoch < ours {
+            // Somebody is behind.
+            self.head_timer.hurry(now + wait());
+        }
+        // Another proof of the same epoch may be none.
+        if self.head.as_ref() != Some(head) {
+            return Verdict::Drop;
+        }
+        self.head_timer.due = None;
+        if self.head_is_fresh(now) {
+            return Verdict::Drop;
+        }
+        self.heard_head = Some(now);
         Verdict::PassOn
     }
 
-    fn hear_head(&mut self, epoch: Epoch, now: Instant) -> Verdict {
-        let ours = self.head.as_ref().map_or(Epoch(0), |head| head.epoch);
-        if epoch < ours {
-            // Somebody is behind.
-            self.head_timer.hurry(now + wait());
-            return Verdict::Drop;
-        }
-        let fast = |at: Instant| now < at + HEAD_PAUSE;
-        if self.heard_head.is_some_and(|(heard, at)| fast(at) || epoch <= heard && now < at + HEAD_FRESH) {
-            return Verdict::Drop;
-        }
-        self.heard_head = Some((epoch, now));
-        self.head_timer.due = None;
-        Verdict::PassOn
+    /// Whether our head was announced so recently that everybody has it, or soon will.
+    fn head_is_fresh(&self, now: Instant) -> bool {
+        self.heard_head.is_some_and(|at| now < at + HEAD_FRESH)
     }
 }
 
@@ -276,6 +294,28 @@ mod tests {
         assert!(told.iter().any(tells), "who is behind is told");
     }
 
+    /// A head with a false proof, or of an epoch that there is not, silences nobody.
+    #[test]
+    fn a_head_that_is_not_ours_stands_in_nobodys_way() {
+        let now = Instant::now();
+        let mut announcer = announcer(now);
+        let other = MemberId([8; 32]);
+        announcer.set_listened(true, now);
+        announcer.due(now);
+        assert_eq!(announcer.hear(PEER, &AnnouncementMessage::EpochHead(head(0)), now), Verdict::Drop);
+        announcer.set_head(Some(head(1)), now);
+        assert_eq!(announcer.hear(PEER, &AnnouncementMessage::EpochHead(head(9)), now), Verdict::Take);
+        assert_eq!(announcer.hear(PEER, &AnnouncementMessage::EpochHead(head(9)), now), Verdict::Drop, "too fast");
+        assert_eq!(announcer.hear(other, &AnnouncementMessage::EpochHead(head(2)), now), Verdict::Take);
+        let mut false_proof = head(1);
+        false_proof.link.parent = Digest([9; 32]);
+        assert_eq!(announcer.hear(PEER, &AnnouncementMessage::EpochHead(false_proof), now), Verdict::Drop);
+        assert_eq!(announcer.due(now + HEAD_WAIT).len(), 1, "ours is announced");
+        // What was taken is proven, and goes on from here.
+        announcer.set_head(Some(head(2)), now + HEAD_WAIT);
+        assert_eq!(announcer.hear(PEER, &AnnouncementMessage::EpochHead(head(2)), now + HEAD_WAIT), Verdict::PassOn);
+    }
+
     #[test]
     fn only_later_presences_are_passed_on_and_none_too_fast() {
         let now = Instant::now();
@@ -286,7 +326,10 @@ mod tests {
             assert_eq!(announcer.hear(PEER, &old, later), Verdict::Drop);
         }
         assert_eq!(announcer.hear(PEER, &presence(2, 6), later), Verdict::PassOn);
-        assert_eq!(announcer.hear(PEER, &presence(2, 7), later), Verdict::Drop, "too fast");
+        let soon = later + PAUSE / 4;
+        assert_eq!(announcer.hear(PEER, &presence(2, 7), soon), Verdict::Take, "too fast to be passed on");
+        assert_eq!(announcer.hear(PEER, &presence(2, 7), later + PAUSE), Verdict::Drop, "again");
+        assert_eq!(announcer.hear(PEER, &presence(2, 8), later + PAUSE / 2), Verdict::PassOn);
         assert_eq!(announcer.hear(PEER, &presence(3, 1), later), Verdict::PassOn, "it started again");
         announcer.keep(|_| false);
         assert_eq!(announcer.hear(PEER, &presence(1, 1), later), Verdict::PassOn);

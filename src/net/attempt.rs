@@ -33,6 +33,8 @@ pub(super) struct Attempt {
     pub transport: Transport,
     /// Who is on the other side, by its key.
     pub member: MemberId,
+    /// Whether it was a member when it connected: else gossip knows nothing of this connection.
+    pub came_as_member: bool,
     pub shared: Arc<Shared>,
     pub intake: Intake,
     pub events: mpsc::UnboundedSender<Event>,
@@ -75,6 +77,10 @@ impl Attempt {
         let Some(peer) = self.shared.known.peer(&self.member) else {
             return Err(refuse(&mut pair, self.shared.known.refusal(&self.member)).await);
         };
+        if !self.came_as_member {
+            // It became one meanwhile; a link is made anew.
+            return Err(End::Left);
+        }
         // The smaller id.
         let chooses = self.shared.member < self.member;
         if !chooses {

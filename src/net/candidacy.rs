@@ -19,9 +19,6 @@ use super::transport::Behaviour;
 use crate::codec::BadFrame;
 use crate::types::{CandidacyFrame, CandidacyMessage, CandidacyRefusal, MemberId, limits};
 
-/// News that sources have told and nobody has taken.
-const NEWS_WAITING: usize = 16;
-
 /// What happened.
 pub(super) enum Happening {
     /// A source has news.
@@ -78,7 +75,7 @@ pub(super) struct Inquiry {
 impl Inquiry {
     /// Starts the sources. `group` is the name that frames carry, and how many found it (0: it is founded).
     pub fn start(sources: &Sources, patience: Patience, group: (String, u32)) -> Inquiry {
-        let (told, news) = mpsc::channel(NEWS_WAITING);
+        let (told, news) = mpsc::channel(limits::SOURCE_NEWS_WAITING);
         let running = Running::start(sources, &told);
         let mut finder = Finder::new(patience);
         if sources.mdns {
@@ -103,7 +100,7 @@ impl Inquiry {
         &mut self,
         swarm: &mut Swarm<Behaviour>,
         now: Instant,
-        stands: impl Fn(&libp2p::Multiaddr, Option<&MemberId>) -> Stand,
+        stands: impl Fn(&libp2p::Multiaddr, Option<&MemberId>, Option<&MemberId>) -> Stand,
     ) {
         for place in self.finder.due(now, stands) {
             let dial = match place.key.as_ref().and_then(peer_of) {

@@ -47,7 +47,7 @@ pub struct DiscoveryFigures {
 /// What was announced by gossip.
 #[derive(Clone, Debug, Default)]
 pub struct GossipFigures {
-    /// Linked members that listen.
+    /// Members with a connection that listen.
     pub listeners: u64,
     /// Announcements made here.
     pub announced: u64,
@@ -72,6 +72,8 @@ pub struct ForeignGroup {
     pub member: MemberId,
     /// Where, for people.
     pub place: String,
+    /// Whether it only said so itself, when it asked us.
+    pub claimed: bool,
 }
 
 /// One other member.

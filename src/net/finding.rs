@@ -2,9 +2,10 @@
 //! Judges and remembers only.
 //!
 //! Whatever a source tells costs a bounded number of dials: so many addresses of each source count, few of them are dialled
-//! at a time, and each again only after a pause that doubles.
+//! at a time, each again only after a pause that doubles, and a source that changes its word all the time has a pace. Where
+//! several sources tell one address, the first of them counts, in the order of their names.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use libp2p::swarm::ConnectionId;
@@ -73,8 +74,8 @@ pub(super) struct Finder {
     sources: BTreeMap<&'static str, Told>,
     /// Addresses that any source tells.
     spots: BTreeMap<Multiaddr, Spot>,
-    /// What the local network tells at present.
-    neighbours: BTreeSet<Place>,
+    /// What the local network tells at present, the oldest first.
+    neighbours: Vec<Place>,
     /// When any spot is to be looked at.
     next_due: Option<Instant>,
 }
@@ -84,13 +85,23 @@ struct Told {
     finds: Vec<Place>,
     total: u64,
     trouble: Option<String>,
+    pace: Pace,
+}
+
+/// The dials that a source may cause: one for each address that counts, and then so many a second.
+#[derive(Default)]
+struct Pace {
+    /// When all that it caused is forgotten.
+    even: Option<Instant>,
 }
 
 struct Spot {
+    /// Which source tells it; none once no source does.
+    source: Option<&'static str>,
     /// Whose it is said to be.
     key: Option<MemberId>,
-    /// Who answered there last.
-    answered: Option<MemberId>,
+    /// Who answered there last, and when.
+    answered: Option<(MemberId, Instant)>,
     outcome: Outcome,
     due: Instant,
     pauses: u32,
@@ -103,7 +114,7 @@ const LOOK_PAUSE: Duration = Duration::from_secs(1);
 
 impl Finder {
     pub fn new(patience: Patience) -> Finder {
-        let (sources, spots, neighbours) = (BTreeMap::new(), BTreeMap::new(), BTreeSet::new());
+        let (sources, spots, neighbours) = (BTreeMap::new(), BTreeMap::new(), Vec::new());
         Finder { patience, sources, spots, neighbours, next_due: None }
     }
 
@@ -123,22 +134,45 @@ impl Finder {
         fresh
     }
 
-    /// What the local network tells.
+    /// What the local network tells. A neighbour is told once for as long as it stays: where there is no room for all, the
+    /// newest comes in the place of the oldest that led to nobody.
     pub fn hear_neighbours(&mut self, event: mdns::Event, now: Instant) -> Vec<Place> {
         let place = |(peer, address)| {
             let address = Place::of(&address)?.address;
             Some(Place { key: Some(member_of_peer(&peer)?), address })
         };
+        let (mut fresh, mut trouble) = (Vec::new(), None);
         match event {
             mdns::Event::Discovered(list) => {
-                let room = (limits::SOURCE_ADDRESSES_MAX + 1).saturating_sub(self.neighbours.len());
-                self.neighbours.extend(list.into_iter().filter_map(place).take(room));
+                for place in list.into_iter().filter_map(place) {
+                    if self.neighbours.contains(&place) {
+                        continue;
+                    }
+                    if self.neighbours.len() >= limits::SOURCE_ADDRESSES_MAX {
+                        self.neighbours.remove(self.least_useful_neighbour());
+                        trouble = Some(format!("more than the {} addresses that count", limits::SOURCE_ADDRESSES_MAX));
+                    }
+                    self.neighbours.push(place.clone());
+                    fresh.push(place);
+                }
             }
             mdns::Event::Expired(list) => list.into_iter().filter_map(place).for_each(|place| {
-                self.neighbours.remove(&place);
+                self.neighbours.retain(|neighbour| *neighbour != place);
             }),
         }
-        self.learn(MDNS, News { finds: self.neighbours.iter().cloned().collect(), trouble: None }, now)
+        self.learn(MDNS, News { finds: self.neighbours.clone(), trouble }, now);
+        fresh
+    }
+
+    /// The oldest of those that led to nobody; else of those that were not asked yet; else of all.
+    fn least_useful_neighbour(&self) -> usize {
+        let use_of = |place: &Place| match self.spots.get(&place.address).map(|spot| &spot.outcome) {
+            Some(Outcome::Unreachable(_) | Outcome::NotAMember { .. } | Outcome::OtherGroup { .. }) => 0,
+            None | Some(Outcome::Waiting) => 1,
+            Some(_) => 2,
+        };
+        let worst = self.neighbours.iter().enumerate().min_by_key(|(_, place)| use_of(place));
+        worst.map_or(0, |(index, _)| index)
     }
 
     /// A source that tells nothing, and why.
@@ -148,7 +182,8 @@ impl Finder {
 
     /// Where a key is said to be, or was.
     pub fn addresses(&self, member: &MemberId) -> Vec<Multiaddr> {
-        let of_member = |spot: &Spot| spot.key == Some(*member) || spot.answered == Some(*member);
+        let answers = |spot: &Spot| spot.answered.is_some_and(|(answers, _)| answers == *member);
+        let of_member = |spot: &Spot| spot.key == Some(*member) || answers(spot);
         self.spots.iter().filter(|(_, spot)| of_member(spot)).map(|(address, _)| address.clone()).collect()
     }
 
@@ -157,32 +192,43 @@ impl Finder {
         self.next_due
     }
 
-    /// Which addresses to dial now.
-    pub fn due(&mut self, now: Instant, stands: impl Fn(&Multiaddr, Option<&MemberId>) -> Stand) -> Vec<Place> {
+    /// Which addresses to dial now: those that have waited longest. `stands` is given whose an address is said to be, and
+    /// who answered there not long ago.
+    pub fn due(
+        &mut self,
+        now: Instant,
+        stands: impl Fn(&Multiaddr, Option<&MemberId>, Option<&MemberId>) -> Stand,
+    ) -> Vec<Place> {
         if self.next_due.is_none_or(|due| due > now) {
             return Vec::new();
         }
-        let mut running = self.spots.values().filter(|spot| spot.running.is_some()).count();
-        let mut due = Vec::new();
+        let mut waiting = Vec::new();
         for (address, spot) in &mut self.spots {
-            if spot.running.is_some() || spot.due > now {
-                continue;
-            }
-            let outcome = match stands(address, spot.key.as_ref()) {
-                Stand::Nobody if running < limits::UNKNOWN_DIALS_MAX => {
-                    running += 1;
-                    due.push(Place { key: spot.key, address: address.clone() });
+            let (Some(source), None, true) = (spot.source, spot.running, spot.due <= now) else { continue };
+            let answered = spot.answered.filter(|(_, at)| now < *at + self.patience.stranger);
+            let outcome = match stands(address, spot.key.as_ref(), answered.as_ref().map(|(member, _)| member)) {
+                Stand::Nobody => {
+                    waiting.push((spot.due, source, Place { key: spot.key, address: address.clone() }));
                     continue;
                 }
-                Stand::Nobody => continue,
                 Stand::Ourselves => Outcome::Ourselves,
                 Stand::Linked(member) => Outcome::Linked(member),
                 Stand::Member(member) => Outcome::Member(member),
             };
             (spot.outcome, spot.due) = (outcome, now + LOOK_PAUSE);
         }
+        waiting.sort();
+        let room = limits::UNKNOWN_DIALS_MAX.saturating_sub(self.running());
+        let may = |(_, source, place): (Instant, &'static str, Place)| {
+            self.sources.get_mut(source).is_some_and(|told| told.pace.take(now)).then_some(place)
+        };
+        let due = waiting.into_iter().filter_map(may).take(room).collect();
         self.look_ahead(now);
         due
+    }
+
+    fn running(&self) -> usize {
+        self.spots.values().filter(|spot| spot.running.is_some()).count()
     }
 
     /// An address is dialled.
@@ -201,7 +247,7 @@ impl Finder {
     pub fn answered(&mut self, id: ConnectionId, by: MemberId, outcome: Outcome, now: Instant) -> Option<Multiaddr> {
         let stranger = self.patience.stranger;
         let address = self.over(id, outcome, stranger, now)?;
-        self.spots.get_mut(&address).expect("it was there a moment ago").answered = Some(by);
+        self.spots.get_mut(&address).expect("it was there a moment ago").answered = Some((by, now));
         Some(address)
     }
 
@@ -233,25 +279,22 @@ impl Finder {
 
     /// The spots that any source tells; what is known of them stays.
     fn gather(&mut self, now: Instant) {
-        let mut before = std::mem::take(&mut self.spots);
-        for place in self.sources.values().flat_map(|told| &told.finds) {
-            let spot = self.spots.entry(place.address.clone()).or_insert_with(|| {
-                before.remove(&place.address).unwrap_or(Spot {
-                    key: None,
-                    answered: None,
-                    outcome: Outcome::Waiting,
-                    due: now,
-                    pauses: 0,
-                    running: None,
-                })
-            });
-            if place.key.is_some() && spot.key != place.key {
-                (spot.key, spot.due, spot.pauses) = (place.key, now, 0);
+        self.spots.values_mut().for_each(|spot| spot.source = None);
+        for (source, told) in &self.sources {
+            for place in &told.finds {
+                let spot = self.spots.entry(place.address.clone()).or_insert_with(|| Spot::new(place.key, now));
+                if spot.source.is_some() {
+                    continue;
+                }
+                spot.source = Some(source);
+                if spot.key != place.key {
+                    (spot.key, spot.due, spot.pauses) = (place.key, now, 0);
+                }
             }
         }
-        // What is being asked is not forgotten before it is over; the next news drop it.
-        let running = before.into_iter().filter(|(_, spot)| spot.running.is_some());
-        self.spots.extend(running);
+        // What is being asked is not forgotten before it is over, nor what was asked before its pause is.
+        let pauses = |spot: &Spot| spot.pauses > 0 && spot.due > now;
+        self.spots.retain(|_, spot| spot.source.is_some() || spot.running.is_some() || pauses(spot));
         self.look_ahead(now);
     }
 
@@ -267,9 +310,35 @@ impl Finder {
 
     /// Where there is no room, whoever is due waits for somebody to be over.
     fn look_ahead(&mut self, now: Instant) {
-        let idle = || self.spots.values().filter(|spot| spot.running.is_none());
-        let full = self.spots.values().filter(|spot| spot.running.is_some()).count() >= limits::UNKNOWN_DIALS_MAX;
-        self.next_due = idle().filter(|spot| !full || spot.due > now).map(|spot| spot.due).min();
+        let full = self.running() >= limits::UNKNOWN_DIALS_MAX;
+        let waits: BTreeMap<&str, Duration> =
+            self.sources.iter().map(|(source, told)| (*source, told.pace.wait(now))).collect();
+        let idle = self.spots.values().filter(|spot| spot.running.is_none());
+        let due = idle.filter_map(|spot| Some(spot.due.max(now + *waits.get(spot.source?)?)));
+        self.next_due = due.filter(|due| !full || *due > now).min();
+    }
+}
+
+impl Spot {
+    fn new(key: Option<MemberId>, now: Instant) -> Spot {
+        Spot { source: None, key, answered: None, outcome: Outcome::Waiting, due: now, pauses: 0, running: None }
+    }
+}
+
+impl Pace {
+    /// How long the next dial has to wait.
+    fn wait(&self, now: Instant) -> Duration {
+        let all = limits::SOURCE_DIAL_PAUSE * limits::SOURCE_ADDRESSES_MAX as u32;
+        let spent = self.even.map_or(Duration::ZERO, |even| even.saturating_duration_since(now));
+        (spent + limits::SOURCE_DIAL_PAUSE).saturating_sub(all)
+    }
+
+    fn take(&mut self, now: Instant) -> bool {
+        let may = self.wait(now).is_zero();
+        if may {
+            self.even = Some(self.even.map_or(now, |even| even.max(now)) + limits::SOURCE_DIAL_PAUSE);
+        }
+        may
     }
 }
 
@@ -292,7 +361,7 @@ mod tests {
         ConnectionId::new_unchecked(number)
     }
 
-    fn nobody(_: &Multiaddr, _: Option<&MemberId>) -> Stand {
+    fn nobody(_: &Multiaddr, _: Option<&MemberId>, _: Option<&MemberId>) -> Stand {
         Stand::Nobody
     }
 
@@ -351,7 +420,7 @@ mod tests {
         assert_eq!(finder.learn("addresses", news.clone(), now).len(), 4);
         assert_eq!(finder.learn("addresses", news.clone(), now), [], "that is not new");
         let own = news.finds[2].address.clone();
-        let due = finder.due(now, |address, key| match key {
+        let due = finder.due(now, |address, key, _| match key {
             Some(key) if *key == linked => Stand::Linked(linked),
             Some(key) => Stand::Member(*key),
             None if *address == own => Stand::Ourselves,
@@ -374,18 +443,158 @@ mod tests {
         finder.unreached(id(0), String::new(), now);
         finder.unreached(id(1), String::new(), now);
         finder.learn("dns", News::default(), now);
+        let later = now + limits::UNKNOWN_PAUSE_MIN;
+        assert_eq!((finder.spots.len(), finder.next_due(), finder.due(later, nobody)), (2, None, Vec::new()));
+        finder.learn("dns", News::default(), later);
         assert_eq!((finder.spots.len(), finder.figures()[0].finds), (0, 2));
+    }
+
+    /// Dials whatever is due within a time, where nobody is.
+    fn dials_within(finder: &mut Finder, from: Instant, time: Duration) -> Vec<Place> {
+        let mut all = Vec::new();
+        while let Some(due) = finder.next_due().filter(|due| *due < from + time) {
+            let now = due.max(from);
+            for (number, place) in finder.due(now, nobody).into_iter().enumerate() {
+                finder.began(&place.address, id(number));
+                finder.unreached(id(number), String::new(), now);
+                all.push(place);
+            }
+        }
+        all
+    }
+
+    #[test]
+    fn who_waits_longest_is_dialled_first() {
+        let now = Instant::now();
+        let mut finder = Finder::new(PATIENCE);
+        finder.learn("dns", places(50), now);
+        let mut seen = std::collections::BTreeSet::new();
+        let mut at = now;
+        // Each dial takes as long as one to an address from which nothing comes back.
+        for _ in 0..50_usize.div_ceil(limits::UNKNOWN_DIALS_MAX) {
+            let due = dialled(&mut finder, at);
+            at += limits::HELLO_TIMEOUT;
+            (0..due.len()).for_each(|number| drop(finder.unreached(id(number), String::new(), at)));
+            seen.extend(due);
+        }
+        assert_eq!(seen.len(), 50);
+    }
+
+    #[test]
+    fn a_source_that_changes_its_word_all_the_time_has_a_pace() {
+        let start = Instant::now();
+        let (mut finder, mut dials) = (Finder::new(PATIENCE), Vec::new());
+        const SECONDS: usize = 60;
+        for second in 0..SECONDS {
+            // Another list each time, and the same two again and again, by turns with one key and another.
+            let key = MemberId([second as u8 % 2; 32]);
+            let finds = match second % 3 {
+                0 => (0..64).map(place).collect(),
+                1 => (64..128).map(|number| Place { key: Some(key), ..place(number) }).collect(),
+                _ => (1000 + 64 * second..1064 + 64 * second).map(place).collect(),
+            };
+            let now = start + Duration::from_secs(second as u64);
+            finder.learn("file", News { finds, trouble: None }, now);
+            dials.extend(dials_within(&mut finder, now, Duration::from_secs(1)));
+        }
+        let most = limits::SOURCE_ADDRESSES_MAX + 4 * SECONDS;
+        assert!((most - 8..=most).contains(&dials.len()), "{}", dials.len());
+        assert!(finder.spots.len() < 4 * limits::SOURCE_ADDRESSES_MAX, "{}", finder.spots.len());
+        // It takes nothing from others.
+        let now = start + Duration::from_secs(SECONDS as u64);
+        finder.learn("dns", News { finds: vec![place(9999)], trouble: None }, now);
+        assert!(dials_within(&mut finder, now, Duration::from_secs(1)).contains(&place(9999)));
+    }
+
+    #[test]
+    fn an_address_told_again_waits_for_the_end_of_its_pause() {
+        let mut now = Instant::now();
+        let mut finder = Finder::new(PATIENCE);
+        let mut dials = 0;
+        for _ in 0..100 {
+            for finds in [vec![place(1)], Vec::new()] {
+                finder.learn("mdns", News { finds, trouble: None }, now);
+                dials += dials_within(&mut finder, now, Duration::from_millis(100)).len();
+                now += Duration::from_millis(100);
+            }
+        }
+        assert!((4..=6).contains(&dials), "{dials}");
+    }
+
+    #[test]
+    fn of_several_sources_the_first_one_says_whose_an_address_is() {
+        let now = Instant::now();
+        let mut finder = Finder::new(PATIENCE);
+        let keyed = |byte| News { finds: vec![Place { key: Some(MemberId([byte; 32])), ..place(0) }], trouble: None };
+        finder.learn("mdns", keyed(2), now);
+        finder.learn("dns", places(1), now);
+        finder.learn("file", keyed(1), now);
+        assert_eq!(dialled(&mut finder, now), [place(0)]);
+        finder.unreached(id(0), String::new(), now);
+        finder.learn("mdns", keyed(3), now);
+        assert_eq!(finder.due(now, nobody), [], "nobody else's word is a reason to dial again");
+        finder.learn("dns", News::default(), now);
+        assert_eq!(finder.due(now, nobody), keyed(1).finds);
+    }
+
+    #[test]
+    fn who_answered_is_known_there_for_a_while() {
+        let mut now = Instant::now();
+        let member = MemberId([1; 32]);
+        let mut finder = Finder::new(PATIENCE);
+        finder.learn("dns", places(1), now);
+        dialled(&mut finder, now);
+        finder.answered(id(0), member, Outcome::Member(member), now);
+        let linked = |_: &Multiaddr, _: Option<&MemberId>, answered: Option<&MemberId>| {
+            answered.map_or(Stand::Nobody, |member| Stand::Linked(*member))
+        };
+        let until = now + limits::STRANGER_PAUSE_MAX;
+        while now < until {
+            now = finder.next_due().unwrap();
+            assert_eq!(finder.due(now, linked).len(), usize::from(now >= until));
+            assert_eq!(finder.figures()[0].addresses[0].outcome, Outcome::Linked(member));
+        }
+    }
+
+    fn neighbour(number: usize) -> (libp2p::PeerId, Multiaddr) {
+        (libp2p::identity::Keypair::generate_ed25519().public().to_peer_id(), place(number).address)
     }
 
     #[test]
     fn neighbours_come_and_go() {
         let now = Instant::now();
         let mut finder = Finder::new(PATIENCE);
-        let peer = libp2p::identity::Keypair::generate_ed25519().public().to_peer_id();
-        let list = vec![(peer, place(0).address), (peer, "/ip4/1.2.3.4/tcp/1/ws".parse().unwrap())];
+        let (peer, address) = neighbour(0);
+        let list = vec![(peer, address), (peer, "/ip4/1.2.3.4/tcp/1/ws".parse().unwrap())];
         let fresh = finder.hear_neighbours(mdns::Event::Discovered(list.clone()), now);
         assert_eq!(fresh, [Place { key: member_of_peer(&peer), address: place(0).address }]);
+        assert_eq!(finder.hear_neighbours(mdns::Event::Discovered(list.clone()), now), []);
         finder.hear_neighbours(mdns::Event::Expired(list), now);
         assert!(finder.figures()[0].addresses.is_empty());
+    }
+
+    #[test]
+    fn a_neighbour_is_heard_however_many_others_there_are() {
+        let now = Instant::now();
+        let mut finder = Finder::new(PATIENCE);
+        let linked = neighbour(0);
+        finder.hear_neighbours(mdns::Event::Discovered(vec![linked.clone()]), now);
+        finder.due(now, |_, key, _| Stand::Linked(*key.unwrap()));
+        let false_ones = (1..=2 * limits::SOURCE_ADDRESSES_MAX).map(neighbour).collect();
+        finder.hear_neighbours(mdns::Event::Discovered(false_ones), now);
+        let found = |finder: &Finder| -> Vec<Multiaddr> {
+            finder.figures()[0].addresses.iter().map(|found| found.address.clone()).collect()
+        };
+        assert_eq!(found(&finder).len(), limits::SOURCE_ADDRESSES_MAX);
+        assert!(finder.figures()[0].trouble.as_ref().unwrap().starts_with("more than the 64"));
+        let asked = dials_within(&mut finder, now, Duration::from_millis(1));
+        let late = neighbour(1000);
+        let fresh = finder.hear_neighbours(mdns::Event::Discovered(vec![late.clone()]), now);
+        assert_eq!(fresh.len(), 1);
+        assert!(found(&finder).contains(&late.1) && found(&finder).contains(&linked.1));
+        assert_eq!(asked.len(), limits::SOURCE_ADDRESSES_MAX - 1);
+        let oldest = limits::SOURCE_ADDRESSES_MAX + 2;
+        assert!(!found(&finder).contains(&place(oldest).address), "the oldest that led to nobody is gone");
+        assert!(found(&finder).contains(&place(oldest + 1).address));
     }
 }

@@ -1,4 +1,5 @@
-//! Who refused whom: counted, kept as what is in the way of a link, and told in the log once.
+//! Who refused whom: counted, kept as what is in the way of a link, and told in the log once. Of strangers, and of other
+//! groups, so many lines a minute.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -19,6 +20,8 @@ pub(super) struct Refusals {
     /// The last refusals of each peer that were told.
     told: HashMap<MemberId, Told>,
     strangers: Lines,
+    /// Of groups that we met, and of those that only said so themselves.
+    groups: [Lines; 2],
 }
 
 /// The last refusal told in each direction.
@@ -36,7 +39,13 @@ struct Lines {
 
 impl Refusals {
     pub fn new(shared: Arc<Shared>, now: Instant) -> Refusals {
-        Refusals { shared, told: HashMap::new(), strangers: Lines { since: now, count: 0 } }
+        let lines = || Lines { since: now, count: 0 };
+        Refusals { shared, told: HashMap::new(), strangers: lines(), groups: [lines(), lines()] }
+    }
+
+    /// Whether there is a line for another group of our name.
+    pub fn may_tell_group(&mut self, claimed: bool, now: Instant) -> bool {
+        self.groups[usize::from(claimed)].take(now)
     }
 
     /// A connection has ended, which was a link if `linked`.

@@ -12,6 +12,7 @@ use std::convert::Infallible;
 use std::future::{Ready, ready};
 use std::net::IpAddr;
 use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
 
 use libp2p::core::transport::PortUse;
 use libp2p::core::upgrade::{InboundUpgrade, OutboundUpgrade, UpgradeInfo};
@@ -76,6 +77,9 @@ struct Connected {
     loopback: bool,
     /// Our own address on it, as far as it is known.
     local: Option<IpAddr>,
+    /// Whether the key was a member's when it connected.
+    as_member: bool,
+    since: Instant,
 }
 
 /// Opens and takes streams, and admits connections.
@@ -120,6 +124,18 @@ impl Streams {
         self.connections.iter().find(|(_, connected)| connected.peer == *peer).map(|(id, _)| *id)
     }
 
+    /// Every connection to that key.
+    pub fn all_to(&self, peer: &PeerId) -> Vec<ConnectionId> {
+        let to = self.connections.iter().filter(|(_, connected)| connected.peer == *peer);
+        to.map(|(id, _)| *id).collect()
+    }
+
+    /// Every connection of a key that is no member and connected longer ago than that.
+    pub fn strangers_older_than(&self, age: Duration, now: Instant) -> Vec<ConnectionId> {
+        let strangers = self.connections.iter().filter(|(_, connected)| !self.members.contains(&connected.peer));
+        strangers.filter(|(_, connected)| now > connected.since + age).map(|(id, _)| *id).collect()
+    }
+
     /// Every connection there is.
     pub fn connections(&self) -> Vec<ConnectionId> {
         self.connections.keys().copied().collect()
@@ -128,6 +144,11 @@ impl Streams {
     /// What carries a connection.
     pub fn transport(&self, connection: ConnectionId) -> Option<Transport> {
         self.connections.get(&connection).map(|connected| connected.transport)
+    }
+
+    /// Whether the key of a connection was a member's when it connected.
+    pub fn came_as_member(&self, connection: ConnectionId) -> bool {
+        self.connections.get(&connection).is_some_and(|connected| connected.as_member)
     }
 
     /// Whether a connection is within this machine.
@@ -227,7 +248,8 @@ impl NetworkBehaviour for Streams {
                     ConnectedPoint::Listener { local_addr, .. } => ip_of(local_addr),
                 };
                 let (peer, transport) = (established.peer_id, Transport::of(address));
-                let connected = Connected { peer, transport, loopback, local };
+                let (as_member, since) = (self.members.contains(&peer), Instant::now());
+                let connected = Connected { peer, transport, loopback, local, as_member, since };
                 self.connections.insert(established.connection_id, connected);
             }
             FromSwarm::ConnectionClosed(closed) => {
@@ -364,12 +386,17 @@ impl OutboundUpgrade<Stream> for Upgrade {
 
 #[cfg(test)]
 mod tests {
+    use libp2p::swarm::behaviour::ConnectionEstablished;
+
     use super::*;
 
     /// Whether a further connection of a key is admitted where these have some already.
     fn admits(streams: &mut Streams, there: &[(PeerId, usize)], key: PeerId) -> bool {
         let all = there.iter().flat_map(|(peer, count)| std::iter::repeat_n(*peer, *count));
-        let connected = |peer| Connected { peer, transport: Transport::Tcp, loopback: false, local: None };
+        let connected = |peer| {
+            let (transport, since) = (Transport::Tcp, Instant::now());
+            Connected { peer, transport, loopback: false, local: None, as_member: false, since }
+        };
         let numbered = all.enumerate().map(|(number, peer)| (ConnectionId::new_unchecked(number), connected(peer)));
         streams.connections = numbered.collect();
         streams.admit(&key).is_ok()
@@ -388,5 +415,31 @@ mod tests {
         assert!(!admits(&mut streams, &[(greedy, most), (other, 1)], other), "all strangers together");
         assert!(admits(&mut streams, &[(greedy, most), (other, 1), (member, most - 1)], member));
         assert!(!admits(&mut streams, &[(member, most)], member));
+    }
+
+    #[test]
+    fn strangers_do_not_stay() {
+        let mut streams = Streams::new(4);
+        let [member, comes, stranger] = std::array::from_fn(|_| PeerId::random());
+        streams.set_members([member].into());
+        let address: Multiaddr = "/ip4/127.0.0.1/tcp/1".parse().unwrap();
+        let endpoint = ConnectedPoint::Listener { local_addr: address.clone(), send_back_addr: address };
+        let ids = [1, 2, 3].map(ConnectionId::new_unchecked);
+        for (connection_id, peer_id) in ids.into_iter().zip([member, comes, stranger]) {
+            let (failed_addresses, other_established) = (&[][..], 0);
+            streams.on_swarm_event(FromSwarm::ConnectionEstablished(ConnectionEstablished {
+                peer_id,
+                connection_id,
+                endpoint: &endpoint,
+                failed_addresses,
+                other_established,
+            }));
+        }
+        streams.set_members([member, comes].into());
+        assert_eq!(ids.map(|id| streams.came_as_member(id)), [true, false, false]);
+        let (now, age) = (Instant::now(), limits::STRANGER_CONNECTION_MAX);
+        assert_eq!(streams.strangers_older_than(age, now), []);
+        assert_eq!(streams.strangers_older_than(age, now + age), [ids[2]]);
+        assert_eq!(streams.all_to(&comes), [ids[1]]);
     }
 }

@@ -280,6 +280,8 @@ impl Switchboard {
             if let Some(link) = peer.link() {
                 link.turn_away(self.shared.known.refusal(&peer.member));
             }
+            let others = self.swarm.behaviour().streams.all_to(&peer.peer_id);
+            others.into_iter().for_each(|id| self.close_unused(id));
         }
     }
 

@@ -103,6 +103,8 @@ pub const HELLO_TIMEOUT: Duration = Duration::from_secs(5);
 pub const FAREWELL_TIMEOUT: Duration = Duration::from_secs(1);
 /// Connections of keys that are no members, at a time: each is told why it is refused.
 pub const STRANGERS_MAX: usize = 16;
+/// A connection of a key that is no member is closed after this: nothing at a door takes longer.
+pub const STRANGER_CONNECTION_MAX: Duration = Duration::from_secs(45);
 /// Refused keys that are remembered so that each is logged once; beyond it all are forgotten.
 pub const STRANGERS_REMEMBERED: usize = 256;
 /// Lines in the log about keys that are no members, within a minute. Keys cost nothing; the rest is counted.
@@ -131,6 +133,10 @@ pub const REFUSED_PAUSE: Duration = Duration::from_secs(5);
 pub const SOURCE_ADDRESSES_MAX: usize = 64;
 /// Largest file that lists others.
 pub const SOURCE_FILE_BYTES: u64 = 64 << 10;
+/// News of sources that nobody has taken; a source waits while there is no room.
+pub const SOURCE_NEWS_WAITING: usize = 16;
+/// What one source tells costs a dial for each address it may tell of, and then one every so often.
+pub const SOURCE_DIAL_PAUSE: Duration = Duration::from_millis(250);
 /// Dials at a time to addresses whose key is not known, or is no member's.
 pub const UNKNOWN_DIALS_MAX: usize = 4;
 /// Pause before an address that led to no member is tried again; doubles each time.
@@ -145,10 +151,16 @@ pub const CANDIDATE_PAUSE_MAX: Duration = Duration::from_secs(2);
 pub const HINTS_MAX: usize = 8;
 /// A hint is a reason to dial at once, but not more often than this.
 pub const HINT_PAUSE: Duration = Duration::from_secs(1);
-/// Other groups of our name that are remembered.
+/// Other groups of our name that are remembered; one that only said so itself makes room for any other.
 pub const FOREIGN_GROUPS_MAX: usize = 16;
 /// Largest announcement by gossip: an epoch's end with the signatures of its voters, or a member's addresses.
 pub const ANNOUNCEMENT_BYTES: usize = 16 << 10;
+/// Announcements that wait for one slow neighbour.
+pub const ANNOUNCEMENTS_WAITING: usize = 64;
+/// An announcement seen twice within this time is dropped.
+pub const ANNOUNCEMENT_SEEN_KEPT: Duration = Duration::from_secs(120);
+/// Frames of gossip that are heard of one member within a minute; many announcements may come at once when many start.
+pub const GOSSIP_OF_MEMBER: u32 = 1024;
 /// Every member announces where it is this often, a quarter more or less.
 pub const PRESENCE_INTERVAL: Duration = Duration::from_secs(90);
 /// A link that has been silent for this long is given up for a newer one of the same process, and when this machine's
@@ -331,6 +343,9 @@ const _: () = assert!(
     DOOR_FRAME_BYTES
         > (MEMBERS_MAX + 7) * (NAME_BYTES_MAX + ADDRESSES_MAX * (ADDRESS_BYTES_MAX + 4) + 64) + DOOR_LINKS * 2048
 );
+const _: () = assert!(STRANGER_CONNECTION_MAX.as_secs() > DOOR_TIMEOUT.as_secs() + 2 * HELLO_TIMEOUT.as_secs());
+// What all start to say at once, their addresses and then the newest epoch, comes by any one neighbour.
+const _: () = assert!(GOSSIP_OF_MEMBER as usize >= 4 * MEMBERS_MAX);
 const _: () = assert!(LINK_SILENCE_MAX.as_secs() >= 3 * PING_INTERVAL.as_secs());
 const _: () = assert!(READ_PIECE_BYTES <= PAGE_SCAN_BYTES);
 const _: () = assert!(PAGE_MESSAGES <= PAGE_MESSAGES_MAX);

@@ -100,7 +100,7 @@ impl Gathering {
         let reached: BTreeMap<Multiaddr, MemberId> =
             reached.flat_map(|(member, all)| all.iter().map(|address| (address.clone(), *member))).collect();
         let (me, found) = (self.me, &self.found);
-        self.inquiry.dial(&mut self.swarm, now, |address, key| match key {
+        self.inquiry.dial(&mut self.swarm, now, |address, key, _| match key {
             Some(key) if *key == me => Stand::Ourselves,
             _ if own.contains(address) => Stand::Ourselves,
             // It is asked where it is said to be.

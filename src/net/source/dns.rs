@@ -5,10 +5,11 @@ use std::net::IpAddr;
 use std::str::FromStr;
 use std::time::Duration;
 
+use futures::future::join_all;
 use hickory_resolver::TokioResolver;
 use hickory_resolver::proto::rr::RData;
 use libp2p::multiaddr::Multiaddr;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep, timeout_at};
 
 use super::place::split_port;
 use super::{News, Place, Source};
@@ -17,7 +18,7 @@ use crate::types::limits;
 
 /// Names are resolved again after this.
 const LOOK_PAUSE: Duration = Duration::from_secs(3);
-/// One name is resolved within this time, or not at all.
+/// All names are resolved within this time, side by side, or not at all.
 const RESOLVE_MAX: Duration = Duration::from_secs(2);
 
 /// A name to ask for.
@@ -70,33 +71,46 @@ impl fmt::Display for DnsName {
 
 /// The names, and what they led to last.
 pub(super) struct Names {
-    names: Vec<DnsName>,
+    /// Each with what it led to when it was last resolved.
+    names: Vec<(DnsName, Vec<Place>)>,
     told: Option<News>,
 }
 
 impl Names {
     pub fn new(names: Vec<DnsName>) -> Names {
-        Names { names, told: None }
+        Names { names: names.into_iter().map(|name| (name, Vec::new())).collect(), told: None }
     }
 
-    async fn resolve(&self) -> News {
+    async fn resolve(&mut self) -> News {
+        let until = Instant::now() + RESOLVE_MAX;
         // Anew each time: the system's own configuration may have changed as well.
-        let resolver = match resolver() {
-            Ok(resolver) => resolver,
-            Err(error) => return News { finds: Vec::new(), trouble: Some(error) },
+        let answers = match resolver() {
+            Ok(resolver) => join_all(self.names.iter().map(|(name, _)| places(&resolver, name, until))).await,
+            Err(error) => return News { finds: self.gather(), trouble: Some(error) },
         };
-        let (mut finds, mut troubles) = (Vec::new(), Vec::new());
-        for name in &self.names {
-            let found = tokio::time::timeout(RESOLVE_MAX, places(&resolver, name)).await;
-            match found.unwrap_or_else(|_| Err(format!("no answer within {} s", RESOLVE_MAX.as_secs()))) {
-                Ok(places) => finds.extend(places),
+        let trouble = self.learn(answers);
+        News { finds: self.gather(), trouble }
+    }
+
+    /// What each name led to. Where that is not known, what it led to last may be there still: a name server that is down
+    /// moves nobody.
+    fn learn(&mut self, answers: Vec<Result<Vec<Place>, String>>) -> Option<String> {
+        let mut troubles = Vec::new();
+        for ((name, led_to), answer) in self.names.iter_mut().zip(answers) {
+            match answer {
+                Ok(places) => *led_to = places,
                 Err(error) => troubles.push(format!("{name}: {error}")),
             }
         }
-        // Servers turn the order around each time.
+        (!troubles.is_empty()).then(|| troubles.join("; "))
+    }
+
+    /// In one order: servers turn theirs around each time.
+    fn gather(&self) -> Vec<Place> {
+        let mut finds: Vec<Place> = self.names.iter().flat_map(|(_, led_to)| led_to).cloned().collect();
         finds.sort();
         finds.dedup();
-        News { finds, trouble: (!troubles.is_empty()).then(|| troubles.join("; ")) }
+        finds
     }
 }
 
@@ -107,29 +121,44 @@ fn resolver() -> Result<TokioResolver, String> {
     builder.build().map_err(|error| format!("no resolver: {error}"))
 }
 
-async fn places(resolver: &TokioResolver, name: &DnsName) -> Result<Vec<Place>, String> {
+async fn places(resolver: &TokioResolver, name: &DnsName, until: Instant) -> Result<Vec<Place>, String> {
     match name {
         DnsName::Host { host, port } => {
-            let addresses = addresses(resolver, host).await?;
+            let addresses = in_time(until, addresses(resolver, host)).await?;
             Ok(addresses.into_iter().map(|ip| place(ip, *port)).collect())
         }
         DnsName::Service(service) => {
-            let answer = resolver.srv_lookup(service.as_str()).await.map_err(|error| error.to_string())?;
+            let asked = async { resolver.srv_lookup(service.as_str()).await.map_err(|error| error.to_string()) };
+            let answer = in_time(until, asked).await?;
             let targets = answer.answers().iter().filter_map(|record| match &record.data {
                 RData::SRV(srv) if srv.port != 0 => Some((srv.target.to_utf8(), srv.port)),
                 _ => None,
             });
-            let (mut places, mut trouble) = (Vec::new(), None);
-            for (host, port) in targets.take(limits::SOURCE_ADDRESSES_MAX) {
-                match addresses(resolver, &host).await {
-                    Ok(addresses) => places.extend(addresses.into_iter().map(|ip| place(ip, port))),
-                    Err(error) => trouble = Some(format!("{host}: {error}")),
-                }
-            }
-            // One host that is gone is no reason to forget the others.
-            trouble.filter(|_| places.is_empty()).map_or(Ok(places), Err)
+            let targets = targets.take(limits::SOURCE_ADDRESSES_MAX).map(|(host, port)| async move {
+                let addresses = in_time(until, addresses(resolver, &host)).await;
+                let places = addresses.map(|all| all.into_iter().map(|ip| place(ip, port)).collect());
+                places.map_err(|error| format!("{host}: {error}"))
+            });
+            of_all_targets(join_all(targets).await)
         }
     }
+}
+
+/// One host that is gone, or late, is no reason to forget the others.
+fn of_all_targets(targets: Vec<Result<Vec<Place>, String>>) -> Result<Vec<Place>, String> {
+    let (mut places, mut trouble) = (Vec::new(), None);
+    for target in targets {
+        match target {
+            Ok(found) => places.extend(found),
+            Err(error) => trouble = Some(error),
+        }
+    }
+    trouble.filter(|_| places.is_empty()).map_or(Ok(places), Err)
+}
+
+async fn in_time<T>(until: Instant, answer: impl Future<Output = Result<T, String>>) -> Result<T, String> {
+    let late = || Err(format!("no answer within {} s", RESOLVE_MAX.as_secs()));
+    timeout_at(until, answer).await.unwrap_or_else(|_| late())
 }
 
 async fn addresses(resolver: &TokioResolver, host: &str) -> Result<Vec<IpAddr>, String> {
@@ -150,16 +179,7 @@ impl Source for Names {
             if self.told.is_some() {
                 sleep(LOOK_PAUSE).await;
             }
-            let mut news = self.resolve().await;
-            if news.trouble.is_some()
-                && let Some(told) = &self.told
-            {
-                // What it led to may be there still: a name server that is down moves nobody.
-                let kept: Vec<Place> = told.finds.iter().filter(|place| !news.finds.contains(place)).cloned().collect();
-                news.finds.extend(kept);
-                news.finds.truncate(limits::SOURCE_ADDRESSES_MAX);
-                news.finds.sort();
-            }
+            let news = self.resolve().await;
             if self.told.as_ref() != Some(&news) {
                 self.told = Some(news.clone());
                 return news;
@@ -188,5 +208,37 @@ mod tests {
         let name = DnsName::Host { host: "127.0.0.1".to_owned(), port: 7 };
         let news = Names::new(vec![name]).next().await;
         assert_eq!(news.finds.iter().map(Place::to_string).collect::<Vec<_>>(), ["/ip4/127.0.0.1/tcp/7"]);
+    }
+
+    /// Each name keeps what it led to for itself, however it is with the others.
+    #[test]
+    fn one_name_in_trouble_keeps_no_old_addresses_of_another() {
+        let at = |last| Place::at(format!("/ip4/10.0.0.{last}/tcp/7").parse().unwrap());
+        let mut names = Names::new(vec!["a:7".parse().unwrap(), "b:7".parse().unwrap()]);
+        assert_eq!(names.learn(vec![Ok(vec![at(1)]), Ok(vec![at(9)])]), None);
+        let gone = || Err("no such name".to_owned());
+        for last in 2..5 {
+            assert_eq!(names.learn(vec![Ok(vec![at(last)]), gone()]), Some("b:7: no such name".to_owned()));
+            assert_eq!(names.gather(), [at(last), at(9)], "where b was, and where a is now");
+        }
+        assert_eq!(names.learn(vec![Ok(Vec::new()), Ok(vec![at(9), at(9)])]), None);
+        assert_eq!(names.gather(), [at(9)]);
+    }
+
+    #[tokio::test]
+    async fn what_comes_in_time_counts() {
+        let at = |last| Place::at(format!("/ip4/10.0.0.{last}/tcp/7").parse().unwrap());
+        // It is over already: what is there is taken, and nothing is waited for.
+        let until = Instant::now();
+        let answer = |last| async move {
+            match last {
+                2 => std::future::pending().await,
+                3 => Err("no such host".to_owned()),
+                _ => Ok(vec![at(last)]),
+            }
+        };
+        let targets = |all: &[i32]| join_all(all.iter().map(|last| in_time(until, answer(*last))).collect::<Vec<_>>());
+        assert_eq!(of_all_targets(targets(&[1, 2, 3, 4]).await), Ok(vec![at(1), at(4)]));
+        assert_eq!(of_all_targets(targets(&[2]).await), Err("no answer within 2 s".to_owned()));
     }
 }

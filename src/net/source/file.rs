@@ -1,7 +1,8 @@
 //! A file that lists others, a line each; read again when it changes.
 
-use std::path::PathBuf;
-use std::time::{Duration, SystemTime};
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 use std::{fs, io};
 
 use tokio::time::sleep;
@@ -17,54 +18,43 @@ const BROKEN_TOLD: usize = 4;
 /// The file.
 pub(super) struct WatchedFile {
     path: PathBuf,
-    /// How it stood when it was told last.
-    told: Option<State>,
+    /// What was told last.
+    told: Option<Content>,
 }
 
-/// By which a change is seen.
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum State {
-    There { modified: Option<SystemTime>, bytes: u64 },
-    Missing(String),
-}
+/// What is in the file, or why it is not read.
+type Content = Result<String, String>;
 
 impl WatchedFile {
     pub fn new(path: PathBuf) -> WatchedFile {
         WatchedFile { path, told: None }
     }
 
-    /// The state, and what is in the file if that is new.
-    fn look(path: &PathBuf, told: Option<&State>) -> Option<(State, News)> {
-        let state = match fs::metadata(path) {
-            Ok(metadata) => State::There { modified: metadata.modified().ok(), bytes: metadata.len() },
-            Err(error) => State::Missing(error.to_string()),
-        };
-        if told == Some(&state) {
-            return None;
-        }
-        let trouble = |what: String| News { finds: Vec::new(), trouble: Some(format!("{}: {what}", path.display())) };
-        let news = match &state {
-            State::Missing(error) => trouble(error.clone()),
-            State::There { bytes, .. } if *bytes > limits::SOURCE_FILE_BYTES => {
-                trouble(format!("longer than the {} bytes that are read", limits::SOURCE_FILE_BYTES))
+    fn news(&self, content: &Content) -> News {
+        let (finds, trouble) = match content {
+            Ok(text) => {
+                let News { finds, trouble } = read(text);
+                (finds, trouble)
             }
-            State::There { .. } => match fs::read_to_string(path) {
-                Ok(text) => {
-                    let News { finds, trouble } = read(&text);
-                    News { finds, trouble: trouble.map(|what| format!("{}: {what}", path.display())) }
-                }
-                Err(error) => trouble(plain(&error)),
-            },
+            Err(error) => (Vec::new(), Some(error.clone())),
         };
-        Some((state, news))
+        News { finds, trouble: trouble.map(|what| format!("{}: {what}", self.path.display())) }
     }
 }
 
-fn plain(error: &io::Error) -> String {
-    match error.kind() {
-        io::ErrorKind::InvalidData => "it is no text".to_owned(),
-        _ => error.to_string(),
+/// No more of the file than counts, and only if it is one: a pipe would be waited for.
+fn content(path: &Path) -> Content {
+    let plain = |error: io::Error| error.to_string();
+    if !fs::metadata(path).map_err(plain)?.is_file() {
+        return Err("it is no file".to_owned());
     }
+    let mut bytes = Vec::new();
+    let file = fs::File::open(path).map_err(plain)?;
+    file.take(limits::SOURCE_FILE_BYTES + 1).read_to_end(&mut bytes).map_err(plain)?;
+    if bytes.len() as u64 > limits::SOURCE_FILE_BYTES {
+        return Err(format!("longer than the {} bytes that are read", limits::SOURCE_FILE_BYTES));
+    }
+    String::from_utf8(bytes).map_err(|_| "it is no text".to_owned())
 }
 
 /// What a file says; broken lines are passed over, and named.
@@ -96,11 +86,13 @@ impl Source for WatchedFile {
 
     async fn next(&mut self) -> News {
         loop {
-            let (path, told) = (self.path.clone(), self.told.clone());
-            let looked = tokio::task::spawn_blocking(move || WatchedFile::look(&path, told.as_ref())).await;
+            let path = self.path.clone();
             // The runtime may be on its way down.
-            if let Ok(Some((state, news))) = looked {
-                self.told = Some(state);
+            if let Ok(content) = tokio::task::spawn_blocking(move || content(&path)).await
+                && self.told.as_ref() != Some(&content)
+            {
+                let news = self.news(&content);
+                self.told = Some(content);
                 return news;
             }
             sleep(LOOK_PAUSE).await;
@@ -135,9 +127,22 @@ mod tests {
         assert!(news.finds.is_empty() && news.trouble.unwrap().contains("others: No such file"));
         fs::write(&path, "10.0.0.1:1\n").unwrap();
         assert_eq!(addresses(&file.next().await), ["/ip4/10.0.0.1/tcp/1"]);
+        // As long as before, and most likely within the same moment.
+        fs::write(&path, "10.0.0.2:1\n").unwrap();
+        assert_eq!(addresses(&file.next().await), ["/ip4/10.0.0.2/tcp/1"]);
         fs::write(&path, [0xff; 3]).unwrap();
         assert!(file.next().await.trouble.unwrap().contains("it is no text"));
         fs::write(&path, "x".repeat(limits::SOURCE_FILE_BYTES as usize + 1)).unwrap();
         assert!(file.next().await.trouble.unwrap().contains("longer than"));
+    }
+
+    #[test]
+    fn what_is_no_file_is_not_read() {
+        let directory = tempfile::tempdir().unwrap();
+        let pipe = directory.path().join("pipe");
+        assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+        for path in [pipe.as_path(), directory.path(), Path::new("/dev/zero")] {
+            assert_eq!(content(path), Err("it is no file".to_owned()), "{}", path.display());
+        }
     }
 }

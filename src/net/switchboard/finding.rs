@@ -13,6 +13,7 @@ use crate::driver::Input;
 use crate::net::candidacy::Happening;
 use crate::net::figures::ForeignGroup;
 use crate::net::finding::Stand;
+use crate::net::listen_address;
 use crate::net::outcome::Outcome;
 use crate::net::source::Place;
 use crate::net::streams::ip_of;
@@ -34,7 +35,7 @@ impl Switchboard {
             Happening::Asked { member, frame, reply } => {
                 let (answer, other_group) = (self.founded.answer)(member, &frame);
                 if let Some(cluster) = other_group {
-                    self.meet_foreign_group(cluster, member, "it asked us".to_owned());
+                    self.meet_foreign_group(cluster, member, None);
                 }
                 // A task that gave up waiting tells its end.
                 let _ = reply.send(answer);
@@ -98,11 +99,11 @@ impl Switchboard {
         }
         let own = self.shared.listen_addresses();
         let (known, dialler, me) = (&self.shared.known, &self.dialler, self.shared.member);
-        self.inquiry.dial(&mut self.swarm, now, |address, key| {
+        self.inquiry.dial(&mut self.swarm, now, |address, key, answered| {
             if key == Some(&me) || own.contains(address) {
                 return Stand::Ourselves;
             }
-            let member = key.filter(|key| known.contains(key)).copied().or_else(|| dialler.owner(address));
+            let member = key.or(answered).filter(|key| known.contains(key)).copied().or_else(|| dialler.owner(address));
             match member {
                 Some(member) if known.peer(&member).is_some_and(|peer| peer.link().is_some()) => Stand::Linked(member),
                 Some(member) => Stand::Member(member),
@@ -126,10 +127,10 @@ impl Switchboard {
         if self.shared.known.contains(&member) {
             self.inquiry.finder.answered(id, member, Outcome::Member(member), now);
             self.dialler.hint(&member, without_peer(endpoint.get_remote_address()), now);
-            if !self.connections.reach(&member) {
+            if self.is_dialled(&member) && !self.connections.reach(&member) {
                 return false;
             }
-            // It has a link, or something that may become one.
+            // It has a link, or something that may become one; or it needs none.
             self.close_unused(id);
         } else if self.inquiry.keeper.knocks_at(&member) {
             // It is being asked at another of its addresses.
@@ -140,6 +141,11 @@ impl Switchboard {
             self.inquiry.ask(&mut self.swarm, (id, peer), member, greeting);
         }
         true
+    }
+
+    /// Whether the roster wants a member dialled for a link.
+    fn is_dialled(&self, member: &MemberId) -> bool {
+        self.roster.borrow().members.iter().any(|listed| listed.id == *member && listed.dial)
     }
 
     /// A dial reached nobody where nobody was known. Gives whether it was such a dial.
@@ -184,7 +190,7 @@ impl Switchboard {
         };
         if cluster != self.shared.hello.borrow().cluster {
             let place = self.inquiry.finder.asked_on(id).map_or_else(String::new, |address| address.to_string());
-            self.meet_foreign_group(cluster, member, place);
+            self.meet_foreign_group(cluster, member, Some(place));
             return Outcome::OtherGroup { name: frame.cluster, cluster: Some(cluster) };
         }
         // It may have joined while we did not listen; its door tells (rule E3). A driver that has ended needs no news.
@@ -192,16 +198,16 @@ impl Switchboard {
         Outcome::Unknown(member)
     }
 
-    /// Two geneses of one name: said loudly, once of each. They never merge.
-    fn meet_foreign_group(&mut self, cluster: ClusterId, member: MemberId, place: String) {
+    /// Two geneses of one name: said loudly, once of each. They never merge. Where one was met is none if it only asked us
+    /// and said so.
+    fn meet_foreign_group(&mut self, cluster: ClusterId, member: MemberId, place: Option<String>) {
         let name = self.founded.greeting.cluster.clone();
-        let mut figures = self.shared.discovery();
-        if let Some(group) = figures.foreign_groups.iter_mut().find(|group| group.cluster == cluster) {
-            (group.member, group.place) = (member, place);
+        let claimed = place.is_none();
+        let place = place.unwrap_or_else(|| "it asked us".to_owned());
+        let group = ForeignGroup { name: name.clone(), cluster, member, place: place.clone(), claimed };
+        let is_news = enter(&mut self.shared.discovery().foreign_groups, group);
+        if !is_news || !self.refusals.may_tell_group(claimed, Instant::now()) {
             return;
-        }
-        if figures.foreign_groups.len() >= limits::FOREIGN_GROUPS_MAX {
-            figures.foreign_groups.remove(0);
         }
         warn!(
             group = name,
@@ -212,7 +218,6 @@ impl Switchboard {
             "there is another group of the same name, with another genesis. The two never merge: stop one of them, or give \
              it another name"
         );
-        figures.foreign_groups.push(ForeignGroup { name, cluster, member, place });
     }
 
     pub(super) fn publish_discovery(&self) {
@@ -222,6 +227,52 @@ impl Switchboard {
 
 /// An address that leads nowhere from here is none: one of loopback leads to this machine.
 pub(super) fn is_of_use(place: &Place, near: bool) -> bool {
-    super::super::transport::listen_address(&place.address)
+    listen_address(&place.address)
         .is_none_or(|(_, socket)| !socket.ip().is_unspecified() && (near || !socket.ip().is_loopback()))
+}
+
+/// Remembers another group, and gives whether it is news. One that only said so itself takes the place of no other.
+fn enter(groups: &mut Vec<ForeignGroup>, group: ForeignGroup) -> bool {
+    if let Some(known) = groups.iter_mut().find(|known| known.cluster == group.cluster) {
+        if known.claimed || !group.claimed {
+            *known = group;
+        }
+        return false;
+    }
+    if groups.len() >= limits::FOREIGN_GROUPS_MAX {
+        match groups.iter().position(|known| known.claimed) {
+            Some(claimed) => drop(groups.remove(claimed)),
+            None if group.claimed => return true,
+            None => drop(groups.remove(0)),
+        }
+    }
+    groups.push(group);
+    true
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::types::Digest;
+
+    fn group(number: u8, claimed: bool) -> ForeignGroup {
+        let place = if claimed { "it asked us" } else { "/ip4/10.0.0.1/tcp/1" };
+        let (name, cluster, member) = ("shop".to_owned(), Digest([number; 32]), MemberId([number; 32]));
+        ForeignGroup { name, cluster, member, place: place.to_owned(), claimed }
+    }
+
+    #[test]
+    fn a_group_that_was_met_is_remembered_whatever_others_claim() {
+        let mut groups = Vec::new();
+        assert!(enter(&mut groups, group(0, true)) && !enter(&mut groups, group(0, false)));
+        assert!(enter(&mut groups, group(1, false)));
+        (100..200).for_each(|number| assert!(enter(&mut groups, group(number, true))));
+        assert_eq!(groups.len(), limits::FOREIGN_GROUPS_MAX);
+        assert!(!enter(&mut groups, group(0, true)));
+        assert_eq!(groups[..2], [group(0, false), group(1, false)]);
+        (2..16).for_each(|number| assert!(enter(&mut groups, group(number, false))));
+        assert!(enter(&mut groups, group(200, true)) && groups.iter().all(|group| !group.claimed));
+        enter(&mut groups, group(16, false));
+        assert_eq!((groups.len(), &groups[15]), (limits::FOREIGN_GROUPS_MAX, &group(16, false)));
+    }
 }

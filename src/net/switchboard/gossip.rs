@@ -14,7 +14,7 @@ use crate::net::identity::member_of_peer;
 use crate::net::is_loopback_only;
 use crate::net::link::weight;
 use crate::net::source::Place;
-use crate::types::{Announcement, AnnouncementMessage, MemberId, limits};
+use crate::types::{Announcement, AnnouncementMessage, MemberId, Presence, limits};
 
 impl Switchboard {
     pub(super) fn gossiped(&mut self, event: Event) {
@@ -81,8 +81,7 @@ impl Switchboard {
             None => MessageAcceptance::Reject,
         };
         match acceptance {
-            MessageAcceptance::Accept => self.shared.totals.heard.add(1),
-            MessageAcceptance::Ignore => {}
+            MessageAcceptance::Accept | MessageAcceptance::Ignore => {}
             MessageAcceptance::Reject => {
                 self.shared.totals.malformed_announcements.add(1);
                 debug!(peer = ?member_of_peer(&from), "what it passes on is no announcement of this group");
@@ -98,30 +97,38 @@ impl Switchboard {
         if announcement.cluster != self.shared.hello.borrow().cluster {
             return MessageAcceptance::Reject;
         }
-        let now = Instant::now();
-        if !self.shared.known.contains(&source) {
-            // Whoever passed it on is a member, and knows more than we do.
-            if let (AnnouncementMessage::EpochHead(_), Some(teller)) = (&announcement.message, member_of_peer(&from))
-                && self.announcer.hear(source, &announcement.message, now) == Verdict::PassOn
-            {
-                self.tell_driver(teller, announcement.message);
-            }
+        // Whoever passed it on may be a member that knows more than we do; then it answers for it.
+        let is_known = |member: &MemberId| self.shared.known.contains(member);
+        let Some(teller) = Some(source).filter(is_known).or_else(|| member_of_peer(&from).filter(is_known)) else {
+            return MessageAcceptance::Ignore;
+        };
+        if teller != source && !matches!(announcement.message, AnnouncementMessage::EpochHead(_)) {
             return MessageAcceptance::Ignore;
         }
-        if self.announcer.hear(source, &announcement.message, now) == Verdict::Drop {
+        let verdict = self.announcer.hear(teller, &announcement.message, Instant::now());
+        if verdict == Verdict::Drop {
             return MessageAcceptance::Ignore;
         }
-        if let AnnouncementMessage::Presence(presence) = &announcement.message {
-            let near = is_loopback_only(&self.shared.listen_addresses());
-            let places = presence.addresses.iter().filter_map(|text| Place::of(&text.parse().ok()?));
-            let places = places.filter(|place| super::finding::is_of_use(place, near)).take(limits::ADDRESSES_MAX);
-            let hints: Vec<Place> = places.map(|place| Place { key: Some(source), ..place }).collect();
-            // The first one counts most.
-            self.take_hints(hints.into_iter().rev().collect());
-        } else {
-            self.tell_driver(source, announcement.message);
+        self.shared.totals.heard.add(1);
+        match announcement.message {
+            AnnouncementMessage::Presence(presence) => self.take_presence(source, &presence),
+            // Our own is nothing new.
+            head if verdict == Verdict::Take => self.tell_driver(teller, head),
+            AnnouncementMessage::EpochHead(_) => {}
         }
-        MessageAcceptance::Accept
+        match verdict {
+            Verdict::PassOn => MessageAcceptance::Accept,
+            Verdict::Take | Verdict::Drop => MessageAcceptance::Ignore,
+        }
+    }
+
+    fn take_presence(&mut self, source: MemberId, presence: &Presence) {
+        let near = is_loopback_only(&self.shared.listen_addresses());
+        let places = presence.addresses.iter().filter_map(|text| Place::of(&text.parse().ok()?));
+        let places = places.filter(|place| super::finding::is_of_use(place, near)).take(limits::ADDRESSES_MAX);
+        let hints: Vec<Place> = places.map(|place| Place { key: Some(source), ..place }).collect();
+        // The first one counts most.
+        self.take_hints(hints.into_iter().rev().collect());
     }
 
     fn tell_driver(&self, from: MemberId, message: AnnouncementMessage) {

@@ -31,6 +31,7 @@ impl Switchboard {
             connection: id,
             transport,
             member,
+            came_as_member: self.swarm.behaviour().streams.came_as_member(id),
             shared: self.shared.clone(),
             intake: self.intake.clone(),
             events: self.events.0.clone(),
@@ -235,6 +236,12 @@ impl Switchboard {
                 if !doubtful || self.doubt_until.is_some() && !self.has_address_of(id) {
                     self.cut(id, End::Lost(format!("no answer for {silence_max:?}")));
                 }
+            }
+        }
+        // What has a task ends with it.
+        for id in self.swarm.behaviour().streams.strangers_older_than(limits::STRANGER_CONNECTION_MAX, now) {
+            if self.connections.get(id).is_none() {
+                self.swarm.close_connection(id);
             }
         }
     }

@@ -137,3 +137,25 @@ async fn a_key_beside_an_address_is_no_trust() {
     assert!(!one.figures_of(seats[1].id).linked);
     assert!(stranger.inbox.take(1, Duration::from_millis(1)).is_empty());
 }
+
+/// Two that need no link have none, wherever they meet.
+#[tokio::test(flavor = "multi_thread")]
+async fn whom_the_roster_wants_not_dialled_is_found_and_left_alone() {
+    let seats = seats::<3>();
+    let mut members = unreachable(&group(&seats));
+    members[1].dial = false;
+    let mut two = Member::start(&seats[1], &unreachable(&members[..2]), hello(2)).await;
+    let mut three = Member::start(&seats[2], &members, hello(3)).await;
+    let sources = at(&[&seats[1].address, &seats[2].address]);
+    let mut one = Member::start_with(&seats[0], &members, hello(1), sources).await;
+    one.expect_up(three.id);
+    three.expect_up(one.id);
+    until("it is found", || one.is("member", &seats[1].address)).await;
+    until("the other one is linked", || one.is("linked", &seats[2].address)).await;
+    assert_eq!((one.figures_of(two.id).links, two.figures_of(one.id).links), (0, 0));
+    // Until it is wanted.
+    members[1].dial = true;
+    one.learn(&members, &[]);
+    one.expect_up(two.id);
+    two.expect_up(one.id);
+}

@@ -233,3 +233,24 @@ async fn silent_strangers_are_few_and_do_not_stay() {
     let mut stranger = Raw::link(&Keypair::generate_ed25519(), &one.mesh).await;
     assert!(matches!(stranger.refusal().await, Refusal::NotAMember(_)));
 }
+
+/// Gossip knows nothing of a connection from before: it comes to nothing, and the next one is the link.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_from_before_it_was_a_member_is_no_link() {
+    for smaller in [false, true] {
+        let mut seats = seats::<2>();
+        seats.rotate_left(usize::from(smaller));
+        let members = unreachable(&group(&seats));
+        let mut one = Member::start(&seats[0], &members[..1], hello(1)).await;
+        let mut early = Raw::dial(&seats[1].key, &one.mesh).await;
+        one.learn(&members, &[]);
+        until("it is a member", || one.mesh.figures().peers.len() == 1).await;
+        early.write(StreamClass::Urgent, &hello_frame(&hello(9))).await;
+        early.write(StreamClass::Bulk, &hello_frame(&hello(9))).await;
+        let mut read = Vec::new();
+        early.urgent.read_to_end(&mut read).await.unwrap();
+        assert_eq!(read, hello_frame(&hello(1)), "closed without a refusal");
+        let _link = Raw::link(&seats[1].key, &one.mesh).await;
+        assert_eq!(one.expect_up(seats[1].id), hello(9), "nothing came before it");
+    }
+}
