@@ -113,7 +113,7 @@ async fn a_group_is_examined_while_it_is_well_and_while_members_are_down() {
     from_there.says("lock", "ok", "no process has the directory", "");
     from_there.says("port mesh.listen tcp", "ok", "is free", "");
     from_there.says("standing", "ok", "this member votes", "");
-    from_there.says("clock", "warn", "cannot be judged here", "timedatectl");
+    from_there.says("clock", "ok", "not compared", "");
     from_there.says("reach n1", "ok", "answers within", "");
     assert!(from_there.of_check("reach n3").is_empty(), "nobody is at its own door");
 
@@ -127,6 +127,44 @@ async fn a_group_is_examined_while_it_is_well_and_while_members_are_down() {
     alone.says("quorum", "fail", "1 of 3 voters in touch, 2 needed", "nothing is ordered until one more is in touch");
     alone.says("ready", "fail", "no quorum", "");
     group.start_all().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_configuration_that_is_not_the_sidecars_is_told_from_one_that_is_well() {
+    let mut group = Group::found().await;
+    let config = group.members[0].config.clone();
+    let (text, data_dir) = (fs::read_to_string(&config).unwrap(), group.members[0].data_dir.clone());
+    group.members[0].start();
+    let status = until("it says how it stands", async || group.members[0].try_status().await).await;
+    assert_eq!(status["data_dir"], json!(data_dir));
+    // As where a service manager sets SYNOD_DATA_DIR.
+    let elsewhere = config.with_file_name("elsewhere.toml");
+    fs::write(&elsewhere, text.replace("data_dir = \"data\"", "data_dir = \"none\"")).unwrap();
+    let told = Examination::by(&["--config", elsewhere.to_str().unwrap()]).await;
+    let advice = format!("SYNOD_DATA_DIR={}", data_dir.display());
+    told.says("data directory", "warn", "neither is examined", &advice);
+    for check in ["lock", "member.key", "log", "disk"] {
+        assert!(told.of_check(check).is_empty(), "{told:#?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_machine_without_a_group_hears_whom_its_sources_lead_to() {
+    let mut group = Group::fresh(4, 3, None).await;
+    group.members[0].start();
+    until("the first waits", async || group.members[0].try_status().await).await;
+    let waiting = Examination::of(&group.members[3]).await;
+    assert_eq!((waiting.code, &waiting.worst), (Some(0), &json!("warn")), "{waiting:#?}");
+    waiting.says("reach others", "ok", "somebody there has no group yet", "");
+    waiting.says("reach others", "warn", "refused", "nobody listens there");
+    waiting.says("clock", "ok", "not compared", "");
+    group.members[1..3].iter_mut().for_each(Member::start);
+    for member in &mut group.members[..3] {
+        member.ready().await;
+    }
+    let founded = Examination::of(&group.members[3]).await;
+    founded.says("reach others", "warn", "this machine is of none yet", "synod invite");
+    assert_eq!(founded.of_check("reach others").len(), 3, "{founded:#?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -160,6 +198,21 @@ async fn what_keeps_a_member_from_starting_is_told_with_what_to_do() {
     }
     mistaken.says("member.key", "ok", "mode 0600", "");
     group.edit_genesis(|text| text.replace("model = \"crush\"", "model = \"crash\""));
+
+    let token = group.members[2].config.with_file_name("token");
+    fs::write(&token, "secret-1\n").unwrap();
+    fs::set_permissions(&token, fs::Permissions::from_mode(0o644)).unwrap();
+    group.members[2].edit(|text| {
+        text.replace("# token_file = \"\"", "token_file = \"token\"").replace("# socket = \"\"", "socket = \"run/s\"")
+    });
+    let closed = Examination::of(&group.members[2]).await;
+    closed.says("api.token_file", "fail", "has mode 0644", "nobody else");
+    closed.says("api.socket", "fail", "run/s cannot be made", "make that folder");
+    fs::set_permissions(&token, fs::Permissions::from_mode(0o600)).unwrap();
+    fs::create_dir(token.with_file_name("run")).unwrap();
+    let open = Examination::of(&group.members[2]).await;
+    open.says("api.token_file", "ok", "holds a token", "");
+    open.says("api.socket", "ok", "can be made", "");
 
     fs::write(group.members[2].data_dir.join("departed"), "this member has left its group\n").unwrap();
     Examination::of(&group.members[2]).await.says("departed", "fail", "has left its group", "synod join");

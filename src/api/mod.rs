@@ -53,6 +53,7 @@ pub mod waiting;
 mod tests;
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
@@ -124,6 +125,8 @@ impl ApiSettings {
 pub struct Host {
     /// The group's first word, which proves its cluster id.
     pub genesis: Genesis,
+    /// Where its key and its log are: an absolute path, for the status.
+    pub data_dir: PathBuf,
     /// The driver's queue.
     pub inbox: InboxSender,
     /// Where the driver's outcomes arrive.

@@ -138,7 +138,7 @@ async fn act(api: &Api, request: Request, guarded: bool) -> Result<Response, Box
         Action::Remove => membership::remove(api, request).await,
         Action::Voters => membership::voters(api, request).await,
         Action::Drain => drain::drain(api, request).await,
-        Action::Alive => Ok(status::alive()),
+        Action::Alive => status::alive(api),
         Action::Ready => status::ready(api),
         Action::Started => status::started(api),
         Action::NotBuilt => unreachable!("it is not admitted"),

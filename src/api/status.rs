@@ -8,13 +8,32 @@ use warp::http::StatusCode;
 use warp::reply::Response;
 
 use crate::driver::LogFigures;
-use crate::types::{MemberId, Position, Snapshot};
+use crate::types::{MemberId, Position, Snapshot, limits};
 
 use super::problem::Problem;
 use super::{Api, Observation, reply};
 
-/// `GET /livez`: the process answers.
-pub(super) fn alive() -> Response {
+/// `GET /livez`: the process answers, and its driver, once it runs, has turned within [`limits::DRIVER_STANDSTILL_MAX`].
+pub(super) fn alive(api: &Api) -> Result<Response, Box<Problem>> {
+    let turned = api.host.observed.borrow().as_ref().map(|observation| observation.at);
+    // While the log is read there is no driver yet, and that may last.
+    let turned = turned.filter(|_| *api.host.started.borrow());
+    let silence = turned.map(|turned| (api.host.now)().instant.since(turned)).unwrap_or_default();
+    if silence < limits::DRIVER_STANDSTILL_MAX.max(api.driver_silence_max) {
+        return Ok(lives());
+    }
+    let detail = format!("the driver has not turned for {} s: its disk may hang", silence.as_secs());
+    Err(Problem::new(
+        StatusCode::SERVICE_UNAVAILABLE,
+        "standstill",
+        detail,
+        "see to the disk, and start the member anew",
+    )
+    .retryable())
+}
+
+/// The answer of who lives.
+pub(super) fn lives() -> Response {
     reply(StatusCode::OK, &json!({"status": "alive"}))
 }
 
@@ -124,6 +143,7 @@ fn standing(api: &Api, observation: &Observation) -> Value {
         "cluster": snapshot.cluster,
         "name": name(snapshot, &snapshot.member),
         "member": snapshot.member,
+        "data_dir": api.host.data_dir,
         "incarnation": snapshot.incarnation.0,
         "role": snapshot.role,
         "epoch": snapshot.membership.configuration.epoch.0,

@@ -77,7 +77,7 @@ fn answer(waiting: &Waiting, request: &Request, token: Option<&str>, guarded: bo
             .with("reasons", waiting.reasons.clone()))
     };
     match route.action {
-        Action::Alive => Ok(status::alive()),
+        Action::Alive => Ok(status::lives()),
         Action::Status => Ok(reply(StatusCode::OK, &document(waiting))),
         Action::Ready => refused("not_ready", waiting.reasons.join("; ")),
         Action::Started => refused("starting", waiting.reasons.join("; ")),

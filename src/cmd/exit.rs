@@ -28,7 +28,8 @@ pub enum Exit {
     NotThereYet = 9,
     /// This build cannot do that; another feature is needed.
     Unable = 64,
-    /// Nobody answers, or the group can admit nobody just now: the same command may do later.
+    /// Nobody answers, the group can admit nobody just now, or another process has the data directory: the same command may do
+    /// later.
     Unavailable = 69,
     /// A bug: something that must hold did not.
     Bug = 70,
@@ -66,7 +67,8 @@ impl Exit {
         (Exit::Unable, "this build cannot do that; build with the feature it names"),
         (
             Exit::Unavailable,
-            "no sidecar answers; join: no member does, or the group admits nobody just now (no_quorum, busy): try again later",
+            "no sidecar answers; run: another process has the data directory; join: no member answers, or the group admits \
+             nobody just now (no_quorum, busy): try again later",
         ),
         (Exit::Bug, "a bug: something that must hold did not; please report it"),
         (Exit::Departed, "run: this member has left or was removed, and is not started again under this identity"),

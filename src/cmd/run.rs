@@ -12,6 +12,7 @@ use super::settings_arguments::SettingsArguments;
 use crate::driver::{StartError, Stop};
 use crate::node::candidacy::{self, CandidacyError};
 use crate::node::commitment_file::CommitmentError;
+use crate::node::data_directory::DataDirectoryError;
 use crate::node::driver_thread::DriverError;
 use crate::node::join::{self, JoinError};
 use crate::node::logging;
@@ -173,6 +174,8 @@ fn watch_standard_input(gone: Arc<Notify>) {
 /// How each cause ends the process.
 fn failure(error: RunError) -> Failure {
     let exit = match &error {
+        // Whoever has it may be about to end, as one that hangs on its disk.
+        RunError::DataDirectory(DataDirectoryError::Locked { .. }) => Exit::Unavailable,
         RunError::DataDirectory(_)
         | RunError::Identity(_)
         | RunError::NotAMember { .. }
@@ -287,6 +290,13 @@ mod tests {
         for refusal in [DoorRefusal::UnknownInvite, DoorRefusal::UsedInvite, DoorRefusal::ExpiredInvite] {
             assert_eq!(refused(refusal), Exit::NotAdmitted);
         }
+    }
+
+    #[test]
+    fn a_directory_that_somebody_has_may_be_free_later() {
+        let locked = DataDirectoryError::Locked { path: "d".into(), holder: Some(7) };
+        assert_eq!(failure(locked.into()).exit, Exit::Unavailable);
+        assert_eq!(failure(DataDirectoryError::Missing("d".into()).into()).exit, Exit::Usage);
     }
 
     /// Set in the process that shall end.

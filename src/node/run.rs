@@ -337,6 +337,7 @@ impl Parts {
         let links = mesh.clone();
         let host = Host {
             genesis: member.genesis.clone(),
+            data_dir: std::path::absolute(member.directory.path())?,
             inbox: inbox_sender.clone(),
             tickets: tickets.clone(),
             delivery: delivery_reader,

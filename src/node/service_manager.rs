@@ -1,5 +1,10 @@
 //! What the service manager that started this process is told (`sd_notify`): that the start is finished, what stands in
 //! the way, that the driver turns, and that the member stops. Without `NOTIFY_SOCKET` in the environment nobody asks.
+//!
+//! The start is finished (`READY=1`) when the API is served and this process has done its part: the log is read, or, where a
+//! group is to be founded with others, it waits for them. That may last until somebody has prepared the other machines; a
+//! service manager, and the boot of the machine, do not wait with it. Whether the *group* serves is another question, which
+//! `/readyz` answers, and the status in words.
 
 use std::ffi::OsString;
 use std::io;
@@ -111,18 +116,28 @@ impl ServiceManager {
         self.tell(&format!("STATUS={}", words.replace('\n', " ")));
     }
 
-    fn tell(&self, words: &str) {
-        if let Err(error) = self.socket.send_to_addr(words.as_bytes(), &self.address) {
+    /// Whether it took the words.
+    fn tell(&self, words: &str) -> bool {
+        let sent = self.socket.send_to_addr(words.as_bytes(), &self.address);
+        if let Err(error) = &sent {
             tracing::debug!(%error, words, "the service manager is not told");
         }
+        sent.is_ok()
     }
 
-    /// Tells it what a member to be waits for, until that waits no more.
+    /// Tells it what a member to be waits for, until that waits no more. It says so at each of its turns, and every second at
+    /// least: these are its signs of life.
     pub async fn report_waiting(self: Arc<ServiceManager>, mut waiting: watch::Receiver<Waiting>) {
+        let (time, mut told) = (RealTime::start(), Told::default());
         loop {
             let reasons = waiting.borrow_and_update().reasons.join("; ");
             if !reasons.is_empty() {
-                self.status(&format!("waiting: {reasons}"));
+                let look = Look::waiting(&reasons, time.instant());
+                let (words, next) = told.look(&look, self.sign_interval());
+                // What it did not take is told again at the next turn.
+                if words.is_empty() || self.tell(&words) {
+                    told = next;
+                }
             }
             if waiting.changed().await.is_err() {
                 return;
@@ -180,6 +195,13 @@ struct Look {
     /// When the driver turned last.
     turned: Option<Instant>,
     status: String,
+}
+
+impl Look {
+    /// How a member to be stands, which has just turned: it serves its API, and more is not its to do.
+    fn waiting(reasons: &str, now: Instant) -> Look {
+        Look { now, started: true, turned: Some(now), status: format!("waiting: {reasons}").replace('\n', " ") }
+    }
 }
 
 /// What the service manager knows.
@@ -262,6 +284,15 @@ mod tests {
         let draining = Look { status: "not ready: draining".to_owned(), ..look(2, 2) };
         assert_eq!(told(&mut known, &draining), "STATUS=not ready: draining");
         assert_eq!(told(&mut known, &draining), "");
+    }
+
+    #[test]
+    fn who_waits_for_others_has_started_and_lives() {
+        let mut known = Told::default();
+        let first = told(&mut known, &Look::waiting("waits for\n2 more", at(1)));
+        assert_eq!(first, "READY=1\nWATCHDOG=1\nSTATUS=waiting: waits for 2 more");
+        assert_eq!(told(&mut known, &Look::waiting("waits for\n2 more", at(2))), "WATCHDOG=1");
+        assert_eq!(told(&mut known, &Look::waiting("waits for 1 more", at(2))), "STATUS=waiting: waits for 1 more");
     }
 
     #[test]

@@ -235,6 +235,9 @@ pub const INVITE_TTL_MAX: Duration = Duration::from_secs(7 * 24 * 3600);
 pub const PUBLISH_ANSWER_MARGIN: Duration = Duration::from_secs(1);
 /// A driver that has not turned for this long stands still: its disk may hang.
 pub const DRIVER_SILENCE_MAX: Duration = Duration::from_secs(2);
+/// And one that has not turned for this long may never turn again: time to start the process anew.
+pub const DRIVER_STANDSTILL_MAX: Duration = Duration::from_secs(30);
+const _: () = assert!(DRIVER_SILENCE_MAX.as_secs() < DRIVER_STANDSTILL_MAX.as_secs());
 /// How long the accept loop rests when the system has no descriptors left.
 pub const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// Levels of nesting in a body declared JSON: with what events and pages add, less than common parsers refuse (128).

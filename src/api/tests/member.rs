@@ -115,6 +115,7 @@ impl Member {
         let driver = std::thread::spawn(move || driver.run());
         let host = Host {
             genesis: plan.genesis,
+            data_dir: "/var/lib/synod/data".into(),
             inbox: inbox_sender,
             tickets: tickets.clone(),
             delivery,

@@ -168,6 +168,7 @@ async fn the_status_says_where_the_member_stands() {
     for (name, expected) in [
         ("name", json!("one")),
         ("member", json!("a7".repeat(32))),
+        ("data_dir", json!("/var/lib/synod/data")),
         ("role", json!("leader")),
         ("epoch", json!(0)),
         ("view", json!(3)),
@@ -252,6 +253,25 @@ async fn a_member_whose_driver_stands_still_is_not_ready() {
     assert_eq!(status["ready"], false);
     member.observed.send_replace(Some(observation(snapshot())));
     member.tcp().get("/readyz").await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_member_whose_driver_may_never_turn_again_does_not_live() {
+    let member = Member::start().await;
+    let turned = |seconds_ago: u64| {
+        let at = Instant(NOW.0 - seconds_ago * 1_000_000_000);
+        member.observed.send_replace(Some(Observation { at, ..observation(snapshot()) }));
+    };
+    turned(10);
+    member.tcp().get("/livez").await.unwrap();
+    turned(31);
+    let error = member.tcp().get("/livez").await.unwrap_err();
+    let ClientError::Refused(problem) = error else { panic!("{error}") };
+    assert_eq!((problem.status, problem.code.as_str()), (503, "standstill"));
+    assert!(problem.detail.contains("the driver has not turned for 3"), "{problem}");
+    // While the log is read nobody turns.
+    member.started.send_replace(false);
+    member.tcp().get("/livez").await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -7,6 +7,7 @@ mod process;
 mod turnover;
 
 use std::collections::HashMap;
+use std::fmt;
 use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
 
@@ -71,7 +72,7 @@ enum Figure {
     Learners,
     /// Silence while members join, leave, restart and are replaced
     Turnover,
-    /// What gossip costs each of 50 members when nothing happens; takes two minutes at least
+    /// What gossip costs each of 50 members when nothing happens, all of them in one process; takes more than three minutes
     Gossip,
     /// From three fresh processes on hosts of their own, which find each other by mDNS, to the first ordered message
     Genesis,
@@ -121,8 +122,12 @@ struct Row {
 pub fn run(arguments: &BenchArguments, output: Output) -> Result<(), Failure> {
     let figures = if arguments.only.is_empty() { ALL.to_vec() } else { arguments.only.clone() };
     let time = Duration::from_secs(arguments.seconds);
-    let mut rows = Vec::new();
+    let (mut rows, mut left_out) = (Vec::new(), Vec::new());
     for figure in figures {
+        if let Some(reason) = not_possible(figure, network::check).filter(|_| arguments.only.is_empty()) {
+            left_out.push(LeftOut { figure, reason });
+            continue;
+        }
         if output == Output::Text {
             print_line(&format!("measuring {figure:?} …").to_lowercase());
         }
@@ -143,17 +148,47 @@ pub fn run(arguments: &BenchArguments, output: Output) -> Result<(), Failure> {
             Figure::Moved => sidecar::block_on(network::moved())?,
         });
     }
-    let document: Value = rows
-        .iter()
-        .map(|row| json!({ "name": row.name, "value": row.value, "unit": row.unit, "aim": row.aim }))
-        .collect();
+    let measured =
+        rows.iter().map(|row| json!({ "name": row.name, "value": row.value, "unit": row.unit, "aim": row.aim }));
+    let document: Value = measured.chain(left_out.iter().map(LeftOut::document)).collect();
     output.print(&document, || {
         let lines = rows
             .iter()
             .map(|row| [row.name.to_owned(), format!("{:.2}", row.value), row.unit.to_owned(), row.aim.to_owned()]);
-        table(["FIGURE", "VALUE", "UNIT", "AIM"], lines)
+        let left_out: String = left_out.iter().map(|left_out| format!("\n{left_out}")).collect();
+        table(["FIGURE", "VALUE", "UNIT", "AIM"], lines) + &left_out
     });
     Ok(())
+}
+
+/// A figure that this machine does not allow to be measured. Those that it allows are of use without it.
+struct LeftOut {
+    figure: Figure,
+    reason: String,
+}
+
+impl LeftOut {
+    fn document(&self) -> Value {
+        json!({ "name": self.name(), "value": null, "not_measured": self.reason })
+    }
+
+    fn name(&self) -> String {
+        format!("{:?}", self.figure).to_lowercase()
+    }
+}
+
+impl fmt::Display for LeftOut {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: not measured: {}", self.name(), self.reason)
+    }
+}
+
+/// Why a figure cannot be measured here; none if it can, or needs nothing that a machine may not allow.
+fn not_possible(figure: Figure, check_hosts: impl FnOnce() -> Result<(), String>) -> Option<String> {
+    match figure {
+        Figure::Genesis | Figure::Moved => check_hosts().err(),
+        _ => None,
+    }
 }
 
 /// A group in a directory of its own, for the time of one figure.
@@ -358,6 +393,17 @@ fn milliseconds(duration: Duration) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_a_machine_does_not_allow_is_named() {
+        let refused = || Err("unshare says no".to_owned());
+        let reason = not_possible(Figure::Genesis, refused).unwrap();
+        let left_out = LeftOut { figure: Figure::Genesis, reason };
+        assert_eq!(left_out.to_string(), "genesis: not measured: unshare says no");
+        assert_eq!(left_out.document()["value"], Value::Null);
+        assert_eq!(not_possible(Figure::Moved, || Ok(())), None);
+        assert_eq!(not_possible(Figure::Memory, refused), None, "it needs no hosts");
+    }
 
     #[test]
     fn percentiles_are_of_the_sorted_values() {

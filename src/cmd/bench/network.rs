@@ -15,6 +15,7 @@ use crate::cmd::exit::Failure;
 use crate::cmd::group::network::Network;
 use crate::cmd::group::scratch::Scratch;
 use crate::cmd::sidecar;
+use crate::node::settings::table::VARIABLE_PREFIX;
 use crate::types::Ack;
 
 const HOSTS: u8 = 3;
@@ -30,6 +31,11 @@ struct Hosts {
     network: Network,
     scratch: Scratch,
     processes: Vec<Option<Child>>,
+}
+
+/// Fails with the reason where this user may make no hosts.
+pub fn check() -> Result<(), String> {
+    Network::make(HOSTS).map(drop)
 }
 
 /// From the start of three fresh processes to the first ordered message.
@@ -93,6 +99,11 @@ impl Hosts {
         let program = std::env::current_exe().map_err(Failure::failed)?;
         let words = self.network.on(host);
         let mut command = Command::new(&words[0]);
+        // What is measured is not to depend on what the caller has set.
+        let variables = std::env::vars_os().map(|(name, _)| name);
+        for name in variables.filter(|name| name.to_string_lossy().starts_with(VARIABLE_PREFIX)) {
+            command.env_remove(name);
+        }
         command.args(&words[1..]).arg(program).args(["run", "--exit-with-parent", "--bootstrap-expect", "3"]);
         command.args(["--cluster", "bench", "--wal-segment-bytes", "16MiB", "--log-level", "warn"]);
         command.args(["--name", &format!("n{}", host + 1), "--data-dir"]).arg(self.data_dir(host));
@@ -101,7 +112,7 @@ impl Hosts {
         Ok(())
     }
 
-    /// Starts all, and publishes at each host in turn until one message is ordered.
+    /// Starts all, and publishes at the first until one message is ordered.
     async fn found(&mut self) -> Result<Duration, Failure> {
         let began = Instant::now();
         for host in 0..self.processes.len() {

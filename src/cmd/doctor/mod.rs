@@ -22,11 +22,11 @@ use super::exit::Failure;
 use super::output::{Output, Progress};
 use super::sidecar::{SidecarArguments, block_on};
 use super::status::cell;
-use crate::node::examination::directory::{Examined, Place};
+use crate::node::examination::directory::{Examined, Held, Place};
 use crate::node::examination::doors::Doors;
 use crate::node::examination::ports::{Expected, Port};
 use crate::node::examination::reached::judge_answer;
-use crate::node::examination::{Finding, State, directory, disk, worst};
+use crate::node::examination::{Finding, State, directory, disk, host_api, worst};
 use crate::node::identity::Identity;
 use crate::types::MemberId;
 use sidecar::{Documents, Heard};
@@ -55,18 +55,23 @@ async fn examine(arguments: &SidecarArguments, mut progress: Progress) -> Result
     let heard = sidecar::hear(arguments, &situation).await;
     let documents = heard.documents.as_ref();
     let mut findings = situation.findings.clone();
-    let examined = situation.data_dir.as_deref().map(|data_dir| {
+    let used = documents.and_then(Documents::data_dir);
+    let elsewhere = situation.data_dir.as_deref().zip(used).and_then(|(named, used)| directory::elsewhere(named, used));
+    let data_dir = situation.data_dir.as_deref().filter(|_| elsewhere.is_none());
+    let examined = data_dir.map(|data_dir| {
         progress.tell("the disk");
         let cluster = situation.genesis.as_ref().map(|genesis| genesis.cluster());
         directory::examine(&Place { data_dir, cluster, answers: heard.answers, founds: situation.founds })
     });
+    findings.extend(elsewhere);
     findings.extend(examined.iter().flat_map(|examined| examined.findings.clone()));
-    findings.extend(volume(&situation, examined.as_ref()));
+    findings.extend(examined.iter().flat_map(|examined| volume(&situation, examined)));
     findings.extend(ports(&situation, examined.as_ref(), &heard));
+    findings.extend(host_api(&situation, examined.as_ref(), &heard).await);
     findings.extend(heard.findings.clone());
     let key = examined.as_ref().and_then(|examined| examined.identity.as_ref());
     if let Some(documents) = documents {
-        findings.extend(other_member(key, documents));
+        findings.extend(other_member(&situation, documents));
         findings.extend(standing::judge(documents, &situation.timing()));
         findings.extend(network::judge(documents));
     } else {
@@ -80,37 +85,61 @@ async fn examine(arguments: &SidecarArguments, mut progress: Progress) -> Result
             findings.push(judge_answer(&answer));
             doors.add_answer(&answer, &listen);
         }
+        findings.extend(settings.discovery.mdns.then(only_heard_while_running));
     }
     findings.extend(knock(doors, &situation, examined.as_ref(), documents, &mut progress).await?);
     Ok(findings)
 }
 
 /// Room and speed of the disk, as far as there is a directory to look at.
-fn volume(situation: &Situation, examined: Option<&Examined>) -> Vec<Finding> {
+fn volume(situation: &Situation, examined: &Examined) -> Vec<Finding> {
     let Some(data_dir) = situation.data_dir.as_deref().filter(|data_dir| data_dir.is_dir()) else {
         return Vec::new();
     };
     let room = disk::room(data_dir, situation.segment_bytes());
-    let usable = examined.is_some_and(|examined| examined.usable);
-    std::iter::once(room).chain(usable.then(|| disk::speed(data_dir, &situation.timing()))).collect()
+    std::iter::once(room).chain(examined.usable.then(|| disk::speed(data_dir, &situation.timing()))).collect()
+}
+
+/// The token, and for a member that does not run the place of its socket.
+async fn host_api(situation: &Situation, examined: Option<&Examined>, heard: &Heard) -> Vec<Finding> {
+    let Some(settings) = &situation.settings else { return Vec::new() };
+    let runs = heard.answers || examined.is_some_and(|examined| examined.held.is_some());
+    let data_dir = situation.data_dir.as_deref();
+    let token = host_api::token(&settings.api, data_dir, runs);
+    let socket = if runs { None } else { host_api::socket(&settings.api, data_dir).await };
+    token.into_iter().chain(socket).collect()
+}
+
+/// What comes by multicast comes to whoever takes part in it.
+fn only_heard_while_running() -> Finding {
+    Finding::ok("source mdns", "not asked: it is heard by a running member only, whose status shows what it gave")
 }
 
 fn ports(situation: &Situation, examined: Option<&Examined>, heard: &Heard) -> Vec<Finding> {
     let Some(settings) = &situation.settings else { return Vec::new() };
-    let held = examined.and_then(|examined| examined.held);
-    // A member that starts, or hangs, has its ports as one that answers.
-    let expected = match held {
-        None if !heard.answers => Expected::Nobody,
-        held => Expected::Member(held.and_then(|held| held.process)),
-    };
+    let (api, mesh) = expected(examined.and_then(|examined| examined.held), heard);
     let member = examined.and_then(|examined| examined.identity.as_ref()).map(Identity::member);
-    let mesh = situation.mesh_listen(member).into_iter().filter_map(|address| Port::of_mesh(&address));
-    std::iter::once(Port::of_api(settings.api.listen)).chain(mesh).map(|port| port.examine(expected)).collect()
+    let ports = situation.mesh_listen(member).into_iter().filter_map(|address| Port::of_mesh(&address));
+    std::iter::once(Port::of_api(settings.api.listen).examine(api))
+        .chain(ports.map(|port| port.examine(mesh)))
+        .collect()
 }
 
-fn other_member(key: Option<&Identity>, documents: &Documents) -> Option<Finding> {
+/// Whose listeners there should be: of the API, and of the mesh. One that starts serves its API first, and has its mesh when
+/// its log is read; one that is silent may not have come to either.
+fn expected(held: Option<Held>, heard: &Heard) -> (Expected, Expected) {
+    let process = held.and_then(|held| held.process);
+    match (&heard.documents, heard.answers, held) {
+        (Some(_), _, _) => (Expected::Member(process), Expected::Member(process)),
+        (None, true, _) => (Expected::Member(process), Expected::Starting(process)),
+        (None, false, Some(_)) => (Expected::Starting(process), Expected::Starting(process)),
+        (None, false, None) => (Expected::Nobody, Expected::Nobody),
+    }
+}
+
+fn other_member(situation: &Situation, documents: &Documents) -> Option<Finding> {
     let answers = documents.status["member"].as_str()?;
-    let member = key?.member();
+    let member = Identity::load(situation.data_dir.as_deref()?).ok()?.member();
     (member.to_string() != answers).then(|| directory::other_member(&member, answers))
 }
 
@@ -124,7 +153,7 @@ async fn knock(
     progress: &mut Progress,
 ) -> Result<Vec<Finding>, Failure> {
     let cluster = situation.genesis.as_ref().map(|genesis| genesis.cluster());
-    let Some(cluster) = cluster.or_else(|| documents.and_then(Documents::cluster)) else { return Ok(Vec::new()) };
+    let cluster = cluster.or_else(|| documents.and_then(Documents::cluster));
     let own = examined.and_then(|examined| examined.identity.as_ref());
     let idle = own.filter(|_| documents.is_none() && examined.is_some_and(|examined| examined.held.is_none()));
     // At one's own door nobody is while one does not run, and no key dials itself.
@@ -190,6 +219,21 @@ fn text(findings: &[Finding]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn who_starts_is_not_told_to_listen_already() {
+        let heard = |documents: bool, answers: bool| Heard {
+            findings: Vec::new(),
+            documents: documents.then_some(Documents { status: Value::Null, members: Value::Null }),
+            answers,
+        };
+        let held = Some(Held { process: Some(7) });
+        let (member, starting) = (Expected::Member(Some(7)), Expected::Starting(Some(7)));
+        assert_eq!(expected(held, &heard(true, true)), (member, member));
+        assert_eq!(expected(held, &heard(false, true)), (member, starting), "it reads its log");
+        assert_eq!(expected(held, &heard(false, false)), (starting, starting));
+        assert_eq!(expected(None, &heard(false, false)), (Expected::Nobody, Expected::Nobody));
+    }
 
     #[test]
     fn what_is_not_well_has_its_advice_below() {

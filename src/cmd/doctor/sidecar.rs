@@ -1,5 +1,7 @@
 //! What the sidecar says of itself; or that nobody answers, and what that means.
 
+use std::path::Path;
+
 use serde_json::Value;
 use tokio::time::timeout;
 
@@ -38,6 +40,11 @@ impl Documents {
     /// The group it is of.
     pub fn cluster(&self) -> Option<ClusterId> {
         self.status["cluster"].as_str()?.parse().ok()
+    }
+
+    /// Where its key and its log are, if it says so.
+    pub fn data_dir(&self) -> Option<&Path> {
+        self.status["data_dir"].as_str().map(Path::new)
     }
 
     /// Whether it waits for a group.

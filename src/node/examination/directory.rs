@@ -82,6 +82,8 @@ impl Examined {
             }
             Err(error) => self.findings.push(no_key(&error)),
         }
+        // One that runs could read what it needed.
+        self.findings.extend(owners(place.data_dir).filter(|_| !place.answers));
         self.findings.extend(marks(place.data_dir, DataDirectory::marks(place.data_dir)));
         match contacts_file::read(place.data_dir) {
             Ok(contacts) => self.contacts = contacts,
@@ -146,6 +148,45 @@ fn directory(place: &Place, metadata: io::Result<Metadata>, access: io::Result<(
         ),
         Ok(()) => Finding::ok(DIRECTORY, what),
     }
+}
+
+/// What to say where the sidecar that answers has another directory than the configuration names: nothing that is in the
+/// latter is the member's, and to find it well, or missing, would mean nothing.
+pub fn elsewhere(named: &Path, used: &Path) -> Option<Finding> {
+    let place = |path: &Path| fs::canonicalize(path).or_else(|_| std::path::absolute(path));
+    let differ = match (place(named), place(used)) {
+        (Ok(named), Ok(used)) => named != used,
+        _ => named != used,
+    };
+    differ.then(|| {
+        let (named, used) = (named.display(), used.display());
+        let what = format!("the sidecar uses {used}, the configuration here names {named}: neither is examined");
+        let advice = format!(
+            "give this command the environment that the sidecar was started with, at least SYNOD_DATA_DIR={used}: a service \
+             manager may set what no file says"
+        );
+        Finding::warn(DIRECTORY, what, advice)
+    })
+}
+
+/// Files of another user than the directory's, who may not be able to read or write them.
+fn owners(data_dir: &Path) -> Option<Finding> {
+    let owner = fs::metadata(data_dir).ok()?.uid();
+    let log = log_folder(data_dir);
+    let entries = [data_dir, &log].into_iter().filter_map(|folder| fs::read_dir(folder).ok()).flatten().flatten();
+    strangers(data_dir, owner, entries.filter_map(|entry| Some((entry.path(), entry.metadata().ok()?.uid()))))
+}
+
+fn strangers(data_dir: &Path, owner: u32, files: impl Iterator<Item = (PathBuf, u32)>) -> Option<Finding> {
+    let mut others = files.filter(|(_, user)| *user != owner);
+    let (path, user) = others.next()?;
+    let more = match others.count() {
+        0 => String::new(),
+        count => format!(", and {count} more are not the directory's user's"),
+    };
+    let what = format!("{} is of user {user}, the directory of user {owner}{more}", path.display());
+    let advice = format!("`chown -R {owner} {}`, if that is the user the member runs as", data_dir.display());
+    Some(Finding::fail("owner", what, advice))
 }
 
 const LOCK: &str = "lock";
@@ -294,6 +335,36 @@ mod tests {
         let silent = held(Some(7), None, false);
         assert_eq!(silent.state, State::Fail);
         assert!(silent.what.contains("calls itself 7") && silent.advice.unwrap().contains("stop it"));
+    }
+
+    #[test]
+    fn another_directory_than_the_sidecars_is_not_examined() {
+        let folder = tempfile::tempdir().unwrap();
+        let (used, link) = (folder.path().join("used"), folder.path().join("link"));
+        fs::create_dir(&used).unwrap();
+        std::os::unix::fs::symlink(&used, &link).unwrap();
+        assert_eq!(elsewhere(&used, &used), None);
+        assert_eq!(elsewhere(&link, &used), None, "two names of one directory");
+        let told = elsewhere(Path::new("data"), &used).unwrap();
+        assert_eq!(told.state, State::Warn);
+        assert!(told.advice.unwrap().contains(&format!("SYNOD_DATA_DIR={}", used.display())));
+    }
+
+    #[test]
+    fn files_of_another_user_than_the_directory_are_told() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join(KEY_FILE), "").unwrap();
+        assert_eq!(owners(folder.path()), None);
+        let files = [("member.key", 0), ("lock", 7), ("1.wal", 0)].map(|(name, user)| (PathBuf::from(name), user));
+        let told = strangers(Path::new("d"), 7, files.into_iter()).unwrap();
+        assert_eq!(
+            (told.state, told.what.as_str()),
+            (
+                State::Fail,
+                "member.key is of user 0, the directory of user 7, and 1 more are not the directory's user's"
+            )
+        );
+        assert!(told.advice.unwrap().contains("chown -R 7 d"));
     }
 
     #[test]

@@ -15,7 +15,7 @@ use super::ports::is_here;
 use super::reached::{alone, judge, resolved, standing};
 use crate::net::door::knock;
 use crate::net::{Answer, Place};
-use crate::types::{ClusterId, Contact, DoorMessage, Epoch, Genesis, MemberId, limits};
+use crate::types::{ClusterId, Contact, Digest, DoorMessage, Epoch, Genesis, MemberId, limits};
 
 /// One knock, from the dial to the answer.
 const KNOCK_MAX: Duration = Duration::from_secs(6);
@@ -120,18 +120,19 @@ impl Doors {
         self.doors.is_empty()
     }
 
-    /// Resolves every name, and knocks everywhere. `tell` hears how many doors have been tried.
-    pub async fn examine(&self, key: &Keypair, cluster: ClusterId, tell: impl FnMut(usize)) -> Vec<Finding> {
+    /// Resolves every name, and knocks everywhere. `cluster` is the group that is meant; none if it is still to be founded or
+    /// joined. `tell` hears how many doors have been tried.
+    pub async fn examine(&self, key: &Keypair, cluster: Option<ClusterId>, tell: impl FnMut(usize)) -> Vec<Finding> {
         let mut findings = self.unreadable.clone();
         findings.extend(self.names().await);
         let outcomes = self.knock(key, cluster, tell).await;
         findings.extend(self.doors.iter().zip(&outcomes).map(|(door, outcome)| judge(door, outcome, cluster)));
         findings.extend(standing(&outcomes));
-        findings.extend(alone(&outcomes));
+        findings.extend(alone(&outcomes, cluster));
         findings
     }
 
-    async fn knock(&self, key: &Keypair, cluster: ClusterId, mut tell: impl FnMut(usize)) -> Vec<Outcome> {
+    async fn knock(&self, key: &Keypair, cluster: Option<ClusterId>, mut tell: impl FnMut(usize)) -> Vec<Outcome> {
         let began = Instant::now();
         let knocks = self.doors.iter().map(async |door| match began.elapsed() {
             elapsed if elapsed >= KNOCKS_MAX => Outcome::NotTried,
@@ -172,8 +173,11 @@ impl Doors {
     }
 }
 
-async fn knock_once(key: &Keypair, address: &Multiaddr, cluster: ClusterId) -> Outcome {
-    let began = Instant::now();
+/// The group of nobody: whoever is of a group answers that it is of another one, and of which.
+const NO_GROUP: ClusterId = Digest([0; 32]);
+
+async fn knock_once(key: &Keypair, address: &Multiaddr, cluster: Option<ClusterId>) -> Outcome {
+    let (began, cluster) = (Instant::now(), cluster.unwrap_or(NO_GROUP));
     // Nothing follows the last epoch there can be: the shortest answer, and it names the newest one.
     let question = DoorMessage::Ask { have: Some(Epoch(u64::MAX)) };
     match timeout(KNOCK_MAX, knock(key, address, cluster, question)).await {
@@ -193,7 +197,7 @@ mod tests {
     const N2: MemberId = MemberId([2; 32]);
 
     fn cluster(number: u8) -> ClusterId {
-        crate::types::Digest([number; 32])
+        Digest([number; 32])
     }
 
     fn doors() -> Doors {
@@ -230,7 +234,7 @@ mod tests {
         let mut doors = Doors::default();
         doors.add(Some(N1), "n1", &[format!("/ip4/127.0.0.1/tcp/{shut}")], "genesis");
         let mut tried = 0;
-        let findings = doors.examine(&Keypair::generate_ed25519(), cluster(1), |count| tried = count).await;
+        let findings = doors.examine(&Keypair::generate_ed25519(), Some(cluster(1)), |count| tried = count).await;
         let states: Vec<(&str, State)> =
             findings.iter().map(|finding| (finding.check.as_str(), finding.state)).collect();
         assert_eq!((states, tried), (vec![("reach n1", State::Warn), ("reach", State::Fail)], 1));

@@ -5,6 +5,7 @@
 //! |---|---|
 //! | `directory` | the data directory, its key, its marks, its log at a glance |
 //! | `disk` | room on the volume, and what one write of the log takes there |
+//! | `host_api` | the token, and the place of the socket |
 //! | `ports` | whether the member's addresses can be listened on |
 //! | `holders` | which process has a port, as far as `/proc` tells |
 //! | `doors`, `reached` | every address that is known: its name, and who answers there |
@@ -13,6 +14,7 @@ pub mod directory;
 pub mod disk;
 pub mod doors;
 pub mod holders;
+pub mod host_api;
 pub mod ports;
 pub mod reached;
 

@@ -26,6 +26,8 @@ pub enum Expected {
     Nobody,
     /// The member's, with its process as far as that is known.
     Member(Option<u32>),
+    /// The member's before long: it starts.
+    Starting(Option<u32>),
 }
 
 impl Port {
@@ -69,6 +71,10 @@ impl Port {
                 format!("nobody listens at {address}, though the member runs"),
                 format!("{setting} was changed since its start: start it again, or undo the change"),
             ),
+            (Ok(()), Expected::Starting(_)) => Finding::ok(
+                check,
+                format!("nobody listens at {address} yet: the member that starts takes it when its log is read"),
+            ),
             (Err((ErrorKind::AddrInUse, _)), _) => self.taken(holder(), expected),
             (Err((ErrorKind::AddrNotAvailable, _)), _) => Finding::fail(
                 check,
@@ -100,8 +106,10 @@ impl Port {
         };
         let ours = match (expected, &holder) {
             (Expected::Nobody, _) => false,
-            (Expected::Member(Some(member)), Holder::Process(process, _)) => member == *process,
-            (Expected::Member(_), _) => true,
+            (Expected::Member(Some(member)) | Expected::Starting(Some(member)), Holder::Process(process, _)) => {
+                member == *process
+            }
+            (Expected::Member(_) | Expected::Starting(_), _) => true,
         };
         if ours {
             return Finding::ok(check, format!("{address} is held by {who}, the member"));
@@ -174,8 +182,11 @@ mod tests {
         assert!(told.advice.unwrap().contains("api.listen"));
         assert_eq!(port.examine(Expected::Member(Some(std::process::id()))).state, State::Ok);
         assert!(port.examine(Expected::Member(Some(1))).what.contains("not the member"));
+        assert_eq!(port.examine(Expected::Starting(Some(1))).state, State::Fail);
         drop(taken);
         assert_eq!(port.examine(Expected::Nobody).state, State::Ok);
+        let starting = port.examine(Expected::Starting(Some(1)));
+        assert!(starting.state == State::Ok && starting.what.contains("when its log is read"), "{starting:?}");
         assert!(port.examine(Expected::Member(None)).advice.unwrap().contains("start it again"));
     }
 

@@ -23,11 +23,14 @@ pub(super) fn resolved(name: &str, found: Result<Vec<IpAddr>, String>) -> Findin
     }
 }
 
-pub(super) fn judge(door: &Door, outcome: &Outcome, cluster: ClusterId) -> Finding {
+pub(super) fn judge(door: &Door, outcome: &Outcome, cluster: Option<ClusterId>) -> Finding {
     let check = format!("reach {}", door.name);
     let from = format!("{} (by {})", door.address, door.sources.join(", "));
     let (member, answer, took) = match outcome {
         Outcome::Answered(member, answer, took) => (member, answer, took),
+        Outcome::Silent(reason) if cluster.is_none() && is_shut(reason) => {
+            return Finding::ok(check, format!("{from} is reached, and somebody there has no group yet"));
+        }
         Outcome::Silent(reason) => return Finding::warn(check, format!("{from}: {reason}"), mend(reason)),
         Outcome::NotTried => {
             let what = format!("{from}: not tried within {} s", KNOCKS_MAX.as_secs());
@@ -48,11 +51,22 @@ pub(super) fn judge(door: &Door, outcome: &Outcome, cluster: ClusterId) -> Findi
         DoorMessage::Refused(DoorRefusal::Busy) => {
             Finding::ok(check, format!("{from} answers within {}: busy", milliseconds(*took)))
         }
-        DoorMessage::Refused(DoorRefusal::Cluster { ours: theirs, .. }) => Finding::fail(
-            check,
-            format!("{from} is of another group: {}, this one is of {}", theirs.short(), cluster.short()),
-            "one of the two has the wrong genesis, or the address is another group's: compare `synod config check` on both",
-        ),
+        DoorMessage::Refused(DoorRefusal::Cluster { ours: theirs, .. }) => match cluster {
+            Some(cluster) => Finding::fail(
+                check,
+                format!("{from} is of another group: {}, this one is of {}", theirs.short(), cluster.short()),
+                "one of the two has the wrong genesis, or the address is another group's: compare `synod config check` on both",
+            ),
+            None => Finding::warn(
+                check,
+                format!(
+                    "{from} answers as {}, of group {}; this machine is of none yet",
+                    member.short(),
+                    theirs.short()
+                ),
+                "to be of that group, join it by a code of `synod invite`; nothing is founded beside a group of the same name",
+            ),
+        },
         DoorMessage::Refused(refusal) => {
             Finding::fail(check, format!("{from}: {refusal}"), "run the same release on all members")
         }
@@ -62,6 +76,12 @@ pub(super) fn judge(door: &Door, outcome: &Outcome, cluster: ClusterId) -> Findi
             "what runs there is no member of this release: run the same release on all members",
         ),
     }
+}
+
+/// Whether somebody showed a key and hung up: whoever founds a group has no door before there is one. Who shows no key does
+/// not come to closing anything.
+fn is_shut(reason: &str) -> bool {
+    reason.contains("closed")
 }
 
 /// What to do about a dial that failed, by what the system said of it.
@@ -113,13 +133,18 @@ pub(super) fn standing(outcomes: &[Outcome]) -> Option<Finding> {
     }
 }
 
-/// Whether anybody was reached at all.
-pub(super) fn alone(outcomes: &[Outcome]) -> Option<Finding> {
-    let reached = outcomes.iter().any(|outcome| matches!(outcome, Outcome::Answered(..)));
-    (!outcomes.is_empty() && !reached).then(|| {
+/// Whether anybody was reached at all. Whoever is to found a group may be the first.
+pub(super) fn alone(outcomes: &[Outcome], cluster: Option<ClusterId>) -> Option<Finding> {
+    let reached = |outcome: &Outcome| match outcome {
+        Outcome::Answered(..) => true,
+        Outcome::Silent(reason) => cluster.is_none() && is_shut(reason),
+        Outcome::NotTried => false,
+    };
+    (!outcomes.is_empty() && !outcomes.iter().any(reached)).then(|| {
         let advice =
             "start the others; if they run, it is this machine's network: see its addresses, routes and firewall";
-        Finding::fail("reach", "nobody answers at any address that is known", advice)
+        let state = if cluster.is_some() { Finding::fail } else { Finding::warn };
+        state("reach", "nobody answers at any address that is known", advice)
     })
 }
 
@@ -151,7 +176,8 @@ mod tests {
     #[test]
     fn what_answers_is_compared_with_what_is_expected() {
         let door = &door();
-        let judged = |member, message| judge(door, &Outcome::Answered(member, message, Duration::ZERO), cluster(1));
+        let group = Some(cluster(1));
+        let judged = |member, message| judge(door, &Outcome::Answered(member, message, Duration::ZERO), group);
         let reached = judged(N1, told(Standing::Stranger));
         assert_eq!(reached.what, "/ip4/10.0.0.1/tcp/7271 (by genesis) answers within 0.0 ms, in epoch 3");
         let other = judged(N2, told(Standing::Stranger));
@@ -162,7 +188,7 @@ mod tests {
         assert_eq!(judged(N1, DoorMessage::Refused(DoorRefusal::Busy)).state, State::Ok);
         let version = judged(N1, DoorMessage::Refused(DoorRefusal::Version { theirs: 1, ours: 2 }));
         assert!(version.advice.unwrap().contains("same release"));
-        assert_eq!(judge(door, &Outcome::NotTried, cluster(1)).state, State::Warn);
+        assert_eq!(judge(door, &Outcome::NotTried, group).state, State::Warn);
     }
 
     #[test]
@@ -178,8 +204,25 @@ mod tests {
             assert!(mend(reason).contains(advice), "{reason}");
         }
         let door = &door();
-        let silent = judge(door, &Outcome::Silent("Connection refused".to_owned()), cluster(1));
+        let silent = judge(door, &Outcome::Silent("Connection refused".to_owned()), Some(cluster(1)));
         assert!(silent.state == State::Warn && silent.advice.unwrap().contains("start that member"));
+    }
+
+    #[test]
+    fn who_has_no_group_yet_hears_who_is_there() {
+        let door = &door();
+        let (theirs, ours) = (cluster(0), cluster(2));
+        let group = Outcome::Answered(N1, DoorMessage::Refused(DoorRefusal::Cluster { theirs, ours }), Duration::ZERO);
+        let member = judge(door, &group, None);
+        assert!(member.state == State::Warn && member.what.contains("of group 02020202"), "{member:?}");
+        assert!(member.advice.unwrap().contains("synod invite"));
+        for reason in ["closed without an answer", "00000001/1: connection is closed"] {
+            let shut = Outcome::Silent(reason.to_owned());
+            let states = [judge(door, &shut, None).state, judge(door, &shut, Some(cluster(1))).state];
+            assert_eq!(states, [State::Ok, State::Warn], "{reason}");
+        }
+        let refused = judge(door, &Outcome::Silent("Connection refused (os error 111)".to_owned()), None);
+        assert_eq!(refused.state, State::Warn);
     }
 
     #[test]
@@ -193,9 +236,12 @@ mod tests {
     #[test]
     fn to_reach_nobody_is_worse_than_not_to_reach_one() {
         let silent = Outcome::Silent("x".to_owned());
-        assert_eq!(alone(&[]), None);
-        assert_eq!(alone(&[silent.clone(), silent.clone()]).unwrap().state, State::Fail);
-        assert_eq!(alone(&[silent, Outcome::Answered(N1, told(Standing::Voter), Duration::ZERO)]), None);
+        let group = Some(cluster(1));
+        assert_eq!(alone(&[], group), None);
+        assert_eq!(alone(&[silent.clone(), silent.clone()], group).unwrap().state, State::Fail);
+        assert_eq!(alone(std::slice::from_ref(&silent), None).unwrap().state, State::Warn, "the others may come later");
+        assert_eq!(alone(&[silent, Outcome::Answered(N1, told(Standing::Voter), Duration::ZERO)], group), None);
+        assert_eq!(alone(&[Outcome::Silent("connection is closed".to_owned())], None), None);
     }
 
     #[test]
