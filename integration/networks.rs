@@ -8,24 +8,21 @@ use super::harness::network::hosts;
 use super::harness::sequence::agree;
 use super::harness::{Group, until};
 
-/// What a member says of another.
-async fn peer(group: &Group, at: usize, to: usize) -> Option<serde_json::Value> {
-    let status = group.members[at].try_status().await?;
-    let name = &group.members[to].name;
-    status["peers"].as_array()?.iter().find(|peer| peer["name"] == **name).cloned()
-}
-
 /// Whether a member has a link to another, as it says.
 async fn linked(group: &Group, at: usize, to: usize) -> bool {
-    peer(group, at, to).await.is_some_and(|peer| peer["linked"] == true)
+    let Some(status) = group.members[at].try_status().await else { return false };
+    let name = &group.members[to].name;
+    status["peers"].as_array().into_iter().flatten().any(|peer| peer["name"] == **name && peer["linked"] == true)
 }
 
 /// Waits until all links go over that transport.
 async fn until_all_over(group: &Group, transport: &str) {
     for (at, to) in [(0, 1), (0, 2), (1, 0), (1, 2), (2, 0), (2, 1)] {
         until(&format!("{} reaches {} over {transport}", group.members[at].name, group.members[to].name), async || {
-            let peer = peer(group, at, to).await?;
-            (peer["linked"] == true && peer["transport"] == transport).then_some(())
+            let status = group.members[at].try_status().await?;
+            let name = &group.members[to].name;
+            let mut links = status["links"]["peers"].as_array()?.iter();
+            links.any(|link| link["name"] == **name && link["transport"] == transport).then_some(())
         })
         .await;
     }

@@ -82,12 +82,16 @@ impl Names {
     }
 
     async fn resolve(&mut self) -> News {
-        let until = Instant::now() + RESOLVE_MAX;
         // Anew each time: the system's own configuration may have changed as well.
-        let answers = match resolver() {
-            Ok(resolver) => join_all(self.names.iter().map(|(name, _)| places(&resolver, name, until))).await,
-            Err(error) => return News { finds: self.gather(), trouble: Some(error) },
-        };
+        match resolver() {
+            Ok(resolver) => self.resolve_by(&resolver).await,
+            Err(error) => News { finds: self.gather(), trouble: Some(error) },
+        }
+    }
+
+    async fn resolve_by(&mut self, resolver: &TokioResolver) -> News {
+        let until = Instant::now() + RESOLVE_MAX;
+        let answers = join_all(self.names.iter().map(|(name, _)| places(resolver, name, until))).await;
         let trouble = self.learn(answers);
         News { finds: self.gather(), trouble }
     }
@@ -190,6 +194,17 @@ impl Source for Names {
 
 #[cfg(test)]
 mod tests {
+    use std::net::{Ipv4Addr, Ipv6Addr};
+    use std::sync::{Arc, Mutex};
+
+    use hickory_resolver::config::{ConnectionConfig, NameServerConfig, ResolveHosts, ResolverConfig};
+    use hickory_resolver::net::runtime::TokioRuntimeProvider;
+    use hickory_resolver::proto::op::{Message, ResponseCode};
+    use hickory_resolver::proto::rr::rdata::{A, AAAA, SRV};
+    use hickory_resolver::proto::rr::{Name, Record};
+    use tokio::net::UdpSocket;
+    use tokio::task::JoinHandle;
+
     use super::*;
 
     #[test]
@@ -240,5 +255,97 @@ mod tests {
         let targets = |all: &[i32]| join_all(all.iter().map(|last| in_time(until, answer(*last))).collect::<Vec<_>>());
         assert_eq!(of_all_targets(targets(&[1, 2, 3, 4]).await), Ok(vec![at(1), at(4)]));
         assert_eq!(of_all_targets(targets(&[2]).await), Err("no answer within 2 s".to_owned()));
+    }
+
+    /// A name server on loopback that answers from a table.
+    struct NameServer {
+        table: Arc<Mutex<Vec<Record>>>,
+        resolver: TokioResolver,
+        task: JoinHandle<()>,
+    }
+
+    impl NameServer {
+        async fn start() -> NameServer {
+            let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+            let mut connection = ConnectionConfig::udp();
+            connection.port = socket.local_addr().unwrap().port();
+            let server = NameServerConfig::new(Ipv4Addr::LOCALHOST.into(), true, vec![connection]);
+            let config = ResolverConfig::from_name_servers(vec![server]);
+            let mut builder = TokioResolver::builder_with_config(config, TokioRuntimeProvider::default());
+            (builder.options_mut().cache_size, builder.options_mut().use_hosts_file) = (0, ResolveHosts::Never);
+            let table: Arc<Mutex<Vec<Record>>> = Arc::default();
+            let task = tokio::spawn(serve(socket, table.clone()));
+            NameServer { table, resolver: builder.build().unwrap(), task }
+        }
+
+        /// What it knows from now on.
+        fn knows(&self, records: &[(&str, RData)]) {
+            let record = |(name, data): &(&str, RData)| Record::from_rdata(fqdn(name), 1, data.clone());
+            *self.table.lock().unwrap() = records.iter().map(record).collect();
+        }
+    }
+
+    impl Drop for NameServer {
+        fn drop(&mut self) {
+            self.task.abort();
+        }
+    }
+
+    async fn serve(socket: UdpSocket, table: Arc<Mutex<Vec<Record>>>) {
+        let mut bytes = [0; 4096];
+        while let Ok((length, from)) = socket.recv_from(&mut bytes).await {
+            let question = Message::from_vec(&bytes[..length]).unwrap();
+            let mut answer = Message::response(question.metadata.id, question.metadata.op_code);
+            let asked = question.queries[0].clone();
+            let known = table.lock().unwrap().clone();
+            let is_asked = |record: &Record| record.name == *asked.name() && record.record_type() == asked.query_type();
+            if !known.iter().any(|record| record.name == *asked.name()) {
+                answer.metadata.response_code = ResponseCode::NXDomain;
+            }
+            answer.answers = known.into_iter().filter(is_asked).collect();
+            answer.queries = vec![asked];
+            socket.send_to(&answer.to_vec().unwrap(), from).await.unwrap();
+        }
+    }
+
+    fn fqdn(name: &str) -> Name {
+        Name::from_ascii(format!("{name}.")).unwrap()
+    }
+
+    #[tokio::test]
+    async fn hosts_and_services_are_resolved_again_as_they_change() {
+        let server = NameServer::start().await;
+        let a = |last| RData::A(A(Ipv4Addr::new(10, 0, 0, last)));
+        let aaaa = |last| RData::AAAA(AAAA(Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, last)));
+        let srv = |port, target| RData::SRV(SRV::new(0, 0, port, fqdn(target)));
+        let service = "_mesh._tcp.shop.svc";
+        let mut names = Names::new(vec!["shop.svc:7271".parse().unwrap(), service.parse().unwrap()]);
+        let mut told = async || {
+            let news = names.resolve_by(&server.resolver).await;
+            (news.finds.iter().map(Place::to_string).collect::<Vec<_>>(), news.trouble)
+        };
+
+        server.knows(&[
+            ("shop.svc", a(1)),
+            ("shop.svc", aaaa(1)),
+            (service, srv(7000, "one.svc")),
+            (service, srv(7001, "two.svc")),
+            ("one.svc", a(2)),
+            ("two.svc", a(3)),
+        ]);
+        let all =
+            ["/ip4/10.0.0.1/tcp/7271", "/ip4/10.0.0.2/tcp/7000", "/ip4/10.0.0.3/tcp/7001", "/ip6/fd00::1/tcp/7271"];
+        assert_eq!(told().await, (all.map(str::to_owned).to_vec(), None));
+
+        // One host has moved, another is no part of the service any more.
+        server.knows(&[("shop.svc", a(9)), (service, srv(7001, "two.svc")), ("two.svc", a(3))]);
+        let all = ["/ip4/10.0.0.3/tcp/7001", "/ip4/10.0.0.9/tcp/7271"];
+        assert_eq!(told().await, (all.map(str::to_owned).to_vec(), None));
+
+        // A name is gone: where it led to may be right still, and it is told.
+        server.knows(&[("shop.svc", a(8))]);
+        let (finds, trouble) = told().await;
+        assert_eq!(finds, ["/ip4/10.0.0.3/tcp/7001", "/ip4/10.0.0.8/tcp/7271"]);
+        assert!(trouble.is_some_and(|trouble| trouble.starts_with(service)), "it names the name");
     }
 }
