@@ -8,6 +8,7 @@ use synod::types::{
     ClusterLimits, Commitment, CommitmentRecord, FaultModelKind, Genesis, GenesisMember, MemberId, limits,
 };
 
+use super::harness::network::hosts;
 use super::harness::sequence::agree;
 use super::harness::{Group, Load, synod, until};
 
@@ -111,15 +112,59 @@ async fn two_geneses_of_one_name_that_meet_say_so_and_stay_apart() {
     }
     group.start_all().await;
     for (index, other) in [(0, 1), (1, 0)] {
-        let id = clusters[other].as_str().unwrap();
-        until("it has met the other group of its name", async || {
-            let status = group.members[index].status().await;
-            status["links"]["discovery"]["foreign_groups"].to_string().contains(id).then_some(())
-        })
-        .await;
-        assert!(group.members[index].log().contains(id), "it says so loudly");
+        until_met(&group, index, &clusters[other]).await;
         assert_eq!(cluster(&group, index).await, clusters[index]);
     }
+}
+
+/// Waits until a member has met that other group of its name, and says so loudly.
+async fn until_met(group: &Group, index: usize, other: &Value) {
+    let id = other.as_str().unwrap();
+    until("it has met the other group of its name", async || {
+        let status = group.members[index].status().await;
+        status["links"]["discovery"]["foreign_groups"].to_string().contains(id).then_some(())
+    })
+    .await;
+    assert!(group.members[index].log().contains(id), "{}", group.members[index].name);
+}
+
+/// Too few were told to be expected, and neither half can know it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn six_that_expect_three_in_two_partitions_make_two_groups_that_say_so_when_they_meet() {
+    let Some(network) = hosts(6) else { return };
+    network.part(&[3, 4, 5]).unwrap();
+    let mut group = Group::fresh(6, 3, Some(&network)).await;
+    group.start_all().await;
+    let clusters = [cluster(&group, 0).await, cluster(&group, 3).await];
+    assert_ne!(clusters[0], clusters[1]);
+    network.heal().unwrap();
+    for index in 0..6 {
+        until_met(&group, index, &clusters[1 - index / 3]).await;
+        assert_eq!(cluster(&group, index).await, clusters[index / 3], "they never merge");
+        group.members[index].ready().await;
+    }
+}
+
+/// The file that names everybody comes last.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn machines_that_a_file_names_make_a_group() {
+    let mut group = Group::fresh(3, 3, None).await;
+    for member in &group.members {
+        member.edit(|text| {
+            let lines = text.lines().map(|line| if line.starts_with("addresses") { "file = \"others\"" } else { line });
+            lines.collect::<Vec<_>>().join("\n")
+        });
+    }
+    group.members.iter_mut().for_each(|member| member.start());
+    for index in 0..3 {
+        until_waits(&group, index, "waits for 2 more").await;
+    }
+    let others: Vec<String> = group.members.iter().map(|member| member.mesh.to_string()).collect();
+    for member in &group.members {
+        fs::write(member.config.with_file_name("others"), others.join("\n")).unwrap();
+    }
+    group.start_all().await;
+    works(&group).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -188,8 +233,10 @@ async fn six_that_expect_three_make_nothing_until_three_are_gone() {
     // The second is bound to the first, which is not there: so the other four found nothing either, and wait together.
     let record = promise(&group, &order[..3]).encode();
     fs::write(group.members[order[1].0].data_dir.join("candidacy"), record).unwrap();
-    for (index, _) in &order[1..] {
+    // One by one, so that nobody who is lower is missed.
+    for (count, (index, _)) in (1..).zip(&order[1..]) {
         group.members[*index].start();
+        until_waits(&group, *index, &format!("{count} of 3 candidates")).await;
     }
     for (index, _) in &order[1..] {
         until_waits(&group, *index, "5 of 3 candidates").await;

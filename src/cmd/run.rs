@@ -214,6 +214,7 @@ fn candidacy_exit(error: &CandidacyError) -> Exit {
     match error {
         CandidacyError::OtherName { .. }
         | CandidacyError::OtherGenesis { .. }
+        | CandidacyError::NamedGenesis(_)
         | CandidacyError::Genesis(_)
         | CandidacyError::Candidate(_)
         | CandidacyError::Unreachable(_) => Exit::Usage,

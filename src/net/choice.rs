@@ -162,7 +162,7 @@ impl Connections {
                 if is_one_process(&current.hello, &offered.hello)
                     && (is_better(offered, &current)
                         || self.doubtful(&current, now)
-                        || self.lost_there(&current, offered)) =>
+                        || self.lost_there(&current, offered) && !is_better(&current, offered)) =>
             {
                 Choice::Take
             }

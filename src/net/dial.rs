@@ -44,6 +44,8 @@ struct Dialling {
     failures: u32,
     /// While its link goes over QUIC: when TCP is tried again.
     by_quic: Option<Again>,
+    /// Links over TCP in a row that did not last.
+    tcp_lost: u32,
 }
 
 /// The next dial over TCP to a member whose link goes over QUIC.
@@ -117,7 +119,10 @@ impl Dialler {
     pub fn linked(&mut self, member: &MemberId, over: Transport, now: Instant) {
         if let Some(dialling) = self.members.get_mut(member) {
             dialling.first = over;
-            dialling.by_quic = (over == Transport::Quic).then_some(Again { due: now, failures: 0 });
+            // Where TCP is reached and lost again and again, there is less haste each time.
+            let failures = dialling.tcp_lost;
+            let due = if failures == 0 { now } else { now + Again::pause(failures) };
+            dialling.by_quic = (over == Transport::Quic).then_some(Again { due, failures });
         }
     }
 
@@ -199,13 +204,17 @@ impl Dialler {
         }
     }
 
-    /// A connection has ended, which was a link since `since` if it was one. Nothing happens for whom we do not dial.
+    /// A connection has ended, which was the link since `since` if it was that and no other one is. Nothing happens for whom
+    /// we do not dial.
     pub fn over(&mut self, member: &MemberId, since: Option<Instant>, end: &End, now: Instant) {
         let Some(dialling) = self.members.get_mut(member) else {
             return;
         };
-        if since.is_some() {
-            dialling.by_quic = None;
+        if let Some(since) = since
+            && dialling.by_quic.take().is_none()
+        {
+            let lasted = now.duration_since(since) >= limits::TCP_AGAIN_PAUSE_MAX;
+            dialling.tcp_lost = if lasted { 0 } else { dialling.tcp_lost.saturating_add(1) };
         }
         if let Some(again) = &mut dialling.by_quic {
             // It was to take over from a link over QUIC, which there is still.
@@ -233,10 +242,13 @@ impl Dialler {
 }
 
 impl Again {
+    fn pause(failures: u32) -> Duration {
+        jittered(limits::DIAL_PAUSE_MIN.saturating_mul(1 << failures.min(16)).min(limits::TCP_AGAIN_PAUSE_MAX))
+    }
+
     /// Whether it was the first time.
     fn failed(&mut self, now: Instant) -> bool {
-        let pause = limits::DIAL_PAUSE_MIN.saturating_mul(1 << self.failures.min(16));
-        self.due = now + jittered(pause.min(limits::TCP_AGAIN_PAUSE_MAX));
+        self.due = now + Again::pause(self.failures);
         self.failures = self.failures.saturating_add(1);
         self.failures == 1
     }
@@ -257,6 +269,7 @@ impl Dialling {
             superseded: false,
             failures: 0,
             by_quic: None,
+            tcp_lost: 0,
         }
     }
 
@@ -532,6 +545,27 @@ mod tests {
         assert_eq!(dialler.next_due(|_| false), None, "nowhere else");
         dialler.over(&member, Some(now), &End::Closed, now);
         assert!(dialler.next_due(|_| false).is_some(), "the link is lost");
+    }
+
+    #[test]
+    fn tcp_that_does_not_last_is_tried_at_leisure() {
+        let (now, member) = (Instant::now(), MemberId([1; 32]));
+        let mut dialler = dialler(&[member], now);
+        let next = |dialler: &mut Dialler| {
+            dialler.linked(&member, Transport::Quic, now);
+            dialler.next_due(|_| false).unwrap() - now
+        };
+        let lost = |dialler: &mut Dialler, after: Duration| {
+            dialler.linked(&member, Transport::Tcp, now);
+            dialler.over(&member, Some(now), &End::Lost(String::new()), now + after);
+        };
+        assert_eq!(next(&mut dialler), Duration::ZERO);
+        for _ in 0..12 {
+            lost(&mut dialler, limits::LINK_SILENCE_MAX);
+        }
+        assert!(next(&mut dialler) >= limits::TCP_AGAIN_PAUSE_MAX * 3 / 4);
+        lost(&mut dialler, limits::TCP_AGAIN_PAUSE_MAX);
+        assert_eq!(next(&mut dialler), Duration::ZERO, "one that lasted is trusted");
     }
 
     #[test]

@@ -118,7 +118,7 @@ impl Pace {
         let count = self.of_member.entry(member).or_default();
         *count = count.saturating_add(1);
         if *count == limits::GOSSIP_OF_MEMBER + 1 {
-            debug!(%member, "it gossips too much; the rest of this minute nothing of it is heard");
+            debug!(%member, "it gossips too much; the rest of this minute nothing of it is heard, nor what it subscribes to meanwhile");
         }
         *count <= limits::GOSSIP_OF_MEMBER
     }

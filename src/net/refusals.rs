@@ -123,7 +123,7 @@ impl Lines {
         }
         self.count += 1;
         if self.count == limits::STRANGERS_LOGGED + 1 {
-            warn!("more strangers come than are told here; the rest of this minute they are counted only");
+            warn!("more strangers and groups come than are told here; the rest of this minute they are counted only");
         }
         self.count <= limits::STRANGERS_LOGGED
     }

@@ -76,6 +76,9 @@ pub enum CandidacyError {
         /// Its group.
         name: String,
     },
+    /// The settings name a genesis that cannot be read: it may be of a group of this name.
+    #[error("a genesis is named, and bootstrap.expect founds a group without one: {}", .0.0.join("; "))]
+    NamedGenesis(Mistakes),
     /// The genesis that there is cannot be read.
     #[error("the genesis in data_dir cannot be used: {}", .0.0.join("; "))]
     Genesis(Mistakes),
@@ -123,7 +126,8 @@ pub async fn found(
             false => Err(CandidacyError::OtherName { ours, wanted }.into()),
         };
     }
-    if let Ok(genesis) = genesis_file::read(&settings.genesis) {
+    if settings.genesis.try_exists().unwrap_or(true) {
+        let genesis = genesis_file::read(&settings.genesis).map_err(CandidacyError::NamedGenesis)?;
         return Err(CandidacyError::OtherGenesis { path: settings.genesis.clone(), name: genesis.name }.into());
     }
     let identity = join::identity(&directory)?;

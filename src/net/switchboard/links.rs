@@ -139,8 +139,8 @@ impl Switchboard {
             dialled = connection.dialled,
             "link up"
         );
-        before.into_iter().for_each(|(id, _)| self.cut(id, End::Left));
         self.dialler.linked(&link.peer.member, link.transport, Instant::now());
+        before.into_iter().for_each(|(id, _)| self.cut(id, End::Left));
     }
 
     /// Ends a connection from here, without a word.
@@ -164,7 +164,10 @@ impl Switchboard {
         let (member, linked, now) = (connection.member, connection.link.is_some(), Instant::now());
         self.log_end(&member, linked, &end);
         self.refusals.note(member, linked, &end, now);
-        self.dialler.over(&member, since, &end, now);
+        let is_replaced = linked && self.shared.known.peer(&member).is_some_and(|peer| peer.link().is_some());
+        if !is_replaced {
+            self.dialler.over(&member, since, &end, now);
+        }
         self.tell_refusal(member, end);
         self.decide(member);
     }

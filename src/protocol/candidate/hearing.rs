@@ -215,6 +215,10 @@ impl Candidate {
     fn hear_release(&mut self, from: MemberId, cluster: ClusterId) -> Hearing {
         let promised = matches!(self.commitment, Commitment::Promised(_));
         if promised && self.bound == Some(Promise { proposer: from, cluster }) {
+            // It answers that once, and not who it is: nothing is proposed without it before it has said so.
+            let now = self.now;
+            let proposer = self.known.meet(from, now);
+            proposer.met &= proposer.counts(now);
             return Hearing::Write(Commitment::Free);
         }
         Hearing::Answer(self.here())
@@ -230,8 +234,7 @@ impl Candidate {
             return refuse(CandidacyRefusal::Exists(cluster));
         }
         if other {
-            let now = self.now;
-            self.known.meet(from, now).claims = Some((cluster, now));
+            self.known.meet(from, self.now).claims = Some(cluster);
         }
         match &self.commitment {
             Commitment::Proposed(genesis) | Commitment::Promised(genesis) if !other && self.names(&from) => {

@@ -43,8 +43,8 @@ pub(super) struct Peer {
     pub met: bool,
     /// Why nothing is heard of it, since it last said anything.
     pub silence: Option<String>,
-    /// The other group of this name that it says there is, and when it last said so.
-    pub claims: Option<(ClusterId, Instant)>,
+    /// The other group of this name that it said there is, if it has not said since that it is a candidate.
+    pub claims: Option<ClusterId>,
     processes: Processes,
     asked: Option<Instant>,
     ask_at: Instant,
@@ -114,12 +114,6 @@ impl Peer {
         if self.candidacy.is_some() && !self.differs() {
             self.heard = Some(now);
         }
-    }
-
-    /// The other group of this name that it says there is, if it said so lately.
-    pub fn claim(&self, now: Instant) -> Option<ClusterId> {
-        let (cluster, said) = self.claims?;
-        (now.since(said) < CANDIDATE_SILENCE).then_some(cluster)
     }
 
     fn pace(&self, now: Instant) -> Duration {
@@ -236,7 +230,8 @@ impl Known {
         if self.peers.len() < limits::CANDIDATES_MAX {
             return;
         }
-        let silent = self.peers.iter().min_by_key(|(_, peer)| (peer.counts(now), peer.heard)).map(|(id, _)| *id);
+        let worth = |peer: &Peer| (peer.counts(now), peer.claims.is_some(), peer.heard);
+        let silent = self.peers.iter().min_by_key(|(_, peer)| worth(peer)).map(|(id, _)| *id);
         silent.and_then(|id| self.peers.remove(&id)).expect("the bound is above zero");
     }
 }

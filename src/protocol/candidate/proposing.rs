@@ -57,9 +57,9 @@ impl Candidate {
         promised >= needed
     }
 
-    /// Somebody says that there is a group of this name: while it does, none is made beside it.
+    /// Somebody said that there is a group of this name, and nothing else since: none is made beside it.
     fn is_disputed(&self) -> bool {
-        self.known.iter().any(|(_, peer)| peer.claim(self.now).is_some())
+        self.known.iter().any(|(_, peer)| peer.claims.is_some())
     }
 
     /// Whether the own proposal, which not all have promised, is to be dropped.

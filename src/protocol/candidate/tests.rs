@@ -290,7 +290,16 @@ fn nothing_is_made_while_somebody_tells_of_another_group() {
     promised(&mut one, 2, at(4_000));
     assert!(one.ready().record.is_none());
     assert!(one.waiting().to_string().contains("all have promised"), "{}", one.waiting());
-    one.step(CandidateInput::Tick, at(5_100));
+    let stay = |one: &mut Candidate, now| {
+        [2, 3].iter().for_each(|from| promised(one, *from, at(now)));
+        one.step(CandidateInput::Tick, at(now));
+        one.ready().record.map(|record| record.commitment)
+    };
+    for second in 5..30 {
+        assert_eq!(stay(&mut one, 1_000 * second), None, "it may only be away");
+    }
+    let said = candidate(settings(7)).here();
+    hears(&mut one, 7, said, 29_100);
     assert_eq!(one.ready().record.map(|record| record.commitment), Some(Commitment::Made(genesis.clone())));
 }
 

@@ -116,7 +116,7 @@ impl Candidate {
         let refused = self.known.iter().filter_map(|(id, peer)| Some((self.person(*id), dispute(peer)?)));
         let mute = |peer: &Peer| peer.silence.clone().filter(|_| !peer.counts(self.now) && dispute(peer).is_none());
         let silent = self.known.iter().filter_map(|(id, peer)| Some((self.person(*id), mute(peer)?)));
-        let claim = |(id, peer): (&MemberId, &Peer)| Some(Claim { told_by: *id, group: peer.claim(self.now)? });
+        let claim = |(id, peer): (&MemberId, &Peer)| Some(Claim { told_by: *id, group: peer.claims? });
         Waiting {
             cluster: self.settings.cluster.clone(),
             expect: self.settings.expect,
@@ -266,8 +266,9 @@ impl fmt::Display for Waiting {
         for Claim { told_by, group } in self.claims.iter().take(LEFT_OUT_NAMED_MAX) {
             write!(
                 f,
-                "; {} says that there is a group of this name already, {group}, and nothing is made while it does: if that \
-                 is so, stop all candidates, and join that group by a code, each with an empty data directory; else stop that one",
+                "; {} says that there is a group of this name already, {group}, and nothing is made beside it: if that is so, stop \
+                 all candidates, and join that group by a code, each with an empty data directory; else stop that one, and start \
+                 this candidate again",
                 told_by.short()
             )?;
         }
