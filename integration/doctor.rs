@@ -152,7 +152,19 @@ async fn a_configuration_that_is_not_the_sidecars_is_told_from_one_that_is_well(
 async fn a_machine_without_a_group_hears_whom_its_sources_lead_to() {
     let mut group = Group::fresh(4, 3, None).await;
     group.members[0].start();
-    until("the first waits", async || group.members[0].try_status().await).await;
+    let status = until("the first waits", async || {
+        group.members[0].try_status().await.filter(|status| status["role"] == "candidate")
+    })
+    .await;
+    assert_eq!(status["data_dir"], json!(group.members[0].data_dir));
+    let elsewhere = group.members[0].config.with_file_name("elsewhere.toml");
+    let text = fs::read_to_string(&group.members[0].config).unwrap();
+    fs::write(&elsewhere, text.replace("data_dir = \"data\"", "data_dir = \"none\"")).unwrap();
+    let told = Examination::by(&["--config", elsewhere.to_str().unwrap()]).await;
+    let advice = format!("SYNOD_DATA_DIR={}", group.members[0].data_dir.display());
+    told.says("data directory", "warn", "neither is examined", &advice);
+    assert!(told.of_check("member.key").is_empty(), "{told:#?}");
+
     let waiting = Examination::of(&group.members[3]).await;
     assert_eq!((waiting.code, &waiting.worst), (Some(0), &json!("warn")), "{waiting:#?}");
     waiting.says("reach others", "ok", "somebody there has no group yet", "");
@@ -165,6 +177,14 @@ async fn a_machine_without_a_group_hears_whom_its_sources_lead_to() {
     let founded = Examination::of(&group.members[3]).await;
     founded.says("reach others", "warn", "this machine is of none yet", "synod invite");
     assert_eq!(founded.of_check("reach others").len(), 3, "{founded:#?}");
+
+    // Whose genesis cannot be read is of a group all the same.
+    fs::create_dir_all(&group.members[3].data_dir).unwrap();
+    fs::write(group.members[3].data_dir.join("genesis.toml"), "name = 1\n").unwrap();
+    let damaged = Examination::of(&group.members[3]).await;
+    damaged.says("configuration", "fail", "genesis.toml", "");
+    damaged.says("reach", "warn", "nobody knows which group is meant", "correct the genesis");
+    assert!(damaged.of_check("reach others").is_empty(), "{damaged:#?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -213,6 +233,11 @@ async fn what_keeps_a_member_from_starting_is_told_with_what_to_do() {
     let open = Examination::of(&group.members[2]).await;
     open.says("api.token_file", "ok", "holds a token", "");
     open.says("api.socket", "ok", "can be made", "");
+    // As where a service manager takes it away with the member.
+    fs::remove_file(&token).unwrap();
+    let taken = Examination::of(&group.members[2]).await;
+    taken.says("api.token_file", "fail", "No such file", "nobody else");
+    taken.says("sidecar", "warn", "does not run", "synod run");
 
     fs::write(group.members[2].data_dir.join("departed"), "this member has left its group\n").unwrap();
     Examination::of(&group.members[2]).await.says("departed", "fail", "has left its group", "synod join");

@@ -67,8 +67,8 @@ impl Exit {
         (Exit::Unable, "this build cannot do that; build with the feature it names"),
         (
             Exit::Unavailable,
-            "no sidecar answers; run: another process has the data directory; join: no member answers, or the group admits \
-             nobody just now (no_quorum, busy): try again later",
+            "no sidecar answers; run, join: another process has the data directory; join: no member answers, or the group \
+             admits nobody just now (no_quorum, busy): try again later",
         ),
         (Exit::Bug, "a bug: something that must hold did not; please report it"),
         (Exit::Departed, "run: this member has left or was removed, and is not started again under this identity"),

@@ -218,6 +218,7 @@ fn candidacy_exit(error: &CandidacyError) -> Exit {
         | CandidacyError::Genesis(_)
         | CandidacyError::Candidate(_)
         | CandidacyError::Unreachable(_) => Exit::Usage,
+        CandidacyError::NoGenesis(_) => Exit::Bug,
         CandidacyError::Exists { .. } => Exit::NotAdmitted,
         CandidacyError::Commitment(error) => commitment_exit(error),
         CandidacyError::Io(_) => Exit::DiskFailed,

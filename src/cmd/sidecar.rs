@@ -37,7 +37,7 @@ impl SidecarArguments {
         };
         let client = Client::new(target.clone());
         match (target, token_file) {
-            (Target::Tcp(_), Some(path)) => Ok(client.with_token(&token::read(&path).map_err(Failure::usage)?)),
+            (Target::Tcp(_), Some(path)) => Ok(client.with_token(&token::read_to_show(&path).map_err(Failure::usage)?)),
             _ => Ok(client),
         }
     }
@@ -60,7 +60,8 @@ impl SidecarArguments {
     fn configured(&self) -> Result<(Target, Option<PathBuf>), Failure> {
         let api = self.settings().settings()?.api;
         let target = if api.socket.exists() { Target::Unix(api.socket) } else { Target::Tcp(api.listen.to_string()) };
-        Ok((target, self.token_file.clone().or(api.token_file)))
+        // A service manager may take that of the configuration away with its member: then nobody is there to be shown it.
+        Ok((target, self.token_file.clone().or(api.token_file.filter(|path| path.exists()))))
     }
 }
 

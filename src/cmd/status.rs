@@ -19,7 +19,7 @@ pub struct StatusArguments {
 /// What a supervisor may ask.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 enum Probe {
-    /// The process answers
+    /// The process answers, and its loop turns
     Livez,
     /// It serves, has caught up, and is in touch with a quorum
     Readyz,

@@ -82,6 +82,13 @@ pub enum CandidacyError {
     /// The genesis that there is cannot be read.
     #[error("the genesis in data_dir cannot be used: {}", .0.0.join("; "))]
     Genesis(Mistakes),
+    /// The genesis that the candidates made cannot be read.
+    #[error(
+        "what the candidates made is no genesis that can be used, and is not kept: {}; run the same release on all of them, and \
+         if they do, please report this",
+        .0.0.join("; ")
+    )]
+    NoGenesis(Mistakes),
     /// What it has promised is not known.
     #[error(transparent)]
     Commitment(#[from] CommitmentError),
@@ -148,6 +155,8 @@ pub async fn found(
 struct Candidacy {
     cluster: String,
     directory: DataDirectory,
+    /// Its place, wherever the asker stands.
+    data_dir: PathBuf,
     candidate: Candidate,
     mesh: CandidateMesh,
     time: RealTime,
@@ -217,6 +226,7 @@ impl Candidacy {
         let candidate = Candidate::new(candidate, restored, time.instant()).map_err(CandidacyError::from)?;
         Ok(Candidacy {
             cluster: bootstrap.cluster.clone(),
+            data_dir: std::path::absolute(directory.path())?,
             directory,
             candidate,
             mesh,
@@ -289,11 +299,11 @@ impl Candidacy {
 
     fn keep(&self, genesis: &Genesis) -> Result<(), CandidacyError> {
         let text = genesis_file::write(genesis);
-        let read = genesis_file::parse(&text).map_err(CandidacyError::Genesis)?;
+        let read = genesis_file::parse(&text).map_err(CandidacyError::NoGenesis)?;
         if read != *genesis {
             // Others have a say in it.
-            let mistake = "what the candidates made does not read back as it is written".to_owned();
-            return Err(CandidacyError::Genesis(Mistakes(vec![mistake])));
+            let mistake = "it does not read back as it is written".to_owned();
+            return Err(CandidacyError::NoGenesis(Mistakes(vec![mistake])));
         }
         self.directory.store(GENESIS_FILE, &text)?;
         // It says nothing any more that the genesis does not.
@@ -319,6 +329,7 @@ impl Candidacy {
         }));
         let mut details = Map::new();
         details.insert("group".to_owned(), json!(self.cluster));
+        details.insert("data_dir".to_owned(), json!(self.data_dir));
         details.insert("candidacy".to_owned(), json!(waiting));
         details.insert("links".to_owned(), json!({ "discovery": super::mesh_figures::discovery(&figures) }));
         self.log(&reasons.join("; "));

@@ -14,7 +14,8 @@ use serde_json::{Value, json};
 use super::data_directory::DataDirectory;
 use crate::types::Contact;
 
-const CONTACTS_FILE: &str = "contacts.json";
+/// Name of the file.
+pub const CONTACTS_FILE: &str = "contacts.json";
 
 /// The file is there and cannot be used. Nothing was changed.
 #[derive(Debug, thiserror::Error)]

@@ -6,13 +6,13 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// Name of the lock file.
-const LOCK_FILE: &str = "lock";
+pub const LOCK_FILE: &str = "lock";
 /// Longer than it takes to look whether a directory is in use.
 const LOOK_MAX: Duration = Duration::from_millis(20);
 /// Name of the file that says why the others refused this directory for good.
-const REFUSED_FILE: &str = "refused";
+pub const REFUSED_FILE: &str = "refused";
 /// Name of the file that says that its member is no member any more.
-const DEPARTED_FILE: &str = "departed";
+pub const DEPARTED_FILE: &str = "departed";
 
 /// Where a member's log is in its data directory.
 pub fn log_folder(data_dir: &Path) -> PathBuf {

@@ -6,9 +6,17 @@ use std::path::Path;
 
 use nix::unistd::geteuid;
 
-/// Reads the file: one line, which only this user may read. The error names the file and what to do.
+/// Reads the file: one line, which only this user may read, or which root lets one group read. The error names the file and
+/// what to do.
 pub fn read(path: &Path) -> Result<String, String> {
     read_for(path, geteuid().as_raw())
+}
+
+/// The same for a client, which only shows it: root may show anybody's.
+pub fn read_to_show(path: &Path) -> Result<String, String> {
+    let user = geteuid().as_raw();
+    let owner = fs::metadata(path).map_or(user, |metadata| metadata.uid());
+    read_for(path, if user == ROOT { owner } else { user })
 }
 
 /// The same for the user that it is meant for.
@@ -16,8 +24,8 @@ pub fn read_for(path: &Path, user: u32) -> Result<String, String> {
     let wrong = |what: String| format!("api.token_file = \"{}\": {what}", path.display());
     let metadata = fs::metadata(path).map_err(|error| wrong(error.to_string()))?;
     let mode = metadata.permissions().mode() & 0o7777;
-    if is_too_open(mode, metadata.uid(), user) {
-        return Err(wrong(format!("has mode {mode:04o}, others than its owner may read it; run `chmod 600` on it")));
+    if let Some(objection) = objection(mode, metadata.uid(), user) {
+        return Err(wrong(objection));
     }
     let content = fs::read_to_string(path).map_err(|error| wrong(error.to_string()))?;
     let token = content.trim();
@@ -27,11 +35,18 @@ pub fn read_for(path: &Path, user: u32) -> Result<String, String> {
     Ok(token.to_owned())
 }
 
-/// Whether others may have to do with the file than the user it is meant for. A file of somebody else's reaches that user by
-/// its group: so the files of an orchestrator (a secret under `fsGroup`) and of a service manager (`LoadCredential`).
-fn is_too_open(mode: u32, owner: u32, user: u32) -> bool {
-    let group = if owner == user { 0o070 } else { 0 };
-    mode & (group | 0o007) != 0
+const ROOT: u32 = 0;
+
+/// What lets others have to do with the file than root and the user it is meant for. A file of root's may reach that user by
+/// its group, to be read: so the files of an orchestrator (a secret under `fsGroup`) and of a service manager
+/// (`LoadCredential`).
+fn objection(mode: u32, owner: u32, user: u32) -> Option<String> {
+    if owner != user && owner != ROOT {
+        return Some(format!("is of user {owner}; give it to user {user} with mode 0600, or to root with mode 0440"));
+    }
+    let closed = if owner == ROOT { 0o037 } else { 0o077 };
+    let wanted = if owner == user { "600" } else { "440" };
+    (mode & closed != 0).then(|| format!("has mode {mode:04o}, which lets others in; run `chmod {wanted}` on it"))
 }
 
 #[cfg(test)]
@@ -39,11 +54,28 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_group_may_read_what_is_somebody_elses() {
-        assert!(is_too_open(0o640, 1000, 1000) && is_too_open(0o660, 1000, 1000));
-        assert!(!is_too_open(0o440, 0, 1000), "a secret under fsGroup");
-        assert!(is_too_open(0o444, 0, 1000) && is_too_open(0o601, 1000, 1000) && is_too_open(0o606, 0, 1000));
-        assert!(!is_too_open(0o600, 1000, 1000) && !is_too_open(0o400, 0, 1000));
+    fn a_group_may_read_what_is_roots_and_nothing_else() {
+        let taken = |mode, owner, user| objection(mode, owner, user).is_none();
+        assert!(taken(0o440, 0, 1000), "a secret under fsGroup, a credential");
+        assert!(taken(0o440, 0, 0) && taken(0o640, 0, 1000) && taken(0o400, 0, 1000) && taken(0o600, 1000, 1000));
+        for (mode, owner, user) in [
+            (0o640, 1000, 1000),
+            (0o660, 1000, 1000),
+            (0o601, 1000, 1000),
+            (0o444, 0, 1000),
+            (0o606, 0, 1000),
+            (0o460, 0, 1000),
+            (0o420, 0, 1000),
+            (0o450, 0, 1000),
+            (0o460, 0, 0),
+            (0o440, 1001, 1000),
+            (0o600, 1001, 1000),
+            (0o600, 1001, 0),
+        ] {
+            assert!(!taken(mode, owner, user), "mode {mode:04o} of user {owner}, for user {user}");
+        }
+        assert!(objection(0o444, 0, 1000).unwrap().contains("chmod 440"));
+        assert!(objection(0o440, 1001, 1000).unwrap().contains("give it to user 1000"));
     }
 
     #[test]

@@ -15,6 +15,8 @@ mod sidecar;
 mod situation;
 mod standing;
 
+use std::path::Path;
+
 use libp2p::identity::Keypair;
 use serde_json::{Value, json};
 
@@ -63,11 +65,13 @@ async fn examine(arguments: &SidecarArguments, mut progress: Progress) -> Result
         let cluster = situation.genesis.as_ref().map(|genesis| genesis.cluster());
         directory::examine(&Place { data_dir, cluster, answers: heard.answers, founds: situation.founds })
     });
-    findings.extend(elsewhere);
+    findings.extend(elsewhere.clone());
     findings.extend(examined.iter().flat_map(|examined| examined.findings.clone()));
     findings.extend(examined.iter().flat_map(|examined| volume(&situation, examined)));
     findings.extend(ports(&situation, examined.as_ref(), &heard));
-    findings.extend(host_api(&situation, examined.as_ref(), &heard).await);
+    // The member is of the user that has the directory that it uses.
+    let place = if elsewhere.is_some() { used } else { data_dir };
+    findings.extend(host_api(&situation, place, examined.as_ref(), &heard).await);
     findings.extend(heard.findings.clone());
     let key = examined.as_ref().and_then(|examined| examined.identity.as_ref());
     if let Some(documents) = documents {
@@ -101,10 +105,14 @@ fn volume(situation: &Situation, examined: &Examined) -> Vec<Finding> {
 }
 
 /// The token, and for a member that does not run the place of its socket.
-async fn host_api(situation: &Situation, examined: Option<&Examined>, heard: &Heard) -> Vec<Finding> {
+async fn host_api(
+    situation: &Situation,
+    data_dir: Option<&Path>,
+    examined: Option<&Examined>,
+    heard: &Heard,
+) -> Vec<Finding> {
     let Some(settings) = &situation.settings else { return Vec::new() };
     let runs = heard.answers || examined.is_some_and(|examined| examined.held.is_some());
-    let data_dir = situation.data_dir.as_deref();
     let token = host_api::token(&settings.api, data_dir, runs);
     let socket = if runs { None } else { host_api::socket(&settings.api, data_dir).await };
     token.into_iter().chain(socket).collect()
@@ -160,6 +168,11 @@ async fn knock(
     let doors = if documents.is_none() { doors.without(own.map(Identity::member)) } else { doors };
     if doors.is_empty() {
         return Ok(Vec::new());
+    }
+    // Whoever asks without a group is of none.
+    if cluster.is_none() && situation.has_genesis {
+        let what = "not tried: the genesis cannot be used, so nobody knows which group is meant";
+        return Ok(vec![Finding::warn("reach", what, "correct the genesis first: all members have the same")]);
     }
     let secret = idle.map_or_else(|| Identity::draw().map(|drawn| drawn.secret()), |own| Ok(own.secret()));
     let secret = secret.map_err(|error| Failure::failed(format!("no random numbers: {error}")))?;

@@ -27,6 +27,8 @@ pub struct Situation {
     pub data_dir: Option<PathBuf>,
     /// Whether there is no genesis because it founds its group with others.
     pub founds: bool,
+    /// Whether there is a file of a genesis, be it that it cannot be used.
+    pub has_genesis: bool,
 }
 
 const CHECK: &str = "configuration";
@@ -69,12 +71,13 @@ impl Situation {
                     genesis: Some(genesis),
                     data_dir,
                     founds: false,
+                    has_genesis: true,
                 }
             }
             Err(Mistakes(mistakes)) => {
                 let settings = Settings::from_layers(layers, folder).ok();
-                let there_is_one = [&named, &joined].into_iter().flatten().any(|path| path.exists());
-                if let (Some(settings), false) = (&settings, there_is_one)
+                let has_genesis = [&named, &joined].into_iter().flatten().any(|path| path.exists());
+                if let (Some(settings), false) = (&settings, has_genesis)
                     && let Some(bootstrap) = &settings.bootstrap
                 {
                     return Situation::founding(settings, bootstrap, data_dir);
@@ -87,6 +90,7 @@ impl Situation {
                     genesis: genesis.and_then(|path| genesis_file::read(&path).ok()),
                     data_dir,
                     founds: false,
+                    has_genesis,
                 }
             }
         }
@@ -171,7 +175,10 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let situation = Situation::read(&Layers::gather(None, [], []), folder.path());
         assert_eq!(situation.findings.len(), 1);
-        assert!(situation.genesis.is_none());
+        assert!(situation.genesis.is_none() && !situation.has_genesis);
+        std::fs::write(folder.path().join("genesis.toml"), "name = 1").unwrap();
+        let damaged = Situation::read(&Layers::gather(None, [], []), folder.path());
+        assert!(damaged.genesis.is_none() && damaged.has_genesis);
         assert_eq!(situation.mesh_listen(None)[0].to_string(), "/ip4/0.0.0.0/tcp/7271");
     }
 }

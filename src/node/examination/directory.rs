@@ -13,8 +13,12 @@ use super::Finding;
 use super::disk::size;
 use super::holders::process_name;
 use crate::driver::log_owner;
-use crate::node::contacts_file;
-use crate::node::data_directory::{DataDirectory, DataDirectoryError, Marks, log_folder};
+use crate::node::commitment_file::COMMITMENT_FILE;
+use crate::node::contacts_file::{self, CONTACTS_FILE};
+use crate::node::data_directory::{
+    DEPARTED_FILE, DataDirectory, DataDirectoryError, LOCK_FILE, Marks, REFUSED_FILE, log_folder,
+};
+use crate::node::genesis_file::GENESIS_FILE;
 use crate::node::identity::{Identity, IdentityError, KEY_FILE};
 use crate::types::{ClusterId, Contact, Digest, MemberId};
 use crate::wal::{DiskFiles, Glance, OpenError, glance};
@@ -169,17 +173,28 @@ pub fn elsewhere(named: &Path, used: &Path) -> Option<Finding> {
     })
 }
 
+/// What a member keeps in its directory beside its log.
+const KEPT: &[&str] = &[KEY_FILE, LOCK_FILE, GENESIS_FILE, CONTACTS_FILE, COMMITMENT_FILE, DEPARTED_FILE, REFUSED_FILE];
+
 /// Files of another user than the directory's, who may not be able to read or write them.
 fn owners(data_dir: &Path) -> Option<Finding> {
     let owner = fs::metadata(data_dir).ok()?.uid();
-    let log = log_folder(data_dir);
-    let entries = [data_dir, &log].into_iter().filter_map(|folder| fs::read_dir(folder).ok()).flatten().flatten();
-    strangers(data_dir, owner, entries.filter_map(|entry| Some((entry.path(), entry.metadata().ok()?.uid()))))
+    let kept = kept(data_dir).into_iter();
+    strangers(data_dir, owner, kept.filter_map(|path| Some((fs::metadata(&path).ok()?.uid(), path))))
 }
 
-fn strangers(data_dir: &Path, owner: u32, files: impl Iterator<Item = (PathBuf, u32)>) -> Option<Finding> {
-    let mut others = files.filter(|(_, user)| *user != owner);
-    let (path, user) = others.next()?;
+/// The files that a member uses. What else is there is not its own: a volume has a `lost+found` of root's.
+fn kept(data_dir: &Path) -> Vec<PathBuf> {
+    let log = log_folder(data_dir);
+    let segments = fs::read_dir(&log).into_iter().flatten().flatten().map(|entry| entry.path());
+    let segments = segments.filter(|path| path.is_file()).collect::<Vec<_>>();
+    let named = KEPT.iter().map(|name| data_dir.join(name)).chain([log]);
+    named.filter(|path| path.exists()).chain(segments).collect()
+}
+
+fn strangers(data_dir: &Path, owner: u32, files: impl Iterator<Item = (u32, PathBuf)>) -> Option<Finding> {
+    let mut others = files.filter(|(user, _)| *user != owner);
+    let (user, path) = others.next()?;
     let more = match others.count() {
         0 => String::new(),
         count => format!(", and {count} more are not the directory's user's"),
@@ -353,9 +368,16 @@ mod tests {
     #[test]
     fn files_of_another_user_than_the_directory_are_told() {
         let folder = tempfile::tempdir().unwrap();
-        fs::write(folder.path().join(KEY_FILE), "").unwrap();
+        let log = log_folder(folder.path());
+        for made in [folder.path().join("lost+found"), log.join("lost+found")] {
+            fs::create_dir_all(made).unwrap();
+        }
+        for written in [folder.path().join(KEY_FILE), folder.path().join("else"), log.join("1.wal")] {
+            fs::write(written, "").unwrap();
+        }
+        assert_eq!(kept(folder.path()), [folder.path().join(KEY_FILE), log.clone(), log.join("1.wal")]);
         assert_eq!(owners(folder.path()), None);
-        let files = [("member.key", 0), ("lock", 7), ("1.wal", 0)].map(|(name, user)| (PathBuf::from(name), user));
+        let files = [("member.key", 0), ("lock", 7), ("1.wal", 0)].map(|(name, user)| (user, PathBuf::from(name)));
         let told = strangers(Path::new("d"), 7, files.into_iter()).unwrap();
         assert_eq!(
             (told.state, told.what.as_str()),

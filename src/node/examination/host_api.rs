@@ -5,7 +5,7 @@ use std::io;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 
-use nix::unistd::{AccessFlags, access, geteuid};
+use nix::unistd::{AccessFlags, access, getegid, geteuid};
 
 use super::Finding;
 use crate::api::listen;
@@ -19,31 +19,89 @@ const SOCKET: &str = "api.socket";
 /// runs says whether it could read it.
 pub fn token(api: &Api, data_dir: Option<&Path>, runs: bool) -> Option<Finding> {
     let path = api.token_file.as_deref()?;
-    let owner = data_dir.and_then(|data_dir| fs::metadata(data_dir).ok()).map(|metadata| metadata.uid());
-    let user = owner.unwrap_or(geteuid().as_raw());
-    Some(judge_token(path, user, runs))
+    let directory = data_dir.and_then(|data_dir| fs::metadata(data_dir).ok());
+    let of_directory = directory.map(|metadata| Reader { user: metadata.uid(), group: metadata.gid() });
+    let reader = of_directory.unwrap_or_else(|| Reader { user: geteuid().as_raw(), group: getegid().as_raw() });
+    Some(judge_token(path, reader, runs))
 }
 
-fn judge_token(path: &Path, user: u32, runs: bool) -> Finding {
-    let advice =
-        format!("without its token the member does not start: see that user {user} may read the file, and nobody else");
-    match token::read_for(path, user) {
-        Ok(_) if hidden(path, user) => {
-            let what = format!("{} is not readable by user {user}, who has the data directory", path.display());
-            Finding::fail(TOKEN, what, advice)
+/// Who is to read the token.
+#[derive(Clone, Copy)]
+struct Reader {
+    user: u32,
+    group: u32,
+}
+
+fn judge_token(path: &Path, reader: Reader, runs: bool) -> Finding {
+    let way = token::read_for(path, reader.user).and_then(|_| {
+        let metadata = fs::metadata(path).map_err(|error| error.to_string())?;
+        Ok(Way::of(metadata.permissions().mode(), metadata.uid(), metadata.gid(), reader))
+    });
+    let is_to_come = path.starts_with(CREDENTIALS) && !path.exists();
+    match way {
+        Err(_) if is_to_come && !runs => {
+            let what = format!("{} is not there yet: the service manager puts it there with the start", path.display());
+            Finding::ok(TOKEN, what)
         }
-        Ok(_) => Finding::ok(TOKEN, format!("{} holds a token that nobody else may read", path.display())),
-        Err(reason) if runs => {
-            Finding::warn(TOKEN, reason, "its member runs; if it is to start again, it must be able to read the file")
-        }
-        Err(reason) => Finding::fail(TOKEN, reason, advice),
+        way => judge_way(path, reader, way, runs),
     }
 }
 
-/// Whether somebody else's file shows nothing to the group, either. Root reads everything.
-fn hidden(path: &Path, user: u32) -> bool {
-    let closed = |metadata: fs::Metadata| metadata.uid() != user && metadata.permissions().mode() & 0o040 == 0;
-    user != 0 && fs::metadata(path).is_ok_and(closed)
+fn judge_way(path: &Path, reader: Reader, way: Result<Way, String>, runs: bool) -> Finding {
+    let (user, file) = (reader.user, path.display());
+    let ill = |what: String| match runs {
+        true => {
+            Finding::warn(TOKEN, what, "its member runs; if it is to start again, it must be able to read the file")
+        }
+        false => Finding::fail(
+            TOKEN,
+            what,
+            format!(
+                "without its token the member does not start: see that user {user} may read the file, and nobody else"
+            ),
+        ),
+    };
+    match way {
+        Ok(Way::Own) => Finding::ok(TOKEN, format!("{file} holds a token that nobody else may read")),
+        Ok(Way::Group(group)) if group == reader.group => {
+            Finding::ok(TOKEN, format!("{file} holds a token that root lets group {group} read, the member's"))
+        }
+        Ok(Way::Group(group)) => {
+            let what = format!("{file} is readable by group {group}, and the member's group may be another");
+            match runs {
+                true => Finding::ok(TOKEN, what),
+                false => Finding::warn(TOKEN, what, format!("see that user {user} is of group {group}")),
+            }
+        }
+        Ok(Way::Closed) => ill(format!("{file} is not readable by user {user}, who has the data directory")),
+        Err(reason) => ill(reason),
+    }
+}
+
+/// Where a service manager puts what it hands to a service that it starts.
+const CREDENTIALS: &str = "/run/credentials";
+
+/// By what a user may read a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Way {
+    /// As its owner, or as root, who reads everything.
+    Own,
+    /// As one of this group.
+    Group(u32),
+    /// By nothing.
+    Closed,
+}
+
+impl Way {
+    fn of(mode: u32, owner: u32, group: u32, reader: Reader) -> Way {
+        if reader.user == 0 || reader.user == owner {
+            Way::Own
+        } else if mode & 0o040 != 0 {
+            Way::Group(group)
+        } else {
+            Way::Closed
+        }
+    }
 }
 
 /// Looks at the place of the socket of a member that does not run.
@@ -98,11 +156,27 @@ mod tests {
         assert!(told(false).what.contains("mode 0644"));
         fs::set_permissions(&path, Permissions::from_mode(0o600)).unwrap();
         assert_eq!(told(false).state, State::Ok);
-        let other = fs::metadata(&path).unwrap().uid() + 1;
-        assert!(judge_token(&path, other, false).what.contains(&format!("not readable by user {other}")));
-        fs::set_permissions(&path, Permissions::from_mode(0o440)).unwrap();
-        assert_eq!(judge_token(&path, other, false).state, State::Ok, "by its group");
-        assert_eq!(token(&Api { token_file: None, ..api }, None, false), None);
+        assert_eq!(token(&Api { token_file: None, ..api.clone() }, None, false), None);
+        let handed = Api { token_file: Some("/run/credentials/none.service/token".into()), ..api };
+        let told = |runs| token(&handed, Some(folder.path()), runs).unwrap();
+        assert_eq!((told(false).state, told(true).state), (State::Ok, State::Warn), "it comes with the start");
+    }
+
+    #[test]
+    fn by_what_the_member_may_read_its_token_is_told() {
+        let (reader, root) = (Reader { user: 1000, group: 1001 }, Reader { user: 0, group: 0 });
+        assert_eq!(Way::of(0o600, 1000, 7, reader), Way::Own);
+        assert_eq!(Way::of(0o400, 0, 7, root), Way::Own);
+        assert_eq!(Way::of(0o440, 0, 7, reader), Way::Group(7));
+        assert_eq!(Way::of(0o400, 0, 7, reader), Way::Closed);
+        let told = |way, runs| judge_way(Path::new("token"), reader, Ok(way), runs);
+        let states = |way| [told(way, false).state, told(way, true).state];
+        assert_eq!(states(Way::Own), [State::Ok, State::Ok]);
+        assert_eq!(states(Way::Group(1001)), [State::Ok, State::Ok]);
+        assert_eq!(states(Way::Group(7)), [State::Warn, State::Ok], "one that runs could read it");
+        assert!(told(Way::Group(7), true).what.contains("group 7, and the member's group may be another"));
+        assert_eq!(states(Way::Closed), [State::Fail, State::Warn]);
+        assert!(told(Way::Closed, false).what.contains("not readable by user 1000"));
     }
 
     #[tokio::test]

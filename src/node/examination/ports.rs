@@ -8,6 +8,8 @@ use libp2p::multiaddr::{Multiaddr, Protocol};
 use super::Finding;
 use super::holders::{Carrier, Holder, holder};
 
+const API: &str = "api.listen";
+
 /// An address that a member is to listen on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Port {
@@ -33,7 +35,7 @@ pub enum Expected {
 impl Port {
     /// That of the host API.
     pub fn of_api(address: SocketAddr) -> Port {
-        Port { setting: "api.listen", carrier: Carrier::Tcp, address }
+        Port { setting: API, carrier: Carrier::Tcp, address }
     }
 
     /// One of the mesh's; none if nothing can listen there.
@@ -71,10 +73,10 @@ impl Port {
                 format!("nobody listens at {address}, though the member runs"),
                 format!("{setting} was changed since its start: start it again, or undo the change"),
             ),
-            (Ok(()), Expected::Starting(_)) => Finding::ok(
-                check,
-                format!("nobody listens at {address} yet: the member that starts takes it when its log is read"),
-            ),
+            (Ok(()), Expected::Starting(_)) => {
+                let when = if setting == API { "before it reads its log" } else { "when its log is read" };
+                Finding::ok(check, format!("nobody listens at {address} yet: the member that starts takes it {when}"))
+            }
             (Err((ErrorKind::AddrInUse, _)), _) => self.taken(holder(), expected),
             (Err((ErrorKind::AddrNotAvailable, _)), _) => Finding::fail(
                 check,
@@ -185,8 +187,11 @@ mod tests {
         assert_eq!(port.examine(Expected::Starting(Some(1))).state, State::Fail);
         drop(taken);
         assert_eq!(port.examine(Expected::Nobody).state, State::Ok);
-        let starting = port.examine(Expected::Starting(Some(1)));
-        assert!(starting.state == State::Ok && starting.what.contains("when its log is read"), "{starting:?}");
+        let mesh = Port { setting: "mesh.listen", ..port.clone() };
+        for (port, when) in [(&port, "before it reads its log"), (&mesh, "when its log is read")] {
+            let starting = port.examine(Expected::Starting(Some(1)));
+            assert!(starting.state == State::Ok && starting.what.contains(when), "{starting:?}");
+        }
         assert!(port.examine(Expected::Member(None)).advice.unwrap().contains("start it again"));
     }
 

@@ -79,7 +79,7 @@ pub const SETTINGS: &[Setting] = &[
         "api.token_file",
         "",
         "File that holds the token every request over TCP must carry (`Authorization: Bearer …`), readable by its owner \
-         only. Default: none, no token is asked for.",
+         only; root's may be readable by the member's group. Default: none, no token is asked for.",
     ),
     text(
         "api.publish_timeout",
