@@ -12,7 +12,7 @@ use crate::sim::check::Violation;
 use crate::sim::clock::Moment;
 use crate::sim::random::Random;
 use crate::sim::world::Verdict;
-use crate::types::{CandidacyMessage, CandidacyRefusal, Commitment, Digest, Genesis, MemberId, Sabotage};
+use crate::types::{CandidacyMessage, CandidacyRefusal, ClusterId, Commitment, Digest, Genesis, MemberId, Sabotage};
 
 /// After the faults there is a group within this time, or a reason why not.
 const PATIENCE: Duration = Duration::from_secs(40);
@@ -49,6 +49,9 @@ enum Deed {
     Join,
     Heal,
 }
+
+/// The group of which strangers tell, and which there is not.
+const CRIED: ClusterId = Digest([7; 32]);
 
 struct World {
     gathering: Gathering,
@@ -259,7 +262,7 @@ impl World {
         let holds = self.gathering.vows.holds(&machine.id(index));
         let bound = matches!(holds, Commitment::Proposed(_) | Commitment::Promised(_)) && machine.writing.is_empty();
         let message = if bound && self.random.chance(500) {
-            CandidacyMessage::Founded(Digest([7; 32]))
+            CandidacyMessage::Founded(CRIED)
         } else {
             CandidacyMessage::Refused(CandidacyRefusal::Lower(MemberId([0; 32])))
         };
@@ -305,7 +308,10 @@ impl World {
             machine.setup.expect = self.expect;
             machine.setup.listens = self.listens;
             machine.setup.voters_target = self.expect as u32;
-            if differs {
+            // Whom a stranger tells of a group says what to do if there is none: it is to be started again.
+            let waiting = machine.candidate().map(|candidate| candidate.waiting());
+            let misled = waiting.is_some_and(|waiting| waiting.claims.iter().any(|claim| claim.group == CRIED));
+            if differs || misled {
                 self.gathering.kill(index, true)?;
             }
             self.start(index)?;
@@ -327,14 +333,21 @@ impl World {
         stuck.map(|index| format!("{}: {}", self.name(index), self.waiting(index))).collect()
     }
 
-    /// A candidate is bound to a genesis beside which another group was made, of other candidates: there were enough of them
-    /// for two. It stays, and says who tells of the group.
+    /// A candidate is bound to a genesis beside which another group was made, of others: there were enough of them for two, or
+    /// what it is bound to can never be made any more. It stays, and says who tells of the group.
     fn is_torn(&self, index: usize) -> bool {
         let gathering = &self.gathering;
         let holds = gathering.vows.holds(&gathering.machines[index].id(index));
         let (Commitment::Proposed(bound) | Commitment::Promised(bound)) = holds else { return false };
-        let apart =
-            |made: &Genesis| made.members.iter().all(|one| bound.members.iter().all(|other| one.id != other.id));
+        // One that both name, and that lives, would say so itself, and be believed.
+        let speaks = |id: &MemberId| {
+            let mut machines = gathering.machines.iter().enumerate();
+            machines.any(|(other, machine)| machine.id(other) == *id && matches!(machine.process, Process::Member(_)))
+        };
+        let apart = |made: &Genesis| {
+            let mut both = made.members.iter().filter(|one| bound.members.iter().any(|other| one.id == other.id));
+            !both.any(|one| speaks(&one.id))
+        };
         let claims = gathering.machines[index].candidate().map(|candidate| candidate.waiting().claims);
         let claimed = |made: &Genesis| claims.iter().flatten().any(|claim| claim.group == made.cluster());
         gathering.vows.made().any(|made| apart(made) && claimed(made))
