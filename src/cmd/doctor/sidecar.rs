@@ -112,7 +112,9 @@ async fn asked(client: &Client, path: &str) -> Result<Value, NotHeard> {
 
 fn answers(client: &Client, status: &Value) -> Finding {
     let (theirs, ours) = (cell(&status["version"]), env!("CARGO_PKG_VERSION"));
-    let what = format!("{} answers: {}", client.target(), cell(&status["name"]));
+    // A member to be has no name in a group yet.
+    let who = if status["name"].is_null() { &status["role"] } else { &status["name"] };
+    let what = format!("{} answers: {}", client.target(), cell(who));
     if theirs == ours {
         return Finding::ok(CHECK, what);
     }
