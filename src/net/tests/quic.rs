@@ -32,11 +32,15 @@ async fn quic_is_for_where_tcp_cannot_be_dialled() {
     for listens in [Transport::Tcp, Transport::Quic] {
         let seats = seats::<2>();
         let both = vec![seats[1].address.to_string(), seats[1].over_quic().address.to_string()];
-        let there = if listens == Transport::Tcp { seats[1].clone() } else { seats[1].over_quic() };
+        // Else the other one would dial over TCP: identify tells it where.
+        let [here, there] = [0, 1].map(|seat| match listens {
+            Transport::Tcp => seats[seat].clone(),
+            Transport::Quic => seats[seat].over_quic(),
+        });
         let mut members = unreachable(&group(&seats));
         let mut two = Member::start(&there, &members, hello(2)).await;
         members[1].addresses = both;
-        let mut one = Member::start(&seats[0], &members, hello(1)).await;
+        let mut one = Member::start(&here, &members, hello(1)).await;
         one.expect_up(two.id);
         two.expect_up(one.id);
         assert_eq!(one.figures_of(two.id).transport, Some(listens));
