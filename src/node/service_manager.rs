@@ -177,7 +177,8 @@ impl Facts {
     fn look(&self) -> Look {
         let (started, now) = (*self.started.borrow(), self.time.instant());
         let observed = self.observed.borrow();
-        let turned = observed.as_ref().map(|observation| observation.at);
+        // A long log takes its time, and so does the first one of a member that told of its start while it waited for others.
+        let turned = if started { observed.as_ref().map(|observation| observation.at) } else { Some(now) };
         let obstacles = observed.as_ref().map(|observation| observation.obstacles(now, self.driver_silence_max));
         let status = match obstacles {
             Some(obstacles) if started && obstacles.is_empty() => "ready".to_owned(),
@@ -293,6 +294,18 @@ mod tests {
         assert_eq!(first, "READY=1\nWATCHDOG=1\nSTATUS=waiting: waits for 2 more");
         assert_eq!(told(&mut known, &Look::waiting("waits for\n2 more", at(2))), "WATCHDOG=1");
         assert_eq!(told(&mut known, &Look::waiting("waits for 1 more", at(2))), "STATUS=waiting: waits for 1 more");
+    }
+
+    #[test]
+    fn who_reads_its_log_lives() {
+        let (started, is_started) = watch::channel(false);
+        let (_observed, observed) = watch::channel(None);
+        let driver_silence_max = Duration::from_secs(1);
+        let facts = Facts { started: is_started, observed, driver_silence_max, time: RealTime::start() };
+        let reading = facts.look();
+        assert_eq!((reading.turned, reading.status.as_str()), (Some(reading.now), "reading the log"));
+        started.send_replace(true);
+        assert_eq!(facts.look().turned, None, "from now on it is the driver that lives, or does not");
     }
 
     #[test]
