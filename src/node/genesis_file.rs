@@ -23,8 +23,8 @@ pub fn read(path: &Path) -> Result<Genesis, Mistakes> {
     let content = std::fs::read_to_string(path).map_err(|error| {
         Mistakes(vec![format!(
             "genesis = \"{}\" cannot be read: {error}; `synod init` makes one for a new group, the same for all its members; \
-             a group that there is is joined by `synod join` with a join code: `synod invite` on a member prints one, and \
-             without one nobody gets in",
+             fresh machines found a group without one by bootstrap.expect and cluster; a group that there is is joined by \
+             `synod join` with a join code: `synod invite` on a member prints one, and without one nobody gets in",
             path.display()
         )])
     })?;
