@@ -28,6 +28,20 @@ async fn until_all_over(group: &Group, transport: &str) {
     }
 }
 
+/// Waits until each has found the addresses of all others on the local network.
+async fn until_neighbours(group: &Group) {
+    for member in &group.members {
+        until(&format!("{} has found the others by mDNS", member.name), async || {
+            let status = member.try_status().await?;
+            let sources = status["links"]["discovery"]["sources"].as_array()?;
+            let found = sources.iter().find(|source| source["name"] == "mdns")?["addresses"].to_string();
+            let mut peers = status["links"]["peers"].as_array()?.iter();
+            peers.all(|peer| found.contains(peer["member"].as_str().unwrap())).then_some(())
+        })
+        .await;
+    }
+}
+
 async fn until_linked(group: &Group, at: usize, to: usize, is: bool) {
     let fact = format!("{} {} {}", group.members[at].name, if is { "reaches" } else { "lost" }, group.members[to].name);
     until(&fact, async || (linked(group, at, to).await == is).then_some(())).await;
@@ -70,6 +84,8 @@ async fn three_fresh_hosts_find_each_other_by_mdns_and_one_of_them_moves() {
     loads.go_on(30).await;
     published.extend(loads.finish().await);
     agree(&group, &group.everybody(), &mut published).await;
+    // Members go on finding each other so, for whoever comes.
+    until_neighbours(&group).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

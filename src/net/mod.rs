@@ -102,7 +102,7 @@ use link::Intake;
 use metered::Traffic;
 use roster::Known;
 use switchboard::{Parts, Switchboard};
-use transport::SwarmSettings;
+use transport::{BehaviourEvent, SwarmSettings};
 
 /// What a mesh needs.
 pub struct MeshSettings {
@@ -210,7 +210,7 @@ impl Mesh {
             traffic: shared.traffic.clone(),
         };
         let mut swarm = transport::swarm(&settings.keypair, how)?;
-        listen(&mut swarm, &settings.listen, |address| shared.add_listen_address(address)).await?;
+        let meanwhile = listen(&mut swarm, &settings.listen, |address| shared.add_listen_address(address)).await?;
         let (commands, receiver) = mpsc::unbounded_channel();
         let intake = Intake { inbox: settings.inbox, credits: settings.credits };
         let patience = Patience { stranger: limits::STRANGER_PAUSE_MAX, unreached: limits::UNREACHED_PAUSE_MAX };
@@ -229,7 +229,9 @@ impl Mesh {
             roster: settings.roster,
             intake,
         };
-        tokio::spawn(Switchboard::new(parts, shared.clone(), receiver).run());
+        let mut switchboard = Switchboard::new(parts, shared.clone(), receiver);
+        meanwhile.into_iter().for_each(|event| switchboard.handle_swarm(event));
+        tokio::spawn(switchboard.run());
         Ok(Mesh { shared, commands })
     }
 
@@ -354,12 +356,14 @@ fn is_loopback_only(listen: &[Multiaddr]) -> bool {
     listen.iter().filter_map(listen_address).all(|(_, socket)| socket.ip().is_loopback())
 }
 
-/// Listens, and waits until every listener has told an address of its.
+/// Listens, and waits until every listener has told an address of its. Gives back what else happened meanwhile: neighbours
+/// may have answered, and nobody tells of them again; others may have connected.
 async fn listen(
     swarm: &mut Swarm<transport::Behaviour>,
     addresses: &[Multiaddr],
     mut tell: impl FnMut(Multiaddr),
-) -> Result<(), MeshError> {
+) -> Result<Vec<SwarmEvent<BehaviourEvent>>, MeshError> {
+    let mut meanwhile = Vec::new();
     for address in addresses {
         let failed = |reason: String| MeshError::Listen { address: address.clone(), reason };
         let listener = swarm.listen_on(address.clone()).map_err(|error| failed(error.to_string()))?;
@@ -374,11 +378,11 @@ async fn listen(
                 SwarmEvent::ListenerClosed { listener_id, reason, .. } if listener_id == listener => {
                     return Err(failed(reason.map_or_else(|error| error.to_string(), |()| "closed".to_owned())));
                 }
-                _ => {}
+                event => meanwhile.push(event),
             }
         }
     }
-    Ok(())
+    Ok(meanwhile)
 }
 
 #[cfg(test)]

@@ -211,7 +211,7 @@ impl Switchboard {
         }
     }
 
-    fn handle_swarm(&mut self, event: SwarmEvent<BehaviourEvent>) {
+    pub fn handle_swarm(&mut self, event: SwarmEvent<BehaviourEvent>) {
         match event {
             SwarmEvent::Behaviour(BehaviourEvent::Streams(StreamEvent { connection, peer, opened })) => {
                 let member = member_of_peer(&peer).expect("others are not admitted");

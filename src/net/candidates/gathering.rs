@@ -147,7 +147,7 @@ impl Gathering {
         self.publish();
     }
 
-    fn handle_swarm(&mut self, event: SwarmEvent<BehaviourEvent>) {
+    pub(super) fn handle_swarm(&mut self, event: SwarmEvent<BehaviourEvent>) {
         match event {
             SwarmEvent::Behaviour(BehaviourEvent::Streams(StreamEvent { connection, peer, opened })) => {
                 let member = member_of_peer(&peer).expect("others are not admitted");
