@@ -61,7 +61,7 @@ impl Situation {
                     genesis.name,
                     genesis.cluster().short(),
                     genesis.members.len(),
-                    if joined { "; this member joined it" } else { "" }
+                    if joined { "; its genesis is in data_dir" } else { "" }
                 );
                 let findings = vec![Finding::ok(CHECK, what)];
                 Situation {
