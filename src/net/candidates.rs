@@ -104,9 +104,8 @@ impl CandidateMesh {
         let mdns = settings.sources.mdns && !is_loopback_only(&settings.listen);
         let pace = mdns.then_some(transport::MDNS_PACE_OF_CANDIDATES);
         let plain = SwarmSettings::plain(settings.leader_timeout, limits::CANDIDATES_MAX);
-        let mut swarm = transport::swarm(&settings.keypair, SwarmSettings { mdns: pace, ..plain })?;
+        let swarm = transport::swarm(&settings.keypair, SwarmSettings { mdns: pace, ..plain })?;
         let shared = Arc::new(Shared::default());
-        let meanwhile = listen(&mut swarm, &settings.listen, |address| shared.add_listen_address(address)).await?;
         let pause = limits::CANDIDATE_PAUSE_MAX;
         let patience = Patience { stranger: pause, unreached: pause };
         let mut inquiry = Inquiry::start(&settings.sources, patience, (settings.cluster, settings.expect));
@@ -115,8 +114,8 @@ impl CandidateMesh {
         }
         let (commands, receiver) = mpsc::unbounded_channel();
         let (events, told) = mpsc::unbounded_channel();
-        let mut gathering = Gathering::new(me, swarm, inquiry, shared.clone(), events, settings.listen);
-        meanwhile.into_iter().for_each(|event| gathering.handle_swarm(event));
+        let mut gathering = Gathering::new(me, swarm, inquiry, shared.clone(), events, settings.listen.clone());
+        listen(&mut gathering, &settings.listen).await?;
         tokio::spawn(gathering.run(receiver));
         Ok(CandidateMesh { commands, events: told, shared })
     }

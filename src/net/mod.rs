@@ -102,7 +102,7 @@ use link::Intake;
 use metered::Traffic;
 use roster::Known;
 use switchboard::{Parts, Switchboard};
-use transport::{BehaviourEvent, SwarmSettings};
+use transport::{Behaviour, BehaviourEvent, SwarmSettings};
 
 /// What a mesh needs.
 pub struct MeshSettings {
@@ -209,8 +209,7 @@ impl Mesh {
             gossip: settings.gossip.then_some(hello.cluster),
             traffic: shared.traffic.clone(),
         };
-        let mut swarm = transport::swarm(&settings.keypair, how)?;
-        let meanwhile = listen(&mut swarm, &settings.listen, |address| shared.add_listen_address(address)).await?;
+        let swarm = transport::swarm(&settings.keypair, how)?;
         let (commands, receiver) = mpsc::unbounded_channel();
         let intake = Intake { inbox: settings.inbox, credits: settings.credits };
         let patience = Patience { stranger: limits::STRANGER_PAUSE_MAX, unreached: limits::UNREACHED_PAUSE_MAX };
@@ -230,7 +229,7 @@ impl Mesh {
             intake,
         };
         let mut switchboard = Switchboard::new(parts, shared.clone(), receiver);
-        meanwhile.into_iter().for_each(|event| switchboard.handle_swarm(event));
+        listen(&mut switchboard, &settings.listen).await?;
         tokio::spawn(switchboard.run());
         Ok(Mesh { shared, commands })
     }
@@ -356,33 +355,32 @@ fn is_loopback_only(listen: &[Multiaddr]) -> bool {
     listen.iter().filter_map(listen_address).all(|(_, socket)| socket.ip().is_loopback())
 }
 
-/// Listens, and waits until every listener has told an address of its. Gives back what else happened meanwhile: neighbours
-/// may have answered, and nobody tells of them again; others may have connected.
-async fn listen(
-    swarm: &mut Swarm<transport::Behaviour>,
-    addresses: &[Multiaddr],
-    mut tell: impl FnMut(Multiaddr),
-) -> Result<Vec<SwarmEvent<BehaviourEvent>>, MeshError> {
-    let mut meanwhile = Vec::new();
+/// Who owns a swarm, and handles all that happens on it.
+trait SwarmOwner {
+    fn swarm(&mut self) -> &mut Swarm<Behaviour>;
+    fn handle_swarm(&mut self, event: SwarmEvent<BehaviourEvent>);
+}
+
+/// Listens, and waits until every listener has told an address of its. What else happens meanwhile is handled as ever:
+/// neighbours are told of once, and others may connect.
+async fn listen(owner: &mut impl SwarmOwner, addresses: &[Multiaddr]) -> Result<(), MeshError> {
     for address in addresses {
         let failed = |reason: String| MeshError::Listen { address: address.clone(), reason };
-        let listener = swarm.listen_on(address.clone()).map_err(|error| failed(error.to_string()))?;
-        loop {
-            match swarm.select_next_some().await {
-                SwarmEvent::NewListenAddr { listener_id, address } => {
-                    tell(address);
-                    if listener_id == listener {
-                        break;
-                    }
+        let listener = owner.swarm().listen_on(address.clone()).map_err(|error| failed(error.to_string()))?;
+        let mut listens = false;
+        while !listens {
+            let event = owner.swarm().select_next_some().await;
+            match &event {
+                SwarmEvent::NewListenAddr { listener_id, .. } => listens = *listener_id == listener,
+                SwarmEvent::ListenerClosed { listener_id, reason, .. } if *listener_id == listener => {
+                    return Err(failed(reason.as_ref().map_or_else(ToString::to_string, |()| "closed".to_owned())));
                 }
-                SwarmEvent::ListenerClosed { listener_id, reason, .. } if listener_id == listener => {
-                    return Err(failed(reason.map_or_else(|error| error.to_string(), |()| "closed".to_owned())));
-                }
-                event => meanwhile.push(event),
+                _ => {}
             }
+            owner.handle_swarm(event);
         }
     }
-    Ok(meanwhile)
+    Ok(())
 }
 
 #[cfg(test)]

@@ -33,7 +33,7 @@ use super::pair::End;
 use super::refusals::Refusals;
 use super::streams::{Opened, StreamEvent};
 use super::transport::{Behaviour, BehaviourEvent};
-use super::{Command, Founded, Shared};
+use super::{Command, Founded, Shared, SwarmOwner};
 use crate::types::{DoorMessage, MemberId, Roster, limits};
 
 /// Silence is looked for this often.
@@ -211,53 +211,6 @@ impl Switchboard {
         }
     }
 
-    pub fn handle_swarm(&mut self, event: SwarmEvent<BehaviourEvent>) {
-        match event {
-            SwarmEvent::Behaviour(BehaviourEvent::Streams(StreamEvent { connection, peer, opened })) => {
-                let member = member_of_peer(&peer).expect("others are not admitted");
-                match opened {
-                    Opened::Pair(outcome) => self.hand_over(connection, member, outcome),
-                    Opened::Knock(stream) => self.hear_knock(connection, member, stream),
-                    Opened::Door(stream) => self.say_knock(connection, stream),
-                    Opened::Asked(stream) => self.hear_question(connection, member, stream),
-                    Opened::Ask(stream) => self.inquiry.opened(connection, stream),
-                }
-            }
-            SwarmEvent::Behaviour(BehaviourEvent::Ping(ping)) => self.pinged(ping),
-            SwarmEvent::Behaviour(BehaviourEvent::Gossip(event)) => self.gossiped(event),
-            SwarmEvent::Behaviour(BehaviourEvent::Mdns(event)) => self.hear_neighbours(event),
-            SwarmEvent::Behaviour(BehaviourEvent::Identify(identify::Event::Received {
-                connection_id,
-                peer_id,
-                info,
-            })) => self.identified(connection_id, peer_id, info),
-            SwarmEvent::ConnectionEstablished { peer_id, connection_id, endpoint, .. } => {
-                self.connected(peer_id, connection_id, endpoint);
-            }
-            SwarmEvent::ConnectionClosed { connection_id, cause, .. } => {
-                let reason = cause.map_or_else(|| "closed".to_owned(), |cause| cause.to_string());
-                self.closed(connection_id, reason);
-            }
-            SwarmEvent::OutgoingConnectionError { connection_id, error, .. } => self.not_reached(connection_id, &error),
-            SwarmEvent::NewListenAddr { address, .. } => {
-                self.shared.add_listen_address(address);
-                self.note_addresses();
-                // There may be a way now where there was none.
-                self.dialler.hurry(Instant::now());
-            }
-            SwarmEvent::ExpiredListenAddr { address, .. } => {
-                self.shared.forget_listen_address(&address);
-                self.note_addresses();
-                self.address_gone(&address);
-            }
-            SwarmEvent::ListenerClosed { addresses, reason, .. } => {
-                warn!(?addresses, ?reason, "the mesh listens here no more");
-            }
-            SwarmEvent::ListenerError { error, .. } => debug!(%error, "a connection could not be taken"),
-            _ => {}
-        }
-    }
-
     /// A new roster: who goes hears why, who comes is dialled.
     fn look_at_roster(&mut self) {
         let roster = self.roster.borrow_and_update().clone();
@@ -328,6 +281,59 @@ impl Switchboard {
             let closed = self.connections.is_empty() && self.swarm.connected_peers().next().is_none();
             closed || Instant::now() > *deadline
         })
+    }
+}
+
+impl SwarmOwner for Switchboard {
+    fn swarm(&mut self) -> &mut Swarm<Behaviour> {
+        &mut self.swarm
+    }
+
+    fn handle_swarm(&mut self, event: SwarmEvent<BehaviourEvent>) {
+        match event {
+            SwarmEvent::Behaviour(BehaviourEvent::Streams(StreamEvent { connection, peer, opened })) => {
+                let member = member_of_peer(&peer).expect("others are not admitted");
+                match opened {
+                    Opened::Pair(outcome) => self.hand_over(connection, member, outcome),
+                    Opened::Knock(stream) => self.hear_knock(connection, member, stream),
+                    Opened::Door(stream) => self.say_knock(connection, stream),
+                    Opened::Asked(stream) => self.hear_question(connection, member, stream),
+                    Opened::Ask(stream) => self.inquiry.opened(connection, stream),
+                }
+            }
+            SwarmEvent::Behaviour(BehaviourEvent::Ping(ping)) => self.pinged(ping),
+            SwarmEvent::Behaviour(BehaviourEvent::Gossip(event)) => self.gossiped(event),
+            SwarmEvent::Behaviour(BehaviourEvent::Mdns(event)) => self.hear_neighbours(event),
+            SwarmEvent::Behaviour(BehaviourEvent::Identify(identify::Event::Received {
+                connection_id,
+                peer_id,
+                info,
+            })) => self.identified(connection_id, peer_id, info),
+            SwarmEvent::ConnectionEstablished { peer_id, connection_id, endpoint, .. } => {
+                self.connected(peer_id, connection_id, endpoint);
+            }
+            SwarmEvent::ConnectionClosed { connection_id, cause, .. } => {
+                let reason = cause.map_or_else(|| "closed".to_owned(), |cause| cause.to_string());
+                self.closed(connection_id, reason);
+            }
+            SwarmEvent::OutgoingConnectionError { connection_id, error, .. } => self.not_reached(connection_id, &error),
+            SwarmEvent::NewListenAddr { address, .. } => {
+                self.shared.add_listen_address(address);
+                self.note_addresses();
+                // There may be a way now where there was none.
+                self.dialler.hurry(Instant::now());
+            }
+            SwarmEvent::ExpiredListenAddr { address, .. } => {
+                self.shared.forget_listen_address(&address);
+                self.note_addresses();
+                self.address_gone(&address);
+            }
+            SwarmEvent::ListenerClosed { addresses, reason, .. } => {
+                warn!(?addresses, ?reason, "the mesh listens here no more");
+            }
+            SwarmEvent::ListenerError { error, .. } => debug!(%error, "a connection could not be taken"),
+            _ => {}
+        }
     }
 }
 

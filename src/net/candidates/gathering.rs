@@ -12,6 +12,7 @@ use tokio::time::{sleep, sleep_until, timeout};
 use tracing::{debug, info};
 
 use super::{CandidateEvent, Command, Shared};
+use crate::net::SwarmOwner;
 use crate::net::candidacy::{Happening, Inquiry};
 use crate::net::finding::Stand;
 use crate::net::identity::{member_of_peer, peer_of};
@@ -147,37 +148,6 @@ impl Gathering {
         self.publish();
     }
 
-    pub(super) fn handle_swarm(&mut self, event: SwarmEvent<BehaviourEvent>) {
-        match event {
-            SwarmEvent::Behaviour(BehaviourEvent::Streams(StreamEvent { connection, peer, opened })) => {
-                let member = member_of_peer(&peer).expect("others are not admitted");
-                match opened {
-                    Opened::Asked(stream) => self.inquiry.hear(connection, member, true, stream),
-                    Opened::Ask(stream) => self.inquiry.opened(connection, stream),
-                    // There are no links yet, and no door.
-                    Opened::Pair(_) | Opened::Knock(_) | Opened::Door(_) => {}
-                }
-            }
-            SwarmEvent::Behaviour(BehaviourEvent::Mdns(event)) => {
-                let fresh = self.inquiry.finder.hear_neighbours(event, Instant::now());
-                self.learn(fresh);
-                self.publish();
-            }
-            SwarmEvent::ConnectionEstablished { peer_id, connection_id, endpoint, .. } => {
-                let dialled = endpoint.is_dialer().then(|| without_peer(endpoint.get_remote_address()));
-                self.connected(connection_id, peer_id, dialled);
-            }
-            SwarmEvent::ConnectionClosed { connection_id, .. } => {
-                self.inquiry.closed(connection_id, "the connection closed");
-            }
-            SwarmEvent::OutgoingConnectionError { connection_id, error, .. } => {
-                self.not_reached(connection_id, &error);
-            }
-            SwarmEvent::NewListenAddr { address, .. } => self.shared.add_listen_address(address),
-            _ => {}
-        }
-    }
-
     fn connected(&mut self, id: ConnectionId, peer: PeerId, dialled: Option<Multiaddr>) {
         let member = member_of_peer(&peer).expect("others are not admitted");
         self.inquiry.finder.answered(id, member, Outcome::Candidate(member), Instant::now());
@@ -273,6 +243,43 @@ impl Gathering {
     fn publish(&self) {
         let mut figures = self.shared.figures.lock().expect("nobody panics with the figures in hand");
         figures.sources = self.inquiry.finder.figures();
+    }
+}
+
+impl SwarmOwner for Gathering {
+    fn swarm(&mut self) -> &mut Swarm<Behaviour> {
+        &mut self.swarm
+    }
+
+    fn handle_swarm(&mut self, event: SwarmEvent<BehaviourEvent>) {
+        match event {
+            SwarmEvent::Behaviour(BehaviourEvent::Streams(StreamEvent { connection, peer, opened })) => {
+                let member = member_of_peer(&peer).expect("others are not admitted");
+                match opened {
+                    Opened::Asked(stream) => self.inquiry.hear(connection, member, true, stream),
+                    Opened::Ask(stream) => self.inquiry.opened(connection, stream),
+                    // There are no links yet, and no door.
+                    Opened::Pair(_) | Opened::Knock(_) | Opened::Door(_) => {}
+                }
+            }
+            SwarmEvent::Behaviour(BehaviourEvent::Mdns(event)) => {
+                let fresh = self.inquiry.finder.hear_neighbours(event, Instant::now());
+                self.learn(fresh);
+                self.publish();
+            }
+            SwarmEvent::ConnectionEstablished { peer_id, connection_id, endpoint, .. } => {
+                let dialled = endpoint.is_dialer().then(|| without_peer(endpoint.get_remote_address()));
+                self.connected(connection_id, peer_id, dialled);
+            }
+            SwarmEvent::ConnectionClosed { connection_id, .. } => {
+                self.inquiry.closed(connection_id, "the connection closed");
+            }
+            SwarmEvent::OutgoingConnectionError { connection_id, error, .. } => {
+                self.not_reached(connection_id, &error);
+            }
+            SwarmEvent::NewListenAddr { address, .. } => self.shared.add_listen_address(address),
+            _ => {}
+        }
     }
 }
 

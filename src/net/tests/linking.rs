@@ -241,3 +241,36 @@ fn socket(address: &Multiaddr) -> std::net::SocketAddr {
     let parts: Vec<&str> = text.split('/').collect();
     format!("{}:{}", parts[2], parts[4]).parse().unwrap()
 }
+
+/// Keeps what happens.
+struct Observer {
+    swarm: Swarm<Behaviour>,
+    happened: Vec<SwarmEvent<BehaviourEvent>>,
+}
+
+impl SwarmOwner for Observer {
+    fn swarm(&mut self) -> &mut Swarm<Behaviour> {
+        &mut self.swarm
+    }
+
+    fn handle_swarm(&mut self, event: SwarmEvent<BehaviourEvent>) {
+        self.happened.push(event);
+    }
+}
+
+/// Neighbours and connections that come so early are told of once, and nobody would hear of them.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_happens_while_the_mesh_starts_to_listen_is_heard() {
+    let plain = SwarmSettings::plain(LEADER_TIMEOUT, 8);
+    let swarm = transport::swarm(&Keypair::generate_ed25519(), plain).unwrap();
+    let mut observer = Observer { swarm, happened: Vec::new() };
+    observer.swarm.dial(own_address()).unwrap();
+    let failed = |event: &SwarmEvent<_>| matches!(event, SwarmEvent::OutgoingConnectionError { .. });
+    let began = Instant::now();
+    while !observer.happened.iter().any(failed) {
+        assert!(began.elapsed() < PATIENCE, "that nobody is there is not heard");
+        listen(&mut observer, &["/ip4/127.0.0.1/tcp/0".parse().unwrap()]).await.unwrap();
+        let listens = |event: &SwarmEvent<_>| matches!(event, SwarmEvent::NewListenAddr { .. });
+        assert!(observer.happened.last().is_some_and(listens), "it has waited for its listener");
+    }
+}

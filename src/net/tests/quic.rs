@@ -107,6 +107,9 @@ async fn refusals_and_the_door_work_as_over_tcp() {
     let (said, cluster) = (question.clone(), hello(1).cluster);
     let answer = tokio::spawn(async move { super::super::door::knock(&key, &address, cluster, said).await });
     loop {
+        if answer.is_finished() {
+            panic!("the knock was not heard: {:?}", answer.await);
+        }
         match one.next() {
             Input::Door { from: heard, message } => {
                 assert_eq!((heard, message), (from, question));
