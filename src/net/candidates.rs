@@ -12,7 +12,10 @@ use std::time::Duration;
 
 use libp2p::Multiaddr;
 use libp2p::identity::Keypair;
+use tokio::runtime::{Builder, Runtime};
 use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinHandle;
+use tokio::time::{sleep, timeout};
 
 use self::gathering::Gathering;
 use super::candidacy::Inquiry;
@@ -23,6 +26,13 @@ use super::source::{self, Sources};
 use super::transport::{self, SwarmSettings};
 use super::{MeshError, is_loopback_only, listen};
 use crate::types::{CandidacyFrame, Contact, MemberId, limits};
+
+/// What is said last is said within this time.
+const LAST_WORDS_MAX: Duration = Duration::from_secs(1);
+/// Then ports are free within this time.
+const PORTS_FREE_MAX: Duration = Duration::from_secs(5);
+/// And that is looked for so often.
+const PORT_PAUSE: Duration = Duration::from_millis(5);
 
 /// What a mesh of candidates needs.
 pub struct CandidateMeshSettings {
@@ -80,7 +90,13 @@ pub struct CandidateMesh {
     commands: mpsc::UnboundedSender<Command>,
     events: mpsc::UnboundedReceiver<CandidateEvent>,
     shared: Arc<Shared>,
+    listen: Vec<Multiaddr>,
+    runtime: OwnRuntime,
 }
+
+/// What the mesh runs on, and nothing else. With it goes all that transports leave: QUIC keeps its port for as long as a
+/// peer may not have heard that it is closed, which takes long where packets take long, and a member is to listen there.
+struct OwnRuntime(Option<Runtime>);
 
 #[derive(Default)]
 struct Shared {
@@ -99,25 +115,16 @@ enum Command {
 impl CandidateMesh {
     /// Listens on every address and starts the sources. Needs a tokio runtime.
     pub async fn start(settings: CandidateMeshSettings) -> Result<CandidateMesh, MeshError> {
-        let me = member_of(&settings.keypair).ok_or_else(|| MeshError::Key("it is not an ed25519 key".to_owned()))?;
         settings.listen.iter().try_for_each(transport::probe)?;
-        let mdns = settings.sources.mdns && !is_loopback_only(&settings.listen);
-        let pace = mdns.then_some(transport::MDNS_PACE_OF_CANDIDATES);
-        let plain = SwarmSettings::plain(settings.leader_timeout, limits::CANDIDATES_MAX);
-        let swarm = transport::swarm(&settings.keypair, SwarmSettings { mdns: pace, ..plain })?;
-        let shared = Arc::new(Shared::default());
-        let pause = limits::CANDIDATE_PAUSE_MAX;
-        let patience = Patience { stranger: pause, unreached: pause };
-        let mut inquiry = Inquiry::start(&settings.sources, patience, (settings.cluster, settings.expect));
-        if settings.sources.mdns && !swarm.behaviour().mdns.is_enabled() {
-            inquiry.finder.trouble(source::MDNS, transport::no_mdns(mdns));
-        }
+        let runtime = Builder::new_multi_thread().worker_threads(1).thread_name("candidates").enable_all().build()?;
+        let runtime = OwnRuntime(Some(runtime));
         let (commands, receiver) = mpsc::unbounded_channel();
         let (events, told) = mpsc::unbounded_channel();
-        let mut gathering = Gathering::new(me, swarm, inquiry, shared.clone(), events, settings.listen.clone());
-        listen(&mut gathering, &settings.listen).await?;
-        tokio::spawn(gathering.run(receiver));
-        Ok(CandidateMesh { commands, events: told, shared })
+        let (shared, listen) = (Arc::new(Shared::default()), settings.listen.clone());
+        let gathering = runtime.spawn(gathering(settings, shared.clone(), events)).await;
+        let gathering = gathering.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))?;
+        drop(runtime.spawn(gathering.run(receiver)));
+        Ok(CandidateMesh { commands, events: told, shared, listen, runtime })
     }
 
     /// Where we listen, per interface.
@@ -159,10 +166,56 @@ impl CandidateMesh {
         self.command(Command::Stop(reply));
         // An error means that it had stopped already.
         let _ = stopped.await;
+        let _ = timeout(LAST_WORDS_MAX, ports_free(&self.listen)).await;
+        drop(self.runtime);
+        // Who listens there next tells what is wrong.
+        let _ = timeout(PORTS_FREE_MAX, ports_free(&self.listen)).await;
     }
 
     fn command(&self, command: Command) {
         let _ = self.commands.send(command);
+    }
+}
+
+/// The owner of a swarm that listens.
+async fn gathering(
+    settings: CandidateMeshSettings,
+    shared: Arc<Shared>,
+    events: mpsc::UnboundedSender<CandidateEvent>,
+) -> Result<Gathering, MeshError> {
+    let me = member_of(&settings.keypair).ok_or_else(|| MeshError::Key("it is not an ed25519 key".to_owned()))?;
+    let mdns = settings.sources.mdns && !is_loopback_only(&settings.listen);
+    let pace = mdns.then_some(transport::MDNS_PACE_OF_CANDIDATES);
+    let plain = SwarmSettings::plain(settings.leader_timeout, limits::CANDIDATES_MAX);
+    let swarm = transport::swarm(&settings.keypair, SwarmSettings { mdns: pace, ..plain })?;
+    let pause = limits::CANDIDATE_PAUSE_MAX;
+    let patience = Patience { stranger: pause, unreached: pause };
+    let mut inquiry = Inquiry::start(&settings.sources, patience, (settings.cluster, settings.expect));
+    if settings.sources.mdns && !swarm.behaviour().mdns.is_enabled() {
+        inquiry.finder.trouble(source::MDNS, transport::no_mdns(mdns));
+    }
+    let mut gathering = Gathering::new(me, swarm, inquiry, shared, events);
+    listen(&mut gathering, &settings.listen).await?;
+    Ok(gathering)
+}
+
+async fn ports_free(listen: &[Multiaddr]) {
+    while !listen.iter().all(|address| transport::probe(address).is_ok()) {
+        sleep(PORT_PAUSE).await;
+    }
+}
+
+impl OwnRuntime {
+    fn spawn<T: Send + 'static>(&self, task: impl Future<Output = T> + Send + 'static) -> JoinHandle<T> {
+        self.0.as_ref().expect("it goes when this is dropped").spawn(task)
+    }
+}
+
+impl Drop for OwnRuntime {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.0.take() {
+            runtime.shutdown_background();
+        }
     }
 }
 

@@ -165,6 +165,9 @@ pub enum MeshError {
         /// Why, as the system says it.
         reason: String,
     },
+    /// The system refuses what the mesh runs on.
+    #[error("the system refuses what the mesh needs: {0}")]
+    System(#[from] std::io::Error),
 }
 
 /// The mesh, from outside. Clones speak to the same one; it ends with the last of them, or by [`Mesh::stop`].

@@ -2,13 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use futures::StreamExt;
 use libp2p::swarm::{ConnectionId, DialError, Swarm, SwarmEvent};
 use libp2p::{Multiaddr, PeerId};
 use tokio::sync::mpsc;
-use tokio::time::{sleep, sleep_until, timeout};
+use tokio::time::sleep_until;
 use tracing::{debug, info};
 
 use super::{CandidateEvent, Command, Shared};
@@ -20,13 +20,8 @@ use crate::net::outcome::Outcome;
 use crate::net::source::Place;
 use crate::net::streams::{Opened, StreamEvent};
 use crate::net::switchboard::{dial_in_turn, why_not_reached, without_peer};
-use crate::net::transport::{Behaviour, BehaviourEvent, probe};
+use crate::net::transport::{Behaviour, BehaviourEvent};
 use crate::types::{CandidacyFrame, CandidacyMessage, Contact, MemberId, limits};
-
-/// Ports are free again within this time.
-const PORTS_FREE_MAX: Duration = Duration::from_secs(5);
-/// And that is looked for so often.
-const PORT_PAUSE: Duration = Duration::from_millis(5);
 
 /// The task that owns the swarm of candidates.
 pub(super) struct Gathering {
@@ -35,8 +30,6 @@ pub(super) struct Gathering {
     inquiry: Inquiry,
     shared: Arc<Shared>,
     events: mpsc::UnboundedSender<CandidateEvent>,
-    /// Where we were told to listen.
-    listen: Vec<Multiaddr>,
     /// Where keys said that they are, or are said to be; at most [`limits::CANDIDATES_MAX`] keys.
     contacts: BTreeMap<MemberId, Vec<Multiaddr>>,
     /// The same keys, the one that was told of longest ago first.
@@ -52,10 +45,9 @@ impl Gathering {
         inquiry: Inquiry,
         shared: Arc<Shared>,
         events: mpsc::UnboundedSender<CandidateEvent>,
-        listen: Vec<Multiaddr>,
     ) -> Gathering {
         let (contacts, recent, found) = (BTreeMap::new(), VecDeque::new(), BTreeSet::new());
-        Gathering { me, swarm, inquiry, shared, events, listen, contacts, recent, found }
+        Gathering { me, swarm, inquiry, shared, events, contacts, recent, found }
     }
 
     pub async fn run(mut self, mut commands: mpsc::UnboundedReceiver<Command>) {
@@ -83,7 +75,6 @@ impl Gathering {
         self.inquiry.keeper.close();
         drop(self.swarm);
         if let Some(reply) = reply {
-            ports_free(&self.listen).await;
             // Whoever asked may have given up waiting.
             let _ = reply.send(());
         }
@@ -281,15 +272,4 @@ impl SwarmOwner for Gathering {
             _ => {}
         }
     }
-}
-
-/// QUIC keeps its port for as long as a peer may not have heard that it is closed.
-async fn ports_free(listen: &[Multiaddr]) {
-    let free = async {
-        while !listen.iter().all(|address| probe(address).is_ok()) {
-            sleep(PORT_PAUSE).await;
-        }
-    };
-    // Who listens there next tells what is wrong.
-    let _ = timeout(PORTS_FREE_MAX, free).await;
 }

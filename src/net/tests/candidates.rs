@@ -1,6 +1,7 @@
 //! Candidates find each other and ask each other; what is no question of theirs harms nobody.
 
 use futures::AsyncWriteExt;
+use tokio::net::UdpSocket;
 
 use super::super::candidates::{CandidateEvent, CandidateMesh, CandidateMeshSettings};
 use super::super::streams::{Opened, StreamEvent};
@@ -243,4 +244,46 @@ async fn why_a_question_is_not_read_is_told() {
             () = says => unreachable!("it goes on for ever"),
         }
     }
+}
+
+/// Where packets take so long to an address, each way.
+async fn slow_way(to: std::net::SocketAddr, takes: Duration) -> std::net::SocketAddr {
+    let socket = async || Arc::new(UdpSocket::bind("127.0.0.1:0").await.unwrap());
+    let (front, back) = (socket().await, socket().await);
+    back.connect(to).await.unwrap();
+    let at = front.local_addr().unwrap();
+    let late = move |socket: Arc<UdpSocket>, bytes: Vec<u8>, to| {
+        tokio::spawn(async move {
+            tokio::time::sleep(takes).await;
+            let _ = socket.send_to(&bytes, to).await;
+        });
+    };
+    tokio::spawn(async move {
+        let (mut there, mut here, mut client) = ([0; 2048], [0; 2048], at);
+        loop {
+            tokio::select! {
+                Ok((count, from)) = front.recv_from(&mut there) => {
+                    client = from;
+                    late(back.clone(), there[..count].to_vec(), to);
+                }
+                Ok(count) = back.recv(&mut here) => late(front.clone(), here[..count].to_vec(), client),
+                else => break,
+            }
+        }
+    });
+    at
+}
+
+/// QUIC keeps its port for three of its timeouts, which are some of the round trips that it has seen.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_member_can_listen_where_a_candidate_did_however_slow_the_network_is() {
+    let [a, b] = seats::<2>().map(|seat| seat.over_quic());
+    let mut one = candidate(&a, &[]).await;
+    let (_, at) = listen_address(&a.address).unwrap();
+    let slow = Seat { address: Transport::Quic.multiaddress(slow_way(at, Duration::from_millis(600)).await), ..a };
+    let mut two = candidate(&b, &[&slow]).await;
+    expect_found(&mut two, slow.id).await;
+    expect_found(&mut one, b.id).await;
+    two.stop().await;
+    transport::probe(&b.address).unwrap();
 }
