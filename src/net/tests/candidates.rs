@@ -278,12 +278,12 @@ async fn slow_way(to: std::net::SocketAddr, takes: Duration) -> std::net::Socket
 #[tokio::test(flavor = "multi_thread")]
 async fn a_member_can_listen_where_a_candidate_did_however_slow_the_network_is() {
     let [a, b] = seats::<2>().map(|seat| seat.over_quic());
-    let mut one = candidate(&a, &[]).await;
-    let (_, at) = listen_address(&a.address).unwrap();
-    let slow = Seat { address: Transport::Quic.multiaddress(slow_way(at, Duration::from_millis(600)).await), ..a };
-    let mut two = candidate(&b, &[&slow]).await;
-    expect_found(&mut two, slow.id).await;
+    let mut two = candidate(&b, &[]).await;
+    let (_, at) = listen_address(&b.address).unwrap();
+    let slow = Transport::Quic.multiaddress(slow_way(at, Duration::from_millis(600)).await);
+    let mut one = candidate(&a, &[&Seat { address: slow, ..b.clone() }]).await;
     expect_found(&mut one, b.id).await;
+    expect_found(&mut two, a.id).await;
     two.stop().await;
     transport::probe(&b.address).unwrap();
 }
