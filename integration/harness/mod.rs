@@ -7,6 +7,7 @@
 //! | `load`, `loads` | clients that publish at once and remember every answer; nothing is ever published twice |
 //! | `sequence` | what members delivered, compared with each other and with what publishers know |
 //! | `disk` | a disk that hangs while it is told to |
+//! | `preload` | what stands before the system's own functions |
 //! | `damage` | logs of stopped members, looked into and damaged |
 //! | `raw_peer` | a peer that speaks libp2p, and then says anything |
 //! | `network` | hosts of a test's own, with addresses and cables |
@@ -21,6 +22,7 @@ pub mod load;
 pub mod loads;
 pub mod member;
 pub mod network;
+pub mod preload;
 pub mod program;
 pub mod raw_peer;
 pub mod sequence;
