@@ -7,7 +7,8 @@
 //! | `load`, `loads` | clients that publish at once and remember every answer; nothing is ever published twice |
 //! | `sequence` | what members delivered, compared with each other and with what publishers know |
 //! | `disk` | a disk that hangs while it is told to |
-//! | `preload` | what stands before the system's own functions |
+//! | `doom` | a process that is killed at one of the changes of names in its folder |
+//! | `preload` | what stands before the system's own functions, for these two |
 //! | `damage` | logs of stopped members, looked into and damaged |
 //! | `raw_peer` | a peer that speaks libp2p, and then says anything |
 //! | `network` | hosts of a test's own, with addresses and cables |
@@ -17,6 +18,7 @@
 pub mod address;
 pub mod damage;
 pub mod disk;
+pub mod doom;
 pub mod group;
 pub mod load;
 pub mod loads;
