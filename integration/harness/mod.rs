@@ -12,6 +12,7 @@
 //! | `damage` | logs of stopped members, looked into and damaged |
 //! | `raw_peer` | a peer that speaks libp2p, and then says anything |
 //! | `network` | hosts of a test's own, with addresses and cables |
+//! | `name_server` | and names that lead to them |
 //! | `program` | commands that run to their end |
 //! | `wait` | the one place where a test waits |
 
@@ -23,6 +24,7 @@ pub mod group;
 pub mod load;
 pub mod loads;
 pub mod member;
+pub mod name_server;
 pub mod network;
 pub mod preload;
 pub mod program;
