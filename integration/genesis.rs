@@ -2,15 +2,25 @@
 //! the way. There is one group, or none and a word why.
 
 use std::fs;
+use std::os::unix::process::ExitStatusExt;
 
 use serde_json::Value;
+use synod::node::identity::Identity;
 use synod::types::{
     ClusterLimits, Commitment, CommitmentRecord, FaultModelKind, Genesis, GenesisMember, MemberId, limits,
 };
 
+use super::harness::disk::Disk;
+use super::harness::doom::Doom;
+use super::harness::member::Member;
 use super::harness::network::hosts;
 use super::harness::sequence::agree;
 use super::harness::{Group, Load, synod, until};
+
+/// The number of SIGKILL.
+const KILLED: i32 = 9;
+/// Key, socket, proposal or promise, and genesis: each is made under another name first.
+const CHANGES_MIN: usize = 10;
 
 /// What a member to be, or a member, waits for; nothing if it says nothing of that.
 async fn waits(group: &Group, index: usize) -> String {
@@ -59,23 +69,112 @@ async fn three_fresh_machines_make_one_group_in_any_order() {
     assert_eq!(cluster(&group, 0).await, cluster(&group, 2).await);
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn one_killed_at_any_point_and_restarted_makes_the_same_group() {
-    let mut group = Group::fresh(3, 3, None).await;
-    group.members.iter_mut().for_each(|member| member.start());
-    // Each is killed once as soon as it is bound to anything, or has its genesis.
-    for index in 0..3 {
-        let folder = group.members[index].data_dir.clone();
-        until("it is bound to something", async || {
-            (folder.join("candidacy").exists() || folder.join("genesis.toml").exists()).then_some(())
+/// Gives a machine that key.
+fn endow(group: &Group, index: usize, identity: &Identity) {
+    let folder = &group.members[index].data_dir;
+    fs::create_dir_all(folder).unwrap();
+    identity.store(folder).unwrap();
+}
+
+/// A founder is killed at a change of the names in its data directory, and started again: in one group of three for the first
+/// change, one for the second, and so on, until one is founded before that change comes. The keys of the others begin with this
+/// byte, so that its own, which it draws itself, is all but surely the lowest or the highest.
+async fn one_is_killed_at_every_change(others: u8) {
+    let folder = tempfile::tempdir().unwrap();
+    let doom = Doom::make(folder.path());
+    let drawn = std::iter::repeat_with(|| Identity::draw().unwrap());
+    let keys: Vec<Identity> = drawn.filter(|key| key.member().0[0] == others).take(2).collect();
+    for change in 1.. {
+        let mut group = Group::fresh(3, 3, None).await;
+        for (index, key) in (1..).zip(&keys) {
+            endow(&group, index, key);
+            group.members[index].start();
+        }
+        let command = doom.command(&group.members[0], change);
+        group.members[0].start_by(command);
+        let victim = group.members[0].unix();
+        let died = until("it dies, or is ready", async || match group.members[0].has_ended() {
+            Some(status) => Some(status.signal() == Some(KILLED)),
+            None => victim.get("/readyz").await.ok().map(|_| false),
         })
         .await;
+        group.start_all().await;
+        let clusters = [cluster(&group, 0).await, cluster(&group, 1).await, cluster(&group, 2).await];
+        assert!(clusters.iter().all(|cluster| *cluster == clusters[0]), "killed at change {change}: {clusters:?}");
+        if !died {
+            assert!(change > CHANGES_MIN, "only so many changes: {change}");
+            return;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_proposer_killed_at_any_change_of_its_files_and_restarted_makes_one_group() {
+    one_is_killed_at_every_change(0xff).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_that_promises_killed_at_any_change_of_its_files_and_restarted_makes_one_group() {
+    one_is_killed_at_every_change(0).await;
+}
+
+/// What a candidate is bound to, as its disk has it.
+fn bound(member: &Member) -> Option<Commitment> {
+    let bytes = fs::read(member.data_dir.join("candidacy")).ok()?;
+    Some(CommitmentRecord::admit(&bytes).unwrap().commitment)
+}
+
+/// All have promised, and the one that proposes cannot write that down.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn proposer_dies_between_promise_and_genesis() {
+    let mut group = Group::fresh(4, 3, None).await;
+    let mut keys: Vec<Identity> = std::iter::repeat_with(|| Identity::draw().unwrap()).take(4).collect();
+    keys.sort_by_key(Identity::member);
+    keys.iter().enumerate().for_each(|(index, key)| endow(&group, index, key));
+    let disk = Disk::make(group.folder());
+    group.members[0].start_by(disk.command());
+    group.members[1].start();
+    for index in [0, 1] {
+        until_waits(&group, index, "waits for 1 more").await;
+    }
+    disk.hang();
+    group.members[2].start();
+    // While its proposal is on the way to the disk, what it writes next gets an obstacle in its way.
+    let obstacle = group.members[0].data_dir.join("candidacy.new");
+    until("it writes its proposal", async || obstacle.exists().then_some(())).await;
+    disk.answer_one().await;
+    until("it has written it", async || bound(&group.members[0])).await;
+    fs::create_dir(&obstacle).unwrap();
+    disk.go_on();
+    let parts = ["candidacy.new: Is a directory", "what it has promised before stands", "start it again", "exit=74"];
+    group.members[0].refuses(74, &parts).await;
+    let Some(Commitment::Proposed(genesis)) = bound(&group.members[0]) else { panic!("it has proposed") };
+    let promised = Some(Commitment::Promised(genesis.clone()));
+
+    let proposer = format!("to {} ({})", group.members[0].name, keys[0].member().short());
+    for index in [1, 2] {
+        until_waits(&group, index, &proposer).await;
+        until_waits(&group, index, "which was not heard for").await;
+        assert_eq!(bound(&group.members[index]), promised);
         group.members[index].kill();
         group.members[index].start();
+        until_waits(&group, index, "which is not heard: start it again with its data directory").await;
     }
-    group.start_all().await;
-    assert_eq!(cluster(&group, 0).await, cluster(&group, 1).await);
-    works(&group).await;
+    group.members[3].start();
+    until_waits(&group, 3, &format!("has promised what {} proposes", keys[0].member().short())).await;
+    for index in [1, 2] {
+        until_waits(&group, index, "3 of 3 candidates").await;
+        assert_eq!(bound(&group.members[index]), promised);
+    }
+    assert!(group.members.iter().all(|member| !member.data_dir.join("genesis.toml").exists()));
+
+    fs::remove_dir(&obstacle).unwrap();
+    group.members[0].start();
+    for index in [0, 1, 2] {
+        group.members[index].ready().await;
+        assert_eq!(cluster(&group, index).await, genesis.cluster().to_string());
+    }
+    group.members[3].refuses(77, &["there is a group `trial` already"]).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

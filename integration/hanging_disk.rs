@@ -1,4 +1,5 @@
-//! A disk that does not answer for a while: every sync of one member waits until it is told to go on.
+//! A disk that does not answer for a while: every sync of one member, or of one that founds a group, waits until it is told to go
+//! on.
 
 use std::time::Duration;
 
@@ -55,4 +56,45 @@ async fn a_member_whose_disk_hangs_ends_when_it_is_told_twice() {
     let mut published = load.finish().await;
     published.none_failed_at(&group.others(hanging));
     agree(&group, &group.everybody(), &mut published).await;
+}
+
+/// Three that found a group, but for the disk of one, which has just begun to hang, and which says so.
+async fn founding_with_a_hanging_disk() -> (Group, usize, Disk) {
+    let mut group = Group::fresh(3, 3, None).await;
+    let disk = Disk::make(group.folder());
+    let hanging = 0;
+    group.members[hanging].start_by(disk.command());
+    group.members[1].start();
+    until_says(&group, hanging, "waits for 1 more").await;
+    disk.hang();
+    group.members[2].start();
+    until_says(&group, hanging, "the disk has not answered for").await;
+    (group, hanging, disk)
+}
+
+async fn until_says(group: &Group, index: usize, words: &str) {
+    until(&format!("it says: {words}"), async || {
+        let status = group.members[index].try_status().await?;
+        status["reasons"].to_string().contains(words).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_group_is_founded_when_the_disk_of_a_founder_answers_again() {
+    let (mut group, hanging, disk) = founding_with_a_hanging_disk().await;
+    // It still knows who is there.
+    until_says(&group, hanging, "3 of 3 candidates").await;
+    assert!(group.members.iter().all(|member| !member.data_dir.join("genesis.toml").exists()));
+    disk.go_on();
+    group.start_all().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_founder_whose_disk_hangs_ends_when_it_is_told() {
+    let (mut group, hanging, disk) = founding_with_a_hanging_disk().await;
+    group.members[hanging].signal(Signal::Terminate);
+    group.members[hanging].refuses(DISK_FAILED, &["the disk has not answered", "stopped without it", "exit=74"]).await;
+    disk.go_on();
+    group.start_all().await;
 }

@@ -1,9 +1,12 @@
-//! Several hosts with addresses of their own on one network, which find each other by mDNS: what cables, addresses and
-//! partitions do to a group.
+//! Several hosts with addresses of their own on one network, which find each other by mDNS, or by names that a name server
+//! knows: what cables, addresses and partitions do to a group.
 
 use std::net::Ipv4Addr;
 
+use synod::cmd::group::network::Network;
+
 use super::harness::loads::Loads;
+use super::harness::name_server::NameServer;
 use super::harness::network::hosts;
 use super::harness::sequence::agree;
 use super::harness::{Group, until};
@@ -163,4 +166,101 @@ async fn two_partitions_at_the_first_start_make_one_group_when_they_meet() {
     let loads = Loads::start(&group, &group.everybody());
     loads.go_on(30).await;
     compare(&group, loads).await;
+}
+
+/// Three fresh machines on three hosts that ask a name server on a fourth, which knows nothing yet, for what these names lead to;
+/// and nobody finds anybody in any other way.
+async fn that_ask_for_names(network: &Network, asked: [&str; 3]) -> Option<(Group, NameServer)> {
+    let server = 3;
+    network.resolve_at(server).unwrap();
+    let group = Group::fresh(3, 3, Some(network)).await;
+    let name_server = NameServer::make(network.on(server), group.folder())?;
+    for (member, asked) in group.members.iter().zip(asked) {
+        member.edit(|text| text.replace("mdns = \"true\"", &format!("mdns = \"false\"\ndns = [\"{asked}\"]")));
+    }
+    Some((group, name_server))
+}
+
+async fn until_waits(group: &Group, index: usize, words: &str) {
+    until(&format!("{} says {words}", group.members[index].name), async || {
+        let status = group.members[index].try_status().await?;
+        status["reasons"].to_string().contains(words).then_some(())
+    })
+    .await;
+}
+
+/// One name leads to all, as that of a headless service; and one machine after the other is behind it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn three_fresh_hosts_that_one_name_leads_to_make_a_group_and_all_of_them_move() {
+    let Some(mut network) = hosts(4) else { return };
+    // The third asks for what is not there: it can only be found.
+    let asked = ["trial.test:7271", "trial.test:7271", "nobody.test:7271"];
+    let Some((mut group, mut name_server)) = that_ask_for_names(&network, asked).await else { return };
+    let at = |last: &[u8]| last.iter().map(|last| ("trial.test", Ipv4Addr::new(10, 77, 0, *last))).collect::<Vec<_>>();
+    group.members.iter_mut().for_each(|member| member.start());
+    until_waits(&group, 0, "waits for 2 more").await;
+    name_server.knows(&at(&[1, 2]), &[]);
+    for (index, missing) in [(0, "waits for 1 more"), (1, "waits for 1 more"), (2, "waits for 2 more")] {
+        until_waits(&group, index, missing).await;
+    }
+    name_server.knows(&at(&[1, 2, 3]), &[]);
+    group.start_all().await;
+    let loads = Loads::start(&group, &[0, 1, 2]);
+    loads.go_on(30).await;
+    let mut published = loads.finish().await;
+    // Nobody knows of any other where it is now, but for the name.
+    group.stop_all().await;
+    (0..3).try_for_each(|host| network.readdress(host, Ipv4Addr::new(10, 77, 0, 101 + host as u8))).unwrap();
+    name_server.knows(&at(&[101, 102, 103]), &[]);
+    group.start_all().await;
+    let loads = Loads::start(&group, &[0, 1, 2]);
+    loads.go_on(30).await;
+    published.extend(loads.finish().await);
+    agree(&group, &group.everybody(), &mut published).await;
+    for (index, other) in [(0, "10.77.0.102"), (1, "10.77.0.103"), (2, "10.77.0.101")] {
+        until("the order tells where they are", async || {
+            let members = group.members[index].unix().get_json::<serde_json::Value>("/v1/members").await.ok()?;
+            members.to_string().contains(&format!("/ip4/{other}/tcp/7271")).then_some(())
+        })
+        .await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn three_fresh_hosts_that_a_service_names_with_ports_make_a_group_and_one_of_them_moves() {
+    let Some(mut network) = hosts(4) else { return };
+    let service = "_mesh._tcp.trial.test";
+    let Some((mut group, mut name_server)) = that_ask_for_names(&network, [service; 3]).await else { return };
+    let services = [(service, "n1.test", 7301), (service, "n2.test", 7302), (service, "n3.test", 7303)];
+    for (member, (_, _, port)) in group.members.iter().zip(&services) {
+        member.edit(|text| text.replace("/7271", &format!("/{port}")));
+    }
+    let at = |first: u8| {
+        let hosts = [("n1.test", first), ("n2.test", 2), ("n3.test", 3)];
+        hosts.map(|(name, last)| (name, Ipv4Addr::new(10, 77, 0, last)))
+    };
+    name_server.knows(&at(1), &services);
+    group.start_all().await;
+    let loads = Loads::start(&group, &[0, 1, 2]);
+    loads.go_on(30).await;
+    let mut published = loads.finish().await;
+    group.members[0].stop().await;
+    network.readdress(0, Ipv4Addr::new(10, 77, 0, 101)).unwrap();
+    name_server.knows(&at(101), &services);
+    group.members[0].start_and_catch_up().await;
+    for other in [1, 2] {
+        until_linked(&group, other, 0, true).await;
+        until("it is found under its name", async || {
+            let status = group.members[other].try_status().await?;
+            let sources = status["links"]["discovery"]["sources"].as_array()?.clone();
+            let found = sources.iter().filter(|source| source["name"] == "dns");
+            let mut found = found.flat_map(|source| source["addresses"].as_array().into_iter().flatten());
+            found.any(|found| found["address"] == "/ip4/10.77.0.101/tcp/7301").then_some(())
+        })
+        .await;
+    }
+    let loads = Loads::start(&group, &[0, 1, 2]);
+    loads.go_on(30).await;
+    published.extend(loads.finish().await);
+    agree(&group, &group.everybody(), &mut published).await;
 }

@@ -171,6 +171,13 @@ impl Member {
         }
     }
 
+    /// How its process has ended by itself, if it has.
+    pub fn has_ended(&mut self) -> Option<ExitStatus> {
+        let status = self.process.as_mut().expect("it was started").try_wait().unwrap()?;
+        self.process = None;
+        Some(status)
+    }
+
     /// Whether it was started and not seen to end.
     pub fn is_started(&self) -> bool {
         self.process.is_some()
@@ -202,10 +209,7 @@ impl Member {
 
     /// Waits until its process has ended by itself.
     pub async fn ended(&mut self) -> ExitStatus {
-        let process = self.process.as_mut().expect("it was started");
-        let status = until(&format!("{} has ended", self.name), async || process.try_wait().unwrap()).await;
-        self.process = None;
-        status
+        until(&format!("{} has ended", self.name), async || self.has_ended()).await
     }
 
     /// Waits until its process has ended by itself, with that exit code, saying all of this.

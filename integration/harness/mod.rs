@@ -7,20 +7,26 @@
 //! | `load`, `loads` | clients that publish at once and remember every answer; nothing is ever published twice |
 //! | `sequence` | what members delivered, compared with each other and with what publishers know |
 //! | `disk` | a disk that hangs while it is told to |
+//! | `doom` | a process that is killed at one of the changes of names in its folder |
+//! | `preload` | what stands before the system's own functions, for these two |
 //! | `damage` | logs of stopped members, looked into and damaged |
 //! | `raw_peer` | a peer that speaks libp2p, and then says anything |
 //! | `network` | hosts of a test's own, with addresses and cables |
+//! | `name_server` | and names that lead to them |
 //! | `program` | commands that run to their end |
 //! | `wait` | the one place where a test waits |
 
 pub mod address;
 pub mod damage;
 pub mod disk;
+pub mod doom;
 pub mod group;
 pub mod load;
 pub mod loads;
 pub mod member;
+pub mod name_server;
 pub mod network;
+pub mod preload;
 pub mod program;
 pub mod raw_peer;
 pub mod sequence;

@@ -22,14 +22,13 @@ pub(super) fn alive(api: &Api) -> Result<Response, Box<Problem>> {
     if silence < limits::DRIVER_STANDSTILL_MAX.max(api.driver_silence_max) {
         return Ok(lives());
     }
-    let detail = format!("the driver has not turned for {} s: its disk may hang", silence.as_secs());
-    Err(Problem::new(
-        StatusCode::SERVICE_UNAVAILABLE,
-        "standstill",
-        detail,
-        "see to the disk, and start the member anew",
-    )
-    .retryable())
+    Err(standstill(format!("the driver has not turned for {} s: its disk may hang", silence.as_secs())))
+}
+
+/// The answer of who waits for the disk for so long that it may never go on.
+pub(super) fn standstill(detail: String) -> Box<Problem> {
+    let advice = "see to the disk, and start the member anew";
+    Problem::new(StatusCode::SERVICE_UNAVAILABLE, "standstill", detail, advice).retryable()
 }
 
 /// The answer of who lives.

@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
+use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 use tokio::sync::watch;
@@ -25,6 +26,8 @@ pub struct Waiting {
     pub reasons: Vec<String>,
     /// What else the status shows.
     pub details: Map<String, Value>,
+    /// For how long its disk has not answered, where that is longer than it should be.
+    pub disk_silence: Option<Duration>,
 }
 
 /// Serves until `stop` is true (or its sender is gone).
@@ -77,11 +80,19 @@ fn answer(waiting: &Waiting, request: &Request, token: Option<&str>, guarded: bo
             .with("reasons", waiting.reasons.clone()))
     };
     match route.action {
-        Action::Alive => Ok(status::lives()),
+        Action::Alive => alive(waiting.disk_silence),
         Action::Status => Ok(reply(StatusCode::OK, &document(waiting))),
         Action::Ready => refused("not_ready", waiting.reasons.join("; ")),
         Action::Started => refused("starting", waiting.reasons.join("; ")),
         _ => refused("no_group", format!("this member has no group yet: {}", waiting.reasons.join("; "))),
+    }
+}
+
+/// It lives, unless what it is to do next has waited for the disk for [`limits::DRIVER_STANDSTILL_MAX`].
+fn alive(disk_silence: Option<Duration>) -> Result<Response, Box<Problem>> {
+    match disk_silence.filter(|silence| *silence >= limits::DRIVER_STANDSTILL_MAX) {
+        None => Ok(status::lives()),
+        Some(silence) => Err(status::standstill(format!("the disk has not answered for {} s", silence.as_secs()))),
     }
 }
 
@@ -103,15 +114,23 @@ mod tests {
 
     use super::*;
 
-    fn asked(method: Method, path: &str, token: Option<&str>) -> Result<StatusCode, String> {
-        let waiting = Waiting {
+    fn waiting() -> Waiting {
+        Waiting {
             role: "candidate",
             reasons: vec!["1 of 3 candidates".to_owned()],
             details: Map::from_iter([("group".to_owned(), json!("shop"))]),
-        };
+            disk_silence: None,
+        }
+    }
+
+    fn asked(method: Method, path: &str, token: Option<&str>) -> Result<StatusCode, String> {
+        asked_of(&waiting(), method, path, token)
+    }
+
+    fn asked_of(waiting: &Waiting, method: Method, path: &str, token: Option<&str>) -> Result<StatusCode, String> {
         let body = futures::stream::empty().boxed();
         let request = Request { method, path: path.to_owned(), query: String::new(), headers: HeaderMap::new(), body };
-        answer(&waiting, &request, token, true).map(|answer| answer.status()).map_err(|problem| format!("{problem:?}"))
+        answer(waiting, &request, token, true).map(|answer| answer.status()).map_err(|problem| format!("{problem:?}"))
     }
 
     #[test]
@@ -129,5 +148,12 @@ mod tests {
         }
         assert!(asked(Method::GET, "/nowhere", None).unwrap_err().contains("not_found"));
         assert!(asked(Method::GET, "/v1/status", Some("secret")).unwrap_err().contains("unauthorized"));
+    }
+    #[test]
+    fn whose_disk_has_not_answered_for_long_is_to_be_started_anew() {
+        let hanging = |seconds| Waiting { disk_silence: Some(Duration::from_secs(seconds)), ..waiting() };
+        assert_eq!(asked_of(&hanging(29), Method::GET, "/livez", None), Ok(StatusCode::OK));
+        let told = asked_of(&hanging(30), Method::GET, "/livez", None).unwrap_err();
+        assert!(told.contains("standstill") && told.contains("has not answered for 30 s"), "{told}");
     }
 }

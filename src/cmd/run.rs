@@ -229,7 +229,7 @@ fn commitment_exit(error: &CommitmentError) -> Exit {
     match error {
         CommitmentError::OtherGroup { .. } | CommitmentError::OtherRelease { .. } => Exit::Usage,
         CommitmentError::Damaged { .. } => Exit::IdentityLost,
-        CommitmentError::Io { .. } => Exit::DiskFailed,
+        CommitmentError::Unwritten(_) | CommitmentError::Unread { .. } => Exit::DiskFailed,
     }
 }
 

@@ -6,13 +6,14 @@ use std::fs;
 use std::future::Future;
 use std::io;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use libp2p::identity::Keypair;
 use libp2p::multiaddr::{Multiaddr, Protocol};
 use serde_json::{Map, json};
 use tokio::sync::watch;
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, spawn_blocking};
 use tokio::time::{sleep, timeout};
 
 use super::commitment_file::{self, CommitmentError};
@@ -21,7 +22,7 @@ use super::genesis_file::{self, GENESIS_FILE};
 use super::identity::Identity;
 use super::listeners::Listeners;
 use super::real_time::RealTime;
-use super::run::{RunError, refuse_the_departed};
+use super::run::{LAST_WRITE_MAX, RunError, refuse_the_departed};
 use super::service_manager::ServiceManager;
 use super::settings::{Bootstrap, Mistakes, Settings};
 use super::{descriptors, join, random, reach, token};
@@ -151,14 +152,31 @@ pub async fn found(
     outcome
 }
 
+/// What is written last.
+#[derive(Clone, Copy)]
+enum Written {
+    /// What the candidate is bound to.
+    Record,
+    /// The genesis: the directory is a member's.
+    Genesis,
+}
+
+/// A write that is under way, on a thread of its own.
+struct Writing {
+    since: Instant,
+    task: JoinHandle<Result<Written, CandidacyError>>,
+}
+
 /// A candidate and its surroundings.
 struct Candidacy {
     cluster: String,
-    directory: DataDirectory,
+    directory: Arc<DataDirectory>,
     /// Its place, wherever the asker stands.
     data_dir: PathBuf,
     candidate: Candidate,
     mesh: CandidateMesh,
+    /// At most one.
+    writing: Option<Writing>,
     time: RealTime,
     told: watch::Sender<Waiting>,
     /// No source can find anybody: whoever is to found the group has to find this one.
@@ -227,9 +245,10 @@ impl Candidacy {
         Ok(Candidacy {
             cluster: bootstrap.cluster.clone(),
             data_dir: std::path::absolute(directory.path())?,
-            directory,
+            directory: Arc::new(directory),
             candidate,
             mesh,
+            writing: None,
             time,
             told: watch::Sender::new(Waiting::default()),
             is_blind,
@@ -238,15 +257,13 @@ impl Candidacy {
         })
     }
 
-    /// Turns until there is a verdict, or `stop` is done.
+    /// Turns until there is a group, or `stop` is done. A disk that does not answer then is not waited for for long.
     async fn run(mut self, stop: impl Future<Output = ()>) -> Result<bool, RunError> {
         tokio::pin!(stop);
         loop {
-            if let Some(verdict) = self.hand_out()? {
-                let outcome = self.conclude(verdict);
-                // Others wait for what was said last: who asks again hears it from the member that starts now.
+            if let Err(error) = self.hand_out() {
                 self.mesh.stop().await;
-                return Ok(outcome.map(|()| true)?);
+                return Err(error.into());
             }
             self.tell();
             let pause = self.candidate.next_timeout().since(self.time.instant()).min(TICK_MAX);
@@ -254,8 +271,19 @@ impl Candidacy {
                 biased;
                 () = &mut stop => {
                     self.mesh.stop().await;
+                    if self.writing.is_some() {
+                        timeout(LAST_WRITE_MAX, written(&mut self.writing)).await.map_err(|_| RunError::DiskHangs)??;
+                    }
                     return Ok(false);
                 }
+                written = written(&mut self.writing) => match written? {
+                    Written::Record => CandidateInput::Durable,
+                    Written::Genesis => {
+                        // Others wait for what was said last: who asks again hears it from the member that starts now.
+                        self.mesh.stop().await;
+                        return Ok(true);
+                    }
+                },
                 event = self.mesh.next() => match event {
                     CandidateEvent::Found(member) => CandidateInput::Found(member),
                     CandidateEvent::Asked { from, frame } => CandidateInput::Asked { from, frame },
@@ -270,55 +298,55 @@ impl Candidacy {
     }
 
     /// Does what the candidate wants done; what it says last comes with its verdict.
-    fn hand_out(&mut self) -> Result<Option<CandidateVerdict>, RunError> {
-        loop {
-            let ready = self.candidate.ready();
-            ready.asks.into_iter().for_each(|(to, frame)| self.mesh.ask(to, frame));
-            ready.answers.into_iter().for_each(|(to, frame)| self.mesh.answer(to, frame));
-            if ready.verdict.is_some() {
-                return Ok(ready.verdict);
-            }
-            let Some(record) = ready.record else { break };
-            // G1: durable before anybody hears of it. Nothing else is to be done meanwhile.
-            commitment_file::write(&self.directory, &record).map_err(CandidacyError::from)?;
-            self.candidate.step(CandidateInput::Durable, self.time.instant());
-        }
+    fn hand_out(&mut self) -> Result<(), CandidacyError> {
+        let ready = self.candidate.ready();
+        ready.asks.into_iter().for_each(|(to, frame)| self.mesh.ask(to, frame));
+        ready.answers.into_iter().for_each(|(to, frame)| self.mesh.answer(to, frame));
         self.mesh.direct(self.candidate.contacts());
-        Ok(None)
-    }
-
-    /// Keeps the genesis. With it the directory is a member's.
-    fn conclude(&self, verdict: CandidateVerdict) -> Result<(), CandidacyError> {
-        match verdict {
-            CandidateVerdict::Founded(genesis) => self.keep(&genesis),
-            CandidateVerdict::Exists { cluster, told_by } => {
+        if let Some(record) = ready.record {
+            // G1: durable before anybody hears of it.
+            self.write(Written::Record, move |directory| Ok(commitment_file::write(directory, &record)?));
+        }
+        match ready.verdict {
+            Some(CandidateVerdict::Founded(genesis)) => {
+                self.write(Written::Genesis, move |directory| keep(directory, &genesis));
+                Ok(())
+            }
+            Some(CandidateVerdict::Exists { cluster, told_by }) => {
                 Err(CandidacyError::Exists { name: self.cluster.clone(), cluster, told_by })
             }
+            None => Ok(()),
         }
     }
 
-    fn keep(&self, genesis: &Genesis) -> Result<(), CandidacyError> {
-        let text = genesis_file::write(genesis);
-        let read = genesis_file::parse(&text).map_err(CandidacyError::NoGenesis)?;
-        if read != *genesis {
-            // Others have a say in it.
-            let mistake = "it does not read back as it is written".to_owned();
-            return Err(CandidacyError::NoGenesis(Mistakes(vec![mistake])));
-        }
-        self.directory.store(GENESIS_FILE, &text)?;
-        // It says nothing any more that the genesis does not.
-        if let Err(error) = fs::remove_file(self.directory.path().join(commitment_file::COMMITMENT_FILE)) {
-            tracing::debug!(%error, "the record of the candidacy stays");
-        }
-        tracing::info!(group = genesis.name, cluster = %genesis.cluster(), "founded");
-        Ok(())
+    /// Writes beside what goes on here, however long the disk takes.
+    fn write(
+        &mut self,
+        what: Written,
+        write: impl FnOnce(&DataDirectory) -> Result<(), CandidacyError> + Send + 'static,
+    ) {
+        assert!(self.writing.is_none(), "a candidate hands out one record at a time, and its verdict after the last");
+        let directory = self.directory.clone();
+        let task = spawn_blocking(move || write(&directory).map(|()| what));
+        self.writing = Some(Writing { since: self.time.instant(), task });
+    }
+
+    /// For how long the disk has not answered, if that is longer than it should take.
+    fn disk_silence(&self) -> Option<Duration> {
+        let silence = self.time.instant().since(self.writing.as_ref()?.since);
+        (silence >= limits::DRIVER_SILENCE_MAX).then_some(silence)
     }
 
     /// Says what it waits for: on the API always, in the log when it is something new, at a pace that others do not set.
     fn tell(&mut self) {
         let waiting = self.candidate.waiting();
         let figures = self.mesh.figures();
-        let mut reasons = vec![waiting.to_string()];
+        let silence = self.disk_silence();
+        let hangs = |silence: Duration| {
+            let seconds = silence.as_secs();
+            format!("the disk has not answered for {seconds} s: see to it; nothing is promised before it does")
+        };
+        let mut reasons: Vec<String> = silence.map(hangs).into_iter().chain([waiting.to_string()]).collect();
         if self.is_blind && waiting.candidates.len() < waiting.expect {
             reasons.push(BLIND.to_owned());
         }
@@ -333,7 +361,7 @@ impl Candidacy {
         details.insert("candidacy".to_owned(), json!(waiting));
         details.insert("links".to_owned(), json!({ "discovery": super::mesh_figures::discovery(&figures) }));
         self.log(&reasons.join("; "));
-        self.told.send_replace(Waiting { role: "candidate", reasons, details });
+        self.told.send_replace(Waiting { role: "candidate", reasons, details, disk_silence: silence });
     }
 
     fn log(&mut self, reason: &str) {
@@ -345,6 +373,32 @@ impl Candidacy {
             (self.last_words, self.logged) = (words, Some(now));
         }
     }
+}
+
+/// What became of the write that is under way; never, if none is. Cancel safe.
+async fn written(writing: &mut Option<Writing>) -> Result<Written, CandidacyError> {
+    let Some(Writing { task, .. }) = writing else { return std::future::pending().await };
+    let outcome = task.await;
+    *writing = None;
+    outcome.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))
+}
+
+/// Keeps the genesis. With it the directory is a member's.
+fn keep(directory: &DataDirectory, genesis: &Genesis) -> Result<(), CandidacyError> {
+    let text = genesis_file::write(genesis);
+    let read = genesis_file::parse(&text).map_err(CandidacyError::NoGenesis)?;
+    if read != *genesis {
+        // Others have a say in it.
+        let mistake = "it does not read back as it is written".to_owned();
+        return Err(CandidacyError::NoGenesis(Mistakes(vec![mistake])));
+    }
+    directory.store(GENESIS_FILE, &text)?;
+    // It says nothing any more that the genesis does not.
+    if let Err(error) = fs::remove_file(directory.path().join(commitment_file::COMMITMENT_FILE)) {
+        tracing::debug!(%error, "the record of the candidacy stays");
+    }
+    tracing::info!(group = genesis.name, cluster = %genesis.cluster(), "founded");
+    Ok(())
 }
 
 /// Where the others are told to reach this one: what its settings say, else where it listens, without what leads the asker

@@ -14,9 +14,15 @@ pub const COMMITMENT_FILE: &str = "candidacy";
 /// Why what a candidate is bound to is not known.
 #[derive(Debug, thiserror::Error)]
 pub enum CommitmentError {
-    /// The file cannot be read or written.
+    /// The file cannot be written.
+    #[error(
+        "what this candidate is to be bound to cannot be written: {0}; what it has promised before stands, and nobody heard of \
+         more: mend that, and start it again with this data directory"
+    )]
+    Unwritten(io::Error),
+    /// The file cannot be read.
     #[error("{}: {error}; a candidate goes on only when it knows what it has promised", path.display())]
-    Io {
+    Unread {
         /// Which.
         path: PathBuf,
         /// Why.
@@ -80,7 +86,7 @@ pub fn standing(directory: &DataDirectory) -> Result<Option<CommitmentRecord>, C
     let bytes = match directory.sync().and_then(|()| fs::read(&path)) {
         Ok(bytes) => bytes,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(CommitmentError::Io { path, error }),
+        Err(error) => return Err(CommitmentError::Unread { path, error }),
     };
     match CommitmentRecord::admit(&bytes) {
         Ok(record) => Ok(Some(record).filter(|record| record.commitment != Commitment::Free)),
@@ -91,9 +97,7 @@ pub fn standing(directory: &DataDirectory) -> Result<Option<CommitmentRecord>, C
 
 /// Writes it, durably, in place of what there was.
 pub fn write(directory: &DataDirectory, record: &CommitmentRecord) -> Result<(), CommitmentError> {
-    directory
-        .store(COMMITMENT_FILE, record.encode())
-        .map_err(|error| CommitmentError::Io { path: directory.path().join(COMMITMENT_FILE), error })
+    directory.store(COMMITMENT_FILE, record.encode()).map_err(CommitmentError::Unwritten)
 }
 
 #[cfg(test)]

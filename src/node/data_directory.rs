@@ -166,11 +166,13 @@ impl DataDirectory {
     /// Writes a file, durably: the whole of it, or what there was before.
     pub fn store(&self, name: &str, content: impl AsRef<[u8]>) -> io::Result<()> {
         let (path, unfinished) = (self.path.join(name), self.path.join(format!("{name}.new")));
-        let mut file = File::create(&unfinished)?;
-        file.write_all(content.as_ref())?;
-        file.sync_all()?;
-        fs::rename(&unfinished, &path)?;
-        self.sync()
+        let written = File::create(&unfinished).and_then(|mut file| {
+            file.write_all(content.as_ref())?;
+            file.sync_all()
+        });
+        written.map_err(|error| naming(&unfinished, error))?;
+        fs::rename(&unfinished, &path).map_err(|error| naming(&path, error))?;
+        self.sync().map_err(|error| naming(&self.path, error))
     }
 
     /// Makes durable which files are in it, by their names.
@@ -186,6 +188,11 @@ impl DataDirectory {
     pub fn path(&self) -> &Path {
         &self.path
     }
+}
+
+/// The same error, with the file that it is about.
+fn naming(path: &Path, error: io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("{}: {error}", path.display()))
 }
 
 /// The folders whose entries lead to `path`, up to the innermost that is there before it is made: until they are synced,

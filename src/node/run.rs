@@ -50,8 +50,8 @@ use crate::wal::{self, DiskFiles};
 const SPARES: usize = 2;
 /// Beyond the time a publish may take, a drain waits this long.
 const DRAIN_MARGIN: Duration = Duration::from_secs(2);
-/// The driver writes its last within this time, or its disk hangs.
-const LAST_WRITE_MAX: Duration = Duration::from_secs(5);
+/// The driver, or a candidate, writes its last within this time, or its disk hangs.
+pub(super) const LAST_WRITE_MAX: Duration = Duration::from_secs(5);
 /// A driver that has not turned for this many of its heartbeats stands still.
 const HEARTBEATS_MISSED: u32 = 4;
 

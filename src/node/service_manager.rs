@@ -126,13 +126,20 @@ impl ServiceManager {
     }
 
     /// Tells it what a member to be waits for, until that waits no more. It says so at each of its turns, and every second at
-    /// least: these are its signs of life.
+    /// least: these are its signs of life, unless its disk does not answer.
     pub async fn report_waiting(self: Arc<ServiceManager>, mut waiting: watch::Receiver<Waiting>) {
         let (time, mut told) = (RealTime::start(), Told::default());
+        let mut turned = time.instant();
         loop {
-            let reasons = waiting.borrow_and_update().reasons.join("; ");
+            let (reasons, stands_still) = {
+                let waiting = waiting.borrow_and_update();
+                (waiting.reasons.join("; "), waiting.disk_silence.is_some())
+            };
+            if !stands_still {
+                turned = time.instant();
+            }
             if !reasons.is_empty() {
-                let look = Look::waiting(&reasons, time.instant());
+                let look = Look::waiting(&reasons, time.instant(), turned);
                 let (words, next) = told.look(&look, self.sign_interval());
                 // What it did not take is told again at the next turn.
                 if words.is_empty() || self.tell(&words) {
@@ -199,9 +206,9 @@ struct Look {
 }
 
 impl Look {
-    /// How a member to be stands, which has just turned: it serves its API, and more is not its to do.
-    fn waiting(reasons: &str, now: Instant) -> Look {
-        Look { now, started: true, turned: Some(now), status: format!("waiting: {reasons}").replace('\n', " ") }
+    /// How a member to be stands: it serves its API, and more is not its to do.
+    fn waiting(reasons: &str, now: Instant, turned: Instant) -> Look {
+        Look { now, started: true, turned: Some(turned), status: format!("waiting: {reasons}").replace('\n', " ") }
     }
 }
 
@@ -290,10 +297,12 @@ mod tests {
     #[test]
     fn who_waits_for_others_has_started_and_lives() {
         let mut known = Told::default();
-        let first = told(&mut known, &Look::waiting("waits for\n2 more", at(1)));
+        let waiting = |reasons, now, turned| Look::waiting(reasons, at(now), at(turned));
+        let first = told(&mut known, &waiting("waits for\n2 more", 1, 1));
         assert_eq!(first, "READY=1\nWATCHDOG=1\nSTATUS=waiting: waits for 2 more");
-        assert_eq!(told(&mut known, &Look::waiting("waits for\n2 more", at(2))), "WATCHDOG=1");
-        assert_eq!(told(&mut known, &Look::waiting("waits for 1 more", at(2))), "STATUS=waiting: waits for 1 more");
+        assert_eq!(told(&mut known, &waiting("waits for\n2 more", 2, 2)), "WATCHDOG=1");
+        assert_eq!(told(&mut known, &waiting("waits for 1 more", 2, 2)), "STATUS=waiting: waits for 1 more");
+        assert_eq!(told(&mut known, &waiting("waits for 1 more", 9, 2)), "", "its disk has not answered since");
     }
 
     #[test]

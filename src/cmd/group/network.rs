@@ -11,6 +11,12 @@ use std::process::{Child, Command, Stdio};
 /// Makes the namespaces' place, says that it stands, and lives as long as its standard input.
 const KEEPER: &str = "mount -t tmpfs tmpfs /run && mkdir /run/netns && ip link set lo up && echo up && exec cat";
 
+/// Tells the hosts, and nobody else on this machine, what to ask. The file may be a link to one that the machine's own resolver
+/// keeps, whose place is hidden here.
+const RESOLVE: &str = "file=$(readlink -m /etc/resolv.conf); \
+                       if [ -e $file ]; then mount --bind /run/resolv.conf $file; \
+                       else mkdir -p ${file%/*} && cp /run/resolv.conf $file; fi";
+
 /// Where a host looks up what is meant for itself: behind what is to get lost.
 const LOCAL: u8 = 9;
 
@@ -45,6 +51,12 @@ impl Network {
         let mut words = self.inside();
         words.extend(["ip", "netns", "exec", &format!("h{host}")].map(str::to_owned));
         words
+    }
+
+    /// From now on all hosts ask that one for names.
+    pub fn resolve_at(&self, host: usize) -> Result<(), String> {
+        let address = self.hosts[host];
+        self.run(&format!("echo nameserver {address} >/run/resolv.conf; {RESOLVE}"))
     }
 
     /// Gives a host another address, as when its machine comes back elsewhere. Connections of the old one are dead.
