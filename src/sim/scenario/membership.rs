@@ -70,15 +70,13 @@ impl Player {
         self.wake_at(member, now)
     }
 
-    /// Its next start is under another address.
+    /// It is under another address: from its next start on, or from now on if it runs.
     pub(super) fn relocate(&mut self, word: &str) -> Understood<()> {
         let member = self.member(word)?;
         let node = &mut self.stage()?.nodes[member];
-        if node.runs() {
-            return Err(format!("member {word} runs"));
-        }
         node.moves += 1;
-        Ok(())
+        let addresses = vec![node.address()];
+        self.push(member, Input::Moved { addresses })
     }
 
     /// Its disk is gone.
