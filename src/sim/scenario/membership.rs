@@ -110,6 +110,15 @@ impl Player {
         self.push(to, Input::Announced { from, epoch: Some(Epoch(epoch)), link })
     }
 
+    /// Gossip brings the newest epoch that somebody knows, and its proof.
+    pub(super) fn announce_head(&mut self, direction: &str) -> Understood<()> {
+        let (Some(from), Some(to)) = self.direction(direction)? else { return Err("of one direction".to_owned()) };
+        let stage = self.stage()?;
+        let (id, head) = (stage.group.id(from), stage.nodes[from].shell.lock().roster.head.clone());
+        let head = head.ok_or_else(|| format!("member {} knows no epoch but the first", from + 1))?;
+        self.push(to, Input::Announced { from: id, epoch: Some(head.epoch), link: Some(Box::new(head.link)) })
+    }
+
     /// A key asks for the chain of epochs.
     pub(super) fn ask(&mut self, direction: &str) -> Understood<()> {
         let (Some(from), Some(to)) = self.direction(direction)? else { return Err("of one direction".to_owned()) };
