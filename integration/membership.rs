@@ -63,6 +63,48 @@ async fn every_original_member_is_replaced_until_none_is_left() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_voter_that_sleeps_through_three_epochs_is_of_the_present_one_when_it_wakes() {
+    let mut group = Group::start().await;
+    let mut loads = Loads::start(&group, &[0, 1, 2]);
+    loads.go_on(30).await;
+    group.members[2].kill();
+    loads.abandon(2).await;
+    // Whom it knew is gone for good, at addresses where nobody is any more.
+    for (leaver, at, voters) in [(0, 1, [1, 2, 3]), (1, 3, [2, 3, 4]), (3, 4, [2, 4, 5])] {
+        let newcomer = group.join(at).await;
+        loads.add(&group, newcomer);
+        loads.stop(leaver).await;
+        group.leave(leaver).await;
+        group.until_votes(newcomer, &voters).await;
+        loads.go_on(30).await;
+    }
+    group.members[2].start_and_catch_up().await;
+    assert_eq!(group.members[2].status().await["epoch"], 3);
+    loads.add(&group, 2);
+    loads.go_on(30).await;
+    let mut published = loads.finish().await;
+    let sequence = agree_without(&group, &[2, 4, 5], &[0, 1, 3], &mut published).await;
+    assert_eq!(sequence.iter().filter(|event| event.kind == "synod.epoch.began").count(), 3);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_voter_that_is_removed_while_it_is_down_learns_it_when_it_starts() {
+    let mut group = Group::start().await;
+    let learner = group.join(0).await;
+    let mut loads = Loads::start(&group, &[0, 1, 2, learner]);
+    loads.go_on(30).await;
+    group.members[2].kill();
+    loads.abandon(2).await;
+    group.remove(2, 0).await;
+    group.until_votes(learner, &[0, 1, learner]).await;
+    loads.go_on(30).await;
+    group.members[2].start();
+    group.members[2].refuses(71, &["was removed from the group"]).await;
+    let mut published = loads.finish().await;
+    agree(&group, &[0, 1, learner], &mut published).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_rolling_restart_changes_no_membership() {
     let mut group = Group::start().await;
     let learner = group.join(0).await;

@@ -8,7 +8,7 @@ use synod::cmd::group::network::Network;
 use super::harness::loads::Loads;
 use super::harness::name_server::NameServer;
 use super::harness::network::hosts;
-use super::harness::sequence::agree;
+use super::harness::sequence::{agree, agree_without};
 use super::harness::{Group, until};
 
 /// Whether a member has a link to another, as it says.
@@ -45,6 +45,15 @@ async fn until_neighbours(group: &Group) {
     }
 }
 
+/// Waits until a member knows by the order that somebody is there.
+async fn until_ordered_at(group: &Group, at: usize, address: &str) {
+    until(&format!("{} is told of {address}, in the order", group.members[at].name), async || {
+        let members: serde_json::Value = group.members[at].unix().get_json("/v1/members").await.unwrap();
+        members.to_string().contains(address).then_some(())
+    })
+    .await;
+}
+
 async fn until_linked(group: &Group, at: usize, to: usize, is: bool) {
     let fact = format!("{} {} {}", group.members[at].name, if is { "reaches" } else { "lost" }, group.members[to].name);
     until(&fact, async || (linked(group, at, to).await == is).then_some(())).await;
@@ -68,11 +77,7 @@ async fn three_fresh_hosts_find_each_other_by_mdns_and_one_of_them_moves() {
     group.members[1].start_and_catch_up().await;
     for other in [0, 2] {
         until_linked(&group, other, 1, true).await;
-        until("the others are told its new address, in the order", async || {
-            let members = group.members[other].unix().get_json::<serde_json::Value>("/v1/members").await.unwrap();
-            members.to_string().contains("/ip4/10.77.9.9/tcp/7271").then_some(())
-        })
-        .await;
+        until_ordered_at(&group, other, "/ip4/10.77.9.9/tcp/7271").await;
     }
     let loads = Loads::start(&group, &[0, 1, 2]);
     loads.go_on(30).await;
@@ -84,11 +89,69 @@ async fn three_fresh_hosts_find_each_other_by_mdns_and_one_of_them_moves() {
         (listens && linked(&group, 1, 0).await && linked(&group, 1, 2).await).then_some(())
     })
     .await;
+    for other in [0, 2] {
+        until_ordered_at(&group, other, "/ip4/10.77.8.8/tcp/7271").await;
+    }
     loads.go_on(30).await;
     published.extend(loads.finish().await);
     agree(&group, &group.everybody(), &mut published).await;
     // Members go on finding each other so, for whoever comes.
     until_neighbours(&group).await;
+}
+
+/// The hard case of a sleeper: nobody it knew is a member any more or runs, it was never told where the others are, and nobody
+/// was told where it is by now. They find each other by mDNS alone.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_learner_wakes_elsewhere_after_every_voter_that_it_knew_was_replaced() {
+    let Some(mut network) = hosts(7) else { return };
+    let mut group = Group::fresh(3, 3, Some(&network)).await;
+    group.start_all().await;
+    let sleeper = group.join_on(&network, 0).await;
+    let mut loads = Loads::start(&group, &[0, 1, 2]);
+    loads.go_on(30).await;
+    group.members[sleeper].kill();
+    for (leaver, at) in [(0, 1), (1, 2), (2, 4)] {
+        let newcomer = group.join_on(&network, at).await;
+        loads.add(&group, newcomer);
+        loads.stop(leaver).await;
+        group.leave(leaver).await;
+        let known = group.votes(newcomer).await;
+        assert!(known.contains(&group.members[newcomer].name), "{known:?}");
+        loads.go_on(30).await;
+    }
+    group.until_votes(4, &[4, 5, 6]).await;
+    network.readdress(sleeper, Ipv4Addr::new(10, 77, 9, 9)).unwrap();
+    group.members[sleeper].start_and_catch_up().await;
+    assert_eq!(group.members[sleeper].status().await["epoch"], group.members[4].status().await["epoch"]);
+    group.until_votes(sleeper, &[4, 5, 6]).await;
+    loads.add(&group, sleeper);
+    loads.go_on(30).await;
+    let mut published = loads.finish().await;
+    agree_without(&group, &[sleeper, 4, 5, 6], &[0, 1, 2], &mut published).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_voter_that_is_removed_while_it_is_cut_off_learns_it_when_the_network_heals() {
+    let Some(network) = hosts(4) else { return };
+    let mut group = Group::fresh(3, 3, Some(&network)).await;
+    group.start_all().await;
+    let learner = group.join_on(&network, 0).await;
+    let apart = (group.leader().await + 1) % 3;
+    let others = group.others(apart);
+    let loads = Loads::start(&group, &others);
+    loads.go_on(30).await;
+    network.part(&[apart]).unwrap();
+    until_linked(&group, others[0], apart, false).await;
+    group.remove(apart, others[0]).await;
+    group.until_votes(learner, &others).await;
+    loads.go_on(30).await;
+    // It knows nothing of it.
+    assert_eq!(group.members_at(apart).await, 4);
+    network.heal().unwrap();
+    group.members[apart].refuses(71, &["was removed from the group"]).await;
+    loads.go_on(30).await;
+    let mut published = loads.finish().await;
+    agree(&group, &others, &mut published).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -181,18 +181,28 @@ impl Group {
     /// and its genesis come with its join. Gives back its index.
     pub fn prepare(&mut self) -> usize {
         let index = self.adopt();
+        let (api, mesh) = (self.members[index].api, self.members[index].mesh);
+        self.furnish(index, &api.to_string(), &format!("/ip4/{}/tcp/{}", mesh.ip(), mesh.port()));
+        index
+    }
+
+    /// The same, on the host of that number.
+    pub fn prepare_on(&mut self, network: &Network) -> usize {
+        let index = self.adopt();
+        self.members[index].launcher = network.on(index);
+        self.furnish(index, "127.0.0.1:7171", "/ip4/0.0.0.0/tcp/7271");
+        index
+    }
+
+    fn furnish(&self, index: usize, api: &str, listen: &str) {
         let member = &self.members[index];
         fs::create_dir_all(&member.data_dir).unwrap();
         let config = format!(
-            "data_dir = \"data\"\nname = \"{}\"\n[api]\nlisten = \"{}\"\n[mesh]\nlisten = [\"/ip4/{}/tcp/{}\"]\n[wal]\n\
+            "data_dir = \"data\"\nname = \"{}\"\n[api]\nlisten = \"{api}\"\n[mesh]\nlisten = [\"{listen}\"]\n[wal]\n\
              segment_bytes = \"4MiB\"\n[timing]\nreplace_after = \"5m\"\n",
             member.name,
-            member.api,
-            member.mesh.ip(),
-            member.mesh.port()
         );
         fs::write(&member.config, config).unwrap();
-        index
     }
 
     /// A join code, made by a member.
@@ -204,11 +214,30 @@ impl Group {
 
     /// A further member joins by a code of that one, and has caught up. Gives back its index.
     pub async fn join(&mut self, at: usize) -> usize {
-        let code = self.invite(at).await;
         let index = self.prepare();
+        self.let_join(index, at).await;
+        index
+    }
+
+    /// The same, on the host of its number.
+    pub async fn join_on(&mut self, network: &Network, at: usize) -> usize {
+        let index = self.prepare_on(network);
+        self.let_join(index, at).await;
+        index
+    }
+
+    async fn let_join(&mut self, index: usize, at: usize) {
+        let code = self.invite(at).await;
         self.members[index].join(&code);
         self.members[index].ready().await;
-        index
+    }
+
+    /// A member is removed by command at another one; until it votes no more.
+    pub async fn remove(&self, index: usize, at: usize) {
+        let (name, socket) = (&self.members[index].name, self.members[at].socket.to_str().unwrap());
+        let removed = synod(["remove", name, "--yes", "--api", socket, "--output", "json"]).await.json();
+        assert_eq!(removed["name"], **name, "{removed}");
+        until(&format!("{name} votes no more"), async || (!self.votes(at).await.contains(name)).then_some(())).await;
     }
 
     /// A member leaves by command, and its process ends by itself.

@@ -9,7 +9,7 @@
 //! | `catch_up`, `log_reader` | the log, read for peers and for subscribers |
 //! | `listeners`, `descriptors`, `mesh_figures`, `state_log`, `progress`, `logging` | the edges: addresses, figures, events |
 //! | `service_manager` | what systemd is told: started, ready, the driver turns, stopping |
-//! | `reach` | where the mesh listens, and where the others are told to reach it |
+//! | `reach`, `moving` | where the mesh listens, and where the others are told to reach it, at the start and later |
 //! | `configuration`, `settings/`, `genesis_file`, `configuration_file`, `token` | what a member is told |
 //! | `identity`, `data_directory`, `random`, `real_time` | what a member has |
 //! | `founding` | makes a group |
@@ -35,6 +35,7 @@ pub mod listeners;
 pub mod log_reader;
 pub mod logging;
 pub mod mesh_figures;
+pub mod moving;
 pub mod outside;
 pub mod progress;
 pub mod random;

@@ -30,7 +30,7 @@ use super::real_time::RealTime;
 use super::service_manager::{Facts, ServiceManager};
 use super::settings::Settings;
 use super::state_log::StateLog;
-use super::{mesh_figures, random, reach, token};
+use super::{mesh_figures, moving, random, reach, token};
 use crate::api::listen::SocketFile;
 use crate::api::{self, ApiSettings, CannotServe, Host, Observation, Tickets};
 use crate::delivery;
@@ -151,7 +151,10 @@ struct Member {
     genesis: Genesis,
     settings: Settings,
     mesh_listen: Vec<Multiaddr>,
-    /// Where it is, if the others are to be told.
+    /// Whose addresses show which one of this machine's leads to it; none if genesis says where it is, and it has told nothing
+    /// else.
+    others: Option<Vec<Multiaddr>>,
+    /// Where it is, if the others are to be told at its start.
     announced: Vec<String>,
     /// Where they may be, as far as the door told it.
     contacts: Vec<Contact>,
@@ -394,6 +397,9 @@ impl Parts {
         tokio::pin!(stop);
         let mut left = self.driver.left.clone();
         let (mut observed, mut warned) = (self.observed.clone(), false);
+        let moves =
+            moving::follow(self.mesh.clone(), member.announced.clone(), || member.whereabouts(), self.inbox.clone());
+        tokio::pin!(moves);
         loop {
             let hello = async {
                 match &mut self.hello {
@@ -418,6 +424,7 @@ impl Parts {
                     let snapshot = &first.as_ref().expect("it was waited for").snapshot;
                     member.warnings()(snapshot).iter().for_each(|warning| tracing::warn!("{warning}"));
                 }
+                never = &mut moves => match never {},
                 Some(hello) = hello => {
                     self.hello = None;
                     let mesh = Mesh::start(member.mesh_settings(hello, self.roster.clone(), self.inbox.clone())?).await?;
@@ -525,19 +532,27 @@ impl Member {
         let listen = configuration.mesh_listen(&member).map_err(|mistake| CannotListen(vec![mistake]))?;
         let mesh_listen = reach::with_ports(&listen)?;
         let contacts = contacts_file::read(directory.path())?;
-        let Configuration { settings, genesis, .. } = configuration;
-        let announced = if is_named && !configuration.joined {
-            // The others know where it is; unless it is told what else to say.
-            settings.mesh_announce.clone()
-        } else {
+        let Configuration { settings, genesis, joined } = configuration;
+        let others = (!is_named || joined).then(|| {
             let others =
                 contacts.iter().flat_map(|contact| contact.addresses.iter().filter_map(|text| text.parse().ok()));
             let named = genesis.members.iter().flat_map(|member| reach::multiaddresses(&member.addresses));
-            let others: Vec<Multiaddr> = others.chain(named).collect();
-            reach::announced(&settings, &mesh_listen, &others).await
+            others.chain(named).collect()
+        });
+        let announced = Vec::new();
+        let mut member = Member { identity, genesis, settings, mesh_listen, others, announced, contacts, directory };
+        member.announced = member.whereabouts().await;
+        Ok(member)
+    }
+
+    /// Where it is just now, if the others are to be told.
+    async fn whereabouts(&self) -> Vec<String> {
+        let announced = match &self.others {
+            Some(others) => reach::announced(&self.settings, &self.mesh_listen, others).await,
+            // The others know where it is; unless it is told what else to say.
+            None => self.settings.mesh_announce.clone(),
         };
-        let announced = announced.iter().map(ToString::to_string).collect();
-        Ok(Member { identity, genesis, settings, mesh_listen, announced, contacts, directory })
+        announced.iter().map(ToString::to_string).collect()
     }
 
     /// What its operator should see to, as things stand.

@@ -270,6 +270,11 @@ impl<M: FaultModel> Replica<M> {
         self.order_command(Command::Ready { slot, digest });
     }
 
+    /// This member can be reached elsewhere by now.
+    pub(crate) fn handle_moved(&mut self, addresses: Vec<String>) {
+        self.duties.addresses = addresses;
+    }
+
     /// Who listens elsewhere now says so.
     fn say_where(&mut self) {
         let Some(known) = self.chain.state.membership.members.get(&self.me) else { return };

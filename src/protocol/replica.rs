@@ -236,6 +236,7 @@ impl<M: FaultModel> Replica<M> {
             Input::Received { peer, envelope } => return self.handle_received(peer, envelope),
             Input::Command { ticket, command, deadline } => self.handle_command(ticket, command, deadline),
             Input::Leave { ticket } => self.handle_leave(ticket),
+            Input::Moved { addresses } => self.handle_moved(addresses),
             Input::Door { from, message } => return self.handle_door(from, message),
             Input::Drain => self.draining = true,
         }

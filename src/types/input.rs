@@ -66,6 +66,11 @@ pub enum Input {
         /// What proves that epoch, to who knows the one before it.
         link: Option<Box<EpochLink>>,
     },
+    /// This member can be reached elsewhere by now.
+    Moved {
+        /// Where; none leaves what the order says.
+        addresses: Vec<String>,
+    },
     /// A message from a member, admitted.
     Received {
         /// Who.

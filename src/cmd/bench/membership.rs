@@ -1,4 +1,5 @@
-//! What changes of the membership cost: a join, an epoch, a follower's death, past epochs, learners.
+//! What changes of the membership cost: a join, an epoch, a follower's death, past epochs, learners; and how soon a voter that
+//! slept through some knows of them.
 
 use std::time::{Duration, Instant};
 
@@ -24,6 +25,12 @@ const VOTERS: [u32; 2] = [3, 5];
 const EPOCH_CHANGES: u32 = 20;
 /// Past epochs whose cost is measured.
 const PAST_EPOCHS: u32 = 100;
+/// Epochs that a voter sleeps through.
+const SLEPT_EPOCHS: u32 = 4;
+/// How often it does; the slowest and the median count.
+const SLEEPS: u32 = 5;
+/// The member that sleeps: it votes in every epoch, and its vote is not needed in any.
+const SLEEPER: usize = 2;
 /// Learners whose cost is measured.
 const LEARNERS: usize = 20;
 /// Publishes a second that do not meet in one slot.
@@ -240,6 +247,50 @@ async fn starts(bench: &mut Bench) -> Result<Starts, Failure> {
     let memory = memories.get(memories.len() / 2).copied();
     let memory = memory.ok_or_else(|| Failure::failed("/proc tells no anonymous memory"))?;
     Ok(Starts { start: times[times.len() / 2], memory })
+}
+
+/// From the start of a voter that slept through several epochs to its being of the present one, and to its readiness.
+pub async fn asleep() -> Result<Vec<Row>, Failure> {
+    let mut bench = grown().await?;
+    let (mut present, mut ready) = (Vec::new(), Vec::new());
+    for sleep in 0..SLEEPS {
+        bench.members[SLEEPER].kill().await?;
+        for change in 0..SLEPT_EPOCHS {
+            change_voters(&bench, sleep * SLEPT_EPOCHS + change).await?;
+        }
+        let epoch = sidecar::document(&bench.clients[0], "/v1/status").await?["epoch"].clone();
+        let began = Instant::now();
+        bench.members[SLEEPER].start()?;
+        wakes(&mut bench, |status| status["epoch"] == epoch).await?;
+        present.push(began.elapsed());
+        wakes(&mut bench, |status| status["ready"] == true).await?;
+        ready.push(began.elapsed());
+    }
+    bench.stop().await?;
+    present.sort_unstable();
+    ready.sort_unstable();
+    let middle = SLEEPS as usize / 2;
+    let row = |name, value: Duration| Row { name, value: value.as_secs_f64(), unit: "s", aim: "≤ 2" };
+    Ok(vec![
+        row("a voter that slept through four epochs is of the present one after", present[middle]),
+        row("  slowest of five", present[present.len() - 1]),
+        row("  and is ready after", ready[middle]),
+        row("  slowest of five", ready[ready.len() - 1]),
+    ])
+}
+
+/// Waits until the sleeper says that of itself.
+async fn wakes(bench: &mut Bench, is: impl Fn(&Value) -> bool) -> Result<(), Failure> {
+    let deadline = Instant::now() + PATIENCE;
+    while !bench.clients[SLEEPER].get_json::<Value>("/v1/status").await.is_ok_and(|status| is(&status)) {
+        let ended = bench.members[SLEEPER].exit_status();
+        if ended.is_some() || Instant::now() > deadline {
+            let log = bench.members[SLEEPER].log_path();
+            return Err(Failure::failed(format!("the sleeper does not wake; see {}", log.display())));
+        }
+        sleep(LOOK_INTERVAL).await;
+    }
+    Ok(())
 }
 
 /// What learners cost the leader: at the usual rate, where this machine has more members than it can serve and the leader

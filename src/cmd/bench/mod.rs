@@ -78,9 +78,13 @@ enum Figure {
     Genesis,
     /// From the start of a member under a new address to its links
     Moved,
+    /// From the start of a voter that slept through several epochs to the present one, and to its readiness
+    Asleep,
+    /// From the start of a removed member, or the end of the partition in which it was removed, to its own word of that
+    Removed,
 }
 
-const ALL: [Figure; 14] = [
+const ALL: [Figure; 16] = [
     Figure::Memory,
     Figure::Delivery,
     Figure::Silence,
@@ -95,6 +99,8 @@ const ALL: [Figure; 14] = [
     Figure::Gossip,
     Figure::Genesis,
     Figure::Moved,
+    Figure::Asleep,
+    Figure::Removed,
 ];
 const DELIVERY_RATE: f64 = 2000.0;
 const SILENCE_RATE: f64 = 500.0;
@@ -146,6 +152,8 @@ pub fn run(arguments: &BenchArguments, output: Output) -> Result<(), Failure> {
             Figure::Gossip => sidecar::block_on(gossip::gossip(time))?,
             Figure::Genesis => sidecar::block_on(network::genesis())?,
             Figure::Moved => sidecar::block_on(network::moved())?,
+            Figure::Asleep => sidecar::block_on(membership::asleep())?,
+            Figure::Removed => sidecar::block_on(network::removed())?,
         });
     }
     let measured =
@@ -186,7 +194,7 @@ impl fmt::Display for LeftOut {
 /// Why a figure cannot be measured here; none if it can, or needs nothing that a machine may not allow.
 fn not_possible(figure: Figure, check_hosts: impl FnOnce() -> Result<(), String>) -> Option<String> {
     match figure {
-        Figure::Genesis | Figure::Moved => check_hosts().err(),
+        Figure::Genesis | Figure::Moved | Figure::Removed => check_hosts().err(),
         _ => None,
     }
 }

@@ -1,28 +1,33 @@
 //! What happens on a network of several hosts: how soon fresh members that find each other by mDNS have a group that orders,
-//! and how soon a member under a new address is reached again.
+//! how soon a member under a new address is reached again, and how soon a removed one knows it.
 
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use serde_json::Value;
+use hyper::Method;
+use serde_json::{Value, json};
 use tokio::time::{sleep, timeout};
 
-use super::{LOOK_INTERVAL, Row};
+use super::{IDLE, LOOK_INTERVAL, Row};
 use crate::api::client::{Client, Target};
-use crate::cmd::exit::Failure;
+use crate::cmd::exit::{Exit, Failure};
 use crate::cmd::group::network::Network;
+use crate::cmd::group::newcomer;
 use crate::cmd::group::scratch::Scratch;
 use crate::cmd::sidecar;
 use crate::node::settings::table::VARIABLE_PREFIX;
 use crate::types::Ack;
 
-const HOSTS: u8 = 3;
+/// Members that found the group; each on a host.
+const FOUNDERS: u8 = 3;
 /// Groups that are founded; the slowest and the median count.
 const FOUNDINGS: usize = 5;
 /// The member that moves.
 const MOVER: usize = 1;
+/// Members that are removed: one is down meanwhile, then one is cut off.
+const REMOVED: [usize; 2] = [1, 2];
 /// Nothing takes longer on a machine that works.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -30,19 +35,21 @@ const PATIENCE: Duration = Duration::from_secs(60);
 struct Hosts {
     network: Network,
     scratch: Scratch,
+    /// What the members say is not shown: it is expected.
+    silent: bool,
     processes: Vec<Option<Child>>,
 }
 
 /// Fails with the reason where this user may make no hosts.
 pub fn check() -> Result<(), String> {
-    Network::make(HOSTS).map(drop)
+    Network::make(FOUNDERS).map(drop)
 }
 
 /// From the start of three fresh processes to the first ordered message.
 pub async fn genesis() -> Result<Vec<Row>, Failure> {
     let mut took = Vec::new();
     for _ in 0..FOUNDINGS {
-        let mut hosts = Hosts::make()?;
+        let mut hosts = Hosts::make(FOUNDERS)?;
         took.push(hosts.found().await?);
         hosts.stop()?;
     }
@@ -56,7 +63,7 @@ pub async fn genesis() -> Result<Vec<Row>, Failure> {
 
 /// From the start under a new address, and from a change of the address under a running process, to a link from both others.
 pub async fn moved() -> Result<Vec<Row>, Failure> {
-    let mut hosts = Hosts::make()?;
+    let mut hosts = Hosts::make(FOUNDERS)?;
     hosts.found().await?;
     hosts.settle().await?;
     let before = hosts.links().await?;
@@ -80,15 +87,55 @@ pub async fn moved() -> Result<Vec<Row>, Failure> {
     ])
 }
 
+/// From the start of a member that was removed while it was down, and from the end of a partition in which one was removed, to
+/// the end with which it says so.
+pub async fn removed() -> Result<Vec<Row>, Failure> {
+    let mut took = [const { Vec::new() }; REMOVED.len()];
+    for _ in 0..FOUNDINGS {
+        let mut hosts = Hosts::make(FOUNDERS + REMOVED.len() as u8)?;
+        hosts.silent = true;
+        hosts.found().await?;
+        for host in usize::from(FOUNDERS)..hosts.processes.len() {
+            hosts.join(host).await?;
+        }
+        sleep(IDLE).await;
+        let [down, apart] = REMOVED;
+        hosts.end(down)?;
+        hosts.remove(down).await?;
+        let began = Instant::now();
+        hosts.start(down)?;
+        hosts.knows_that_it_is_removed(down).await?;
+        took[0].push(began.elapsed());
+        hosts.network.part(&[apart]).map_err(Failure::failed)?;
+        hosts.remove(apart).await?;
+        sleep(IDLE).await;
+        let began = Instant::now();
+        hosts.network.heal().map_err(Failure::failed)?;
+        hosts.knows_that_it_is_removed(apart).await?;
+        took[1].push(began.elapsed());
+        hosts.stop()?;
+    }
+    let [mut down, mut apart] = took;
+    down.sort_unstable();
+    apart.sort_unstable();
+    let row = |name, value: Duration| Row { name, value: value.as_secs_f64(), unit: "s", aim: "≤ 2" };
+    Ok(vec![
+        row("a member removed while it was down says so after its start", down[FOUNDINGS / 2]),
+        row("  slowest of five", down[FOUNDINGS - 1]),
+        row("one removed while it was cut off, after the network heals", apart[FOUNDINGS / 2]),
+        row("  slowest of five", apart[FOUNDINGS - 1]),
+    ])
+}
+
 impl Hosts {
-    fn make() -> Result<Hosts, Failure> {
-        let network = Network::make(HOSTS).map_err(Failure::failed)?;
-        let processes = (0..HOSTS).map(|_| None).collect();
-        Ok(Hosts { network, scratch: Scratch::make("bench")?, processes })
+    fn make(count: u8) -> Result<Hosts, Failure> {
+        let network = Network::make(count).map_err(Failure::failed)?;
+        let processes = (0..count).map(|_| None).collect();
+        Ok(Hosts { network, scratch: Scratch::make("bench")?, silent: false, processes })
     }
 
     fn data_dir(&self, host: usize) -> PathBuf {
-        self.scratch.path().join(format!("n{}", host + 1))
+        self.scratch.path().join(name(host))
     }
 
     fn client(&self, host: usize) -> Client {
@@ -96,6 +143,10 @@ impl Hosts {
     }
 
     fn start(&mut self, host: usize) -> Result<(), Failure> {
+        self.start_with(host, &["--bootstrap-expect", &FOUNDERS.to_string(), "--cluster", "bench"])
+    }
+
+    fn start_with(&mut self, host: usize, arguments: &[&str]) -> Result<(), Failure> {
         let program = std::env::current_exe().map_err(Failure::failed)?;
         let words = self.network.on(host);
         let mut command = Command::new(&words[0]);
@@ -104,18 +155,19 @@ impl Hosts {
         for name in variables.filter(|name| name.to_string_lossy().starts_with(VARIABLE_PREFIX)) {
             command.env_remove(name);
         }
-        command.args(&words[1..]).arg(program).args(["run", "--exit-with-parent", "--bootstrap-expect", "3"]);
-        command.args(["--cluster", "bench", "--wal-segment-bytes", "16MiB", "--log-level", "warn"]);
-        command.args(["--name", &format!("n{}", host + 1), "--data-dir"]).arg(self.data_dir(host));
-        command.current_dir(self.scratch.path()).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::inherit());
+        command.args(&words[1..]).arg(program).args(["run", "--exit-with-parent"]).args(arguments);
+        command.args(["--wal-segment-bytes", "16MiB", "--log-level", "warn"]);
+        command.args(["--name", &name(host), "--data-dir"]).arg(self.data_dir(host));
+        let said = if self.silent { Stdio::null() } else { Stdio::inherit() };
+        command.current_dir(self.scratch.path()).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(said);
         self.processes[host] = Some(command.spawn().map_err(Failure::failed)?);
         Ok(())
     }
 
-    /// Starts all, and publishes at the first until one message is ordered.
+    /// Starts the founders, and publishes at the first until one message is ordered.
     async fn found(&mut self) -> Result<Duration, Failure> {
         let began = Instant::now();
-        for host in 0..self.processes.len() {
+        for host in 0..usize::from(FOUNDERS) {
             self.start(host)?;
         }
         let client = self.client(0);
@@ -129,6 +181,41 @@ impl Hosts {
         Ok(began.elapsed())
     }
 
+    /// A further member joins, and has caught up.
+    async fn join(&mut self, host: usize) -> Result<(), Failure> {
+        let code = newcomer::invite(&self.client(0)).await?;
+        self.start_with(host, &["--join", &code])?;
+        self.until(&self.client(host), |status| status["ready"] == true).await
+    }
+
+    /// Removes a voter; until another has its vote.
+    async fn remove(&self, host: usize) -> Result<(), Failure> {
+        let client = self.client(0);
+        let before = sidecar::document(&client, "/v1/status").await?["epoch"].as_u64();
+        let path = format!("/v1/members/{}", name(host));
+        sidecar::change(&client, Method::DELETE, &path, &json!({})).await?;
+        let follows = |status: &Value| status["epoch"].as_u64() > before && status["established"] == status["epoch"];
+        self.until(&client, follows).await
+    }
+
+    /// Waits for the end of a process that says why it ends.
+    async fn knows_that_it_is_removed(&mut self, host: usize) -> Result<(), Failure> {
+        let process = self.processes[host].as_mut().ok_or_else(|| Failure::failed("it does not run"))?;
+        let ends = async {
+            loop {
+                match process.try_wait().map_err(Failure::failed)? {
+                    Some(status) if status.code() == Some(Exit::Departed as i32) => return Ok(()),
+                    Some(status) => return Err(Failure::failed(format!("it ended otherwise ({status})"))),
+                    None => sleep(LOOK_INTERVAL).await,
+                }
+            }
+        };
+        let ended =
+            timeout(PATIENCE, ends).await.map_err(|_| Failure::failed("it does not learn that it is removed"))?;
+        self.processes[host] = None;
+        ended
+    }
+
     /// Waits until everybody is linked with everybody, and nothing of the start goes on.
     async fn settle(&self) -> Result<(), Failure> {
         for host in 0..self.processes.len() {
@@ -136,7 +223,7 @@ impl Hosts {
             let linked = |status: &Value| peers(status).filter(|peer| peer["linked"] == true).count() + 1;
             self.until(&client, |status| linked(status) == self.processes.len()).await?;
         }
-        sleep(super::IDLE).await;
+        sleep(IDLE).await;
         Ok(())
     }
 
@@ -199,8 +286,12 @@ impl Drop for Hosts {
     }
 }
 
+fn name(host: usize) -> String {
+    format!("n{}", host + 1)
+}
+
 fn link_to_mover(status: &Value) -> &Value {
-    let name = format!("n{}", MOVER + 1);
+    let name = name(MOVER);
     let mut links = status["links"]["peers"].as_array().into_iter().flatten();
     links.find(|link| link["name"] == *name).unwrap_or(&Value::Null)
 }

@@ -70,15 +70,13 @@ impl Player {
         self.wake_at(member, now)
     }
 
-    /// Its next start is under another address.
+    /// It is under another address: from its next start on, or from now on if it runs.
     pub(super) fn relocate(&mut self, word: &str) -> Understood<()> {
         let member = self.member(word)?;
         let node = &mut self.stage()?.nodes[member];
-        if node.runs() {
-            return Err(format!("member {word} runs"));
-        }
         node.moves += 1;
-        Ok(())
+        let addresses = vec![node.address()];
+        self.push(member, Input::Moved { addresses })
     }
 
     /// Its disk is gone.
@@ -110,6 +108,15 @@ impl Player {
         let link = forged_by.map(|signers| forged(self, signers)).transpose()?.map(|(_, link)| Box::new(link));
         let from = self.stage()?.group.id(from);
         self.push(to, Input::Announced { from, epoch: Some(Epoch(epoch)), link })
+    }
+
+    /// Gossip brings the newest epoch that somebody knows, and its proof.
+    pub(super) fn announce_head(&mut self, direction: &str) -> Understood<()> {
+        let (Some(from), Some(to)) = self.direction(direction)? else { return Err("of one direction".to_owned()) };
+        let stage = self.stage()?;
+        let (id, head) = (stage.group.id(from), stage.nodes[from].shell.lock().roster.head.clone());
+        let head = head.ok_or_else(|| format!("member {} knows no epoch but the first", from + 1))?;
+        self.push(to, Input::Announced { from: id, epoch: Some(head.epoch), link: Some(Box::new(head.link)) })
     }
 
     /// A key asks for the chain of epochs.

@@ -32,9 +32,9 @@
 //! | `invite M CODE [expired]` | an operator asks M for a join code of that name |
 //! | `join N CODE at M` | machine N knocks at the door of M; it starts when it is let in |
 //! | `leave M`, `remove N at M`, `voters N at M`, `limits message BYTES at M` | an operator tells M |
-//! | `move M`, `lose M` | its next start is under another address; its disk is gone |
+//! | `move M`, `lose M` | it is under another address, from now on or from its next start; its disk is gone |
 //! | `tell A->B forged unsigned\|strangers`, `ask A->B` | words at the door of B; `drop door A->B` loses them |
-//! | `announce A->B epoch N [forged unsigned\|strangers]` | A's gossip, as it reaches B: with a proof made by hand, or none |
+//! | `announce A->B head`, `announce A->B epoch N [forged unsigned\|strangers]` | A's gossip, as it reaches B: what A knows; with a proof made by hand, or none |
 //! | `epochs`, `verify M`, `membership M` | the epochs as disks have them; the chain on a disk, checked from the genesis; what M says of the members |
 //! | `inject A->B …` | a message made by hand; `inject.rs` lists them |
 //! | `show M …`, `order`, `count M NAME …`, `log M`, `records M N` | state; who delivered what; counters; what recovery found; the newest durable records |

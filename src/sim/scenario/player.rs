@@ -190,6 +190,7 @@ impl Player {
             ["move", member] => self.relocate(member),
             ["lose", members @ ..] => self.each(members, Self::lose),
             ["tell", direction, "forged", signers] => self.tell_forged(direction, signers),
+            ["announce", direction, "head"] => self.announce_head(direction),
             ["announce", direction, "epoch", epoch] => self.announce(direction, number(epoch)?, None),
             ["announce", direction, "epoch", epoch, "forged", signers] => {
                 self.announce(direction, number(epoch)?, Some(signers))
