@@ -18,7 +18,7 @@ use super::{ApiSettings, CannotServe, accept, reply, status};
 use crate::types::limits;
 
 /// What a member to be says of itself.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Waiting {
     /// What it is: `candidate`.
     pub role: &'static str,

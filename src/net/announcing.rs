@@ -129,8 +129,8 @@ impl Announcer {
             let presence = Presence { incarnation, number, addresses };
             due.push(Announcement::new(self.cluster, AnnouncementMessage::Presence(presence)));
         }
-        if let Some(head) = self.head.clone()
-            && self.head_timer.take(now)
+        if self.head_timer.take(now)
+            && let Some(head) = self.head.clone()
         {
             self.heard_head = Some(now);
             due.push(Announcement::new(self.cluster, AnnouncementMessage::EpochHead(head)));
@@ -314,6 +314,19 @@ mod tests {
         // What was taken is proven, and goes on from here.
         announcer.set_head(Some(head(2)), now + HEAD_WAIT);
         assert_eq!(announcer.hear(PEER, &AnnouncementMessage::EpochHead(head(2)), now + HEAD_WAIT), Verdict::PassOn);
+    }
+
+    #[test]
+    fn where_there_is_no_head_any_more_nothing_is_due() {
+        let now = Instant::now();
+        let mut announcer = announcer(now);
+        announcer.set_listened(true, now);
+        announcer.due(now);
+        announcer.set_head(Some(head(1)), now);
+        announcer.set_head(None, now);
+        let later = now + HEAD_WAIT;
+        assert_eq!(announcer.due(later), []);
+        assert!(announcer.next_due() > Some(later));
     }
 
     #[test]

@@ -162,7 +162,7 @@ impl Connections {
                 if is_one_process(&current.hello, &offered.hello)
                     && (is_better(offered, &current)
                         || self.doubtful(&current, now)
-                        || self.lost_there(&current, offered) && !is_better(&current, offered)) =>
+                        || self.lost_there(&current, offered)) =>
             {
                 Choice::Take
             }
@@ -170,13 +170,12 @@ impl Connections {
         }
     }
 
-    /// Nobody dials who has a link over TCP, and few dials take longer than a hello may: theirs began when the link was up.
-    /// One that took longer replaces a link that is as good.
+    /// Nobody dials over the transport of a link that it has, and few dials take longer than a hello may: theirs began when
+    /// the link was up. One that took longer replaces a link that is as good.
     fn lost_there(&self, link: &Link, offered: &Link) -> bool {
-        let Some(connection) = self.all.get(&offered.connection).filter(|connection| !connection.dialled) else {
-            return false;
-        };
-        link.up_since().is_some_and(|up| connection.since > up + limits::HELLO_TIMEOUT)
+        let theirs = self.all.get(&offered.connection).filter(|connection| !connection.dialled);
+        let began_later = |up| theirs.is_some_and(|connection| connection.since > up + limits::HELLO_TIMEOUT);
+        link.transport == offered.transport && link.up_since().is_some_and(began_later)
     }
 
     fn doubtful(&self, link: &Link, now: Instant) -> bool {
@@ -354,6 +353,9 @@ mod tests {
                 let again = pair.offers(2, hello(1));
                 let choice = if over == [Quic, Tcp] || me == LARGE { Choice::Take } else { Choice::Leave };
                 assert_eq!(pair.connections.judge(&again, Instant::now()), choice, "{over:?}");
+                pair.at(2).since = Instant::now() + 2 * limits::HELLO_TIMEOUT;
+                let late = if over == [Tcp, Quic] && me == SMALL { Choice::Leave } else { Choice::Take };
+                assert_eq!(pair.connections.judge(&again, Instant::now()), late, "{over:?}, dialled later");
                 pair.connections.remove(ConnectionId::new_unchecked(2));
                 assert_eq!(pair.connections.reach_well(&other), over[0] == Tcp);
                 assert!(pair.connections.reach(&other));

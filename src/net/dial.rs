@@ -199,8 +199,12 @@ impl Dialler {
 
     /// There is nowhere to dial a member.
     pub fn nowhere(&mut self, member: &MemberId, now: Instant) {
-        if let Some(dialling) = self.members.get_mut(member) {
-            dialling.failed(now);
+        let Some(dialling) = self.members.get_mut(member) else { return };
+        match &mut dialling.by_quic {
+            Some(again) => {
+                again.failed(now);
+            }
+            None => dialling.failed(now),
         }
     }
 
@@ -545,6 +549,18 @@ mod tests {
         assert_eq!(dialler.next_due(|_| false), None, "nowhere else");
         dialler.over(&member, Some(now), &End::Closed, now);
         assert!(dialler.next_due(|_| false).is_some(), "the link is lost");
+    }
+
+    /// An address of its own may be ours by now, which nobody dials.
+    #[test]
+    fn who_cannot_be_dialled_is_not_tried_all_the_time() {
+        let (now, member) = (Instant::now(), MemberId([1; 32]));
+        for over in [Transport::Tcp, Transport::Quic] {
+            let mut dialler = dialler(&[member], now);
+            dialler.linked(&member, over, now);
+            dialler.nowhere(&member, now);
+            assert!(dialler.next_due(|_| false) > Some(now), "{over}");
+        }
     }
 
     #[test]

@@ -80,6 +80,13 @@ impl Gossip {
         self.members = members;
     }
 
+    /// As if a member had said all that is heard of it within this minute.
+    #[cfg(test)]
+    pub fn exhaust(&mut self, member: PeerId) {
+        let now = Instant::now();
+        while self.pace.take(member, now) {}
+    }
+
     /// Announces something. The error says that nobody listens yet, or that queues are full.
     pub fn publish(&mut self, bytes: Vec<u8>) -> Result<(), gossipsub::PublishError> {
         self.inner.publish(self.topic.hash(), bytes).map(|_| ())

@@ -201,6 +201,13 @@ enum Command {
 impl Mesh {
     /// Listens on every address, then dials the members. Needs a tokio runtime. Errors name the address or the member.
     pub async fn start(settings: MeshSettings) -> Result<Mesh, MeshError> {
+        let (mesh, switchboard) = Mesh::prepare(settings).await?;
+        tokio::spawn(switchboard.run());
+        Ok(mesh)
+    }
+
+    /// Listens; the switchboard does not run yet.
+    async fn prepare(settings: MeshSettings) -> Result<(Mesh, Switchboard), MeshError> {
         let shared = Arc::new(Shared::new(&settings)?);
         settings.listen.iter().try_for_each(transport::probe)?;
         let mdns = settings.sources.mdns && !is_loopback_only(&settings.listen);
@@ -233,8 +240,7 @@ impl Mesh {
         };
         let mut switchboard = Switchboard::new(parts, shared.clone(), receiver);
         listen(&mut switchboard, &settings.listen).await?;
-        tokio::spawn(switchboard.run());
-        Ok(Mesh { shared, commands })
+        Ok((Mesh { shared, commands }, switchboard))
     }
 
     /// Where we listen, with the ports that the system chose.

@@ -146,26 +146,7 @@ impl Switchboard {
 
     /// Runs until it is told to stop, or nobody is left to tell it.
     pub async fn run(mut self) {
-        loop {
-            self.dial();
-            self.look_around();
-            self.announce();
-            let deadline = self.deadline();
-            // Tasks come first: what a connection said last counts before that it closed, and a knock before its answer.
-            // Then the roster: what the driver says next may be about somebody new.
-            let flow = tokio::select! {
-                biased;
-                event = self.events.1.recv() => { self.handle_event(event.expect("we hold a sender")); ControlFlow::Continue(()) }
-                () = changed(&mut self.roster) => { self.look_at_roster(); ControlFlow::Continue(()) }
-                command = self.commands.recv() => self.handle_command(command),
-                happening = self.inquiry.next() => { self.handle_happening(happening); ControlFlow::Continue(()) }
-                event = self.swarm.select_next_some() => { self.handle_swarm(event); ControlFlow::Continue(()) }
-                () = sleep_until(deadline.into()) => { self.round(Instant::now()); ControlFlow::Continue(()) }
-            };
-            if flow.is_break() || self.stopped() {
-                break;
-            }
-        }
+        while self.turn().await.is_continue() && !self.stopped() {}
         for connection in self.connections.iter() {
             connection.task.abort();
             connection.link.iter().for_each(|link| link.take_down());
@@ -177,6 +158,26 @@ impl Switchboard {
             // Whoever asked may have given up waiting.
             let _ = reply.send(());
         }
+    }
+
+    /// Does what is due, then takes the next thing that happens.
+    async fn turn(&mut self) -> ControlFlow<()> {
+        self.dial();
+        self.look_around();
+        self.announce();
+        let deadline = self.deadline();
+        // Tasks come first: what a connection said last counts before that it closed, and a knock before its answer.
+        // Then the roster: what the driver says next may be about somebody new.
+        tokio::select! {
+            biased;
+            event = self.events.1.recv() => self.handle_event(event.expect("we hold a sender")),
+            () = changed(&mut self.roster) => self.look_at_roster(),
+            command = self.commands.recv() => return self.handle_command(command),
+            happening = self.inquiry.next() => self.handle_happening(happening),
+            event = self.swarm.select_next_some() => self.handle_swarm(event),
+            () = sleep_until(deadline.into()) => self.round(Instant::now()),
+        }
+        ControlFlow::Continue(())
     }
 
     fn handle_command(&mut self, command: Option<Command>) -> ControlFlow<()> {
@@ -239,6 +240,10 @@ impl Switchboard {
     }
 
     fn connected(&mut self, peer_id: PeerId, id: ConnectionId, endpoint: ConnectedPoint) {
+        if self.stop.is_some() {
+            // Who has just seen its link end dials at once.
+            return self.close_unused(id);
+        }
         let member = member_of_peer(&peer_id).expect("others are not admitted");
         if let ConnectedPoint::Dialer { address, .. } = &endpoint {
             self.dialler.reached(&member, without_peer(address));
@@ -330,6 +335,8 @@ impl SwarmOwner for Switchboard {
             }
             SwarmEvent::ListenerClosed { addresses, reason, .. } => {
                 warn!(?addresses, ?reason, "the mesh listens here no more");
+                addresses.iter().for_each(|address| self.shared.forget_listen_address(address));
+                self.note_addresses();
             }
             SwarmEvent::ListenerError { error, .. } => debug!(%error, "a connection could not be taken"),
             _ => {}
@@ -343,3 +350,6 @@ async fn changed(roster: &mut watch::Receiver<Roster>) {
         std::future::pending().await
     }
 }
+
+#[cfg(test)]
+mod tests;

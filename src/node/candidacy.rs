@@ -143,11 +143,12 @@ pub async fn found(
     let token = settings.api.token_file.as_deref().map(token::read).transpose().map_err(RunError::Token)?;
     let listeners = Listeners::take(settings, &listen).await?;
     let candidacy = Candidacy::start(settings, bootstrap, directory, &identity, listen).await?;
-    let api = WaitingApi::start(listeners, token, candidacy.told.subscribe());
+    let told = watch::Sender::new(candidacy.waiting());
+    let api = WaitingApi::start(listeners, token, told.subscribe());
     if let Some(manager) = ServiceManager::of_environment() {
-        tokio::spawn(manager.report_waiting(candidacy.told.subscribe()));
+        tokio::spawn(manager.report_waiting(told.subscribe()));
     }
-    let outcome = candidacy.run(stop).await;
+    let outcome = candidacy.run(told, stop).await;
     api.stop().await;
     outcome
 }
@@ -178,11 +179,16 @@ struct Candidacy {
     /// At most one.
     writing: Option<Writing>,
     time: RealTime,
-    told: watch::Sender<Waiting>,
     /// No source can find anybody: whoever is to found the group has to find this one.
     is_blind: bool,
-    last_words: String,
-    logged: Option<Instant>,
+    logged: Logged,
+}
+
+/// What was logged last, and when.
+#[derive(Default)]
+struct Logged {
+    words: String,
+    at: Option<Instant>,
 }
 
 impl Candidacy {
@@ -250,22 +256,26 @@ impl Candidacy {
             mesh,
             writing: None,
             time,
-            told: watch::Sender::new(Waiting::default()),
             is_blind,
-            last_words: String::new(),
-            logged: None,
+            logged: Logged::default(),
         })
     }
 
-    /// Turns until there is a group, or `stop` is done. A disk that does not answer then is not waited for for long.
-    async fn run(mut self, stop: impl Future<Output = ()>) -> Result<bool, RunError> {
+    /// Turns until there is a group, or `stop` is done; a disk that does not answer then is not waited for for long. Says what it
+    /// waits for: on the API always, in the log when it is something new, at a pace that others do not set.
+    async fn run(mut self, told: watch::Sender<Waiting>, stop: impl Future<Output = ()>) -> Result<bool, RunError> {
         tokio::pin!(stop);
         loop {
             if let Err(error) = self.hand_out() {
                 self.mesh.stop().await;
                 return Err(error.into());
             }
-            self.tell();
+            let waiting = self.waiting();
+            let reason = waiting.reasons.join("; ");
+            if self.logged.is_due(&reason, self.time.instant()) {
+                tracing::info!("{reason}");
+            }
+            told.send_replace(waiting);
             let pause = self.candidate.next_timeout().since(self.time.instant()).min(TICK_MAX);
             let input = tokio::select! {
                 biased;
@@ -337,8 +347,8 @@ impl Candidacy {
         (silence >= limits::DRIVER_SILENCE_MAX).then_some(silence)
     }
 
-    /// Says what it waits for: on the API always, in the log when it is something new, at a pace that others do not set.
-    fn tell(&mut self) {
+    /// What it waits for.
+    fn waiting(&self) -> Waiting {
         let waiting = self.candidate.waiting();
         let figures = self.mesh.figures();
         let silence = self.disk_silence();
@@ -360,18 +370,19 @@ impl Candidacy {
         details.insert("data_dir".to_owned(), json!(self.data_dir));
         details.insert("candidacy".to_owned(), json!(waiting));
         details.insert("links".to_owned(), json!({ "discovery": super::mesh_figures::discovery(&figures) }));
-        self.log(&reasons.join("; "));
-        self.told.send_replace(Waiting { role: "candidate", reasons, details, disk_silence: silence });
+        Waiting { role: "candidate", reasons, details, disk_silence: silence }
     }
+}
 
-    fn log(&mut self, reason: &str) {
-        let now = self.time.instant();
+impl Logged {
+    /// Whether it is something new, but for its numbers, and time for it; then it is what was logged last.
+    fn is_due(&mut self, reason: &str, now: Instant) -> bool {
         let words: String = reason.chars().filter(|character| !character.is_ascii_digit()).collect();
-        let due = self.logged.is_none_or(|logged| now.since(logged) >= LOG_PAUSE);
-        if due && words != self.last_words {
-            tracing::info!("{reason}");
-            (self.last_words, self.logged) = (words, Some(now));
+        let due = self.at.is_none_or(|at| now.since(at) >= LOG_PAUSE) && words != self.words;
+        if due {
+            *self = Logged { words, at: Some(now) };
         }
+        due
     }
 }
 
@@ -484,6 +495,20 @@ impl WaitingApi {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_it_waits_for_is_logged_when_it_is_new_and_at_a_pace() {
+        let (start, mut logged) = (Instant(0), Logged::default());
+        assert!(logged.is_due("1 of 3 are here", start));
+        let later = start + LOG_PAUSE;
+        assert!(!logged.is_due("2 of 3 are here", later), "another number is nothing new");
+        assert!(logged.is_due("all are here", later));
+        let due = |step: &usize| {
+            let now = later + Duration::from_millis(10) * *step as u32;
+            logged.is_due(&"x".repeat(*step), now)
+        };
+        assert_eq!((1..=1000).filter(due).count(), 10);
+    }
 
     #[test]
     fn every_listener_needs_an_address_over_its_transport() {

@@ -102,15 +102,16 @@ pub fn write(directory: &DataDirectory, record: &CommitmentRecord) -> Result<(),
 
 #[cfg(test)]
 mod tests {
+    use std::fs::Permissions;
+    use std::os::unix::fs::{PermissionsExt, chown};
+
+    use nix::unistd::{Uid, geteuid, setfsuid};
+
     use super::*;
     use crate::types::{ClusterLimits, FaultModelKind, Genesis, limits};
 
-    #[test]
-    fn a_promise_is_read_back_and_damage_is_told() {
-        let folder = tempfile::tempdir().unwrap();
-        let directory = DataDirectory::lock(folder.path()).unwrap();
-        assert_eq!(read(&directory, "shop").unwrap(), Commitment::Free);
-        let genesis = Genesis {
+    fn genesis() -> Genesis {
+        Genesis {
             name: "shop".to_owned(),
             nonce: [1; 16],
             model: FaultModelKind::Crash,
@@ -118,10 +119,21 @@ mod tests {
             members: Vec::new(),
             limits: ClusterLimits::default(),
             voters_target: 3,
-        };
-        let promised = Commitment::Promised(genesis);
-        let cluster = "shop".to_owned();
-        let record = CommitmentRecord { version: limits::PROTOCOL_VERSION, cluster, commitment: promised.clone() };
+        }
+    }
+
+    fn record() -> CommitmentRecord {
+        let (cluster, commitment) = ("shop".to_owned(), Commitment::Promised(genesis()));
+        CommitmentRecord { version: limits::PROTOCOL_VERSION, cluster, commitment }
+    }
+
+    #[test]
+    fn a_promise_is_read_back_and_damage_is_told() {
+        let folder = tempfile::tempdir().unwrap();
+        let directory = DataDirectory::lock(folder.path()).unwrap();
+        assert_eq!(read(&directory, "shop").unwrap(), Commitment::Free);
+        let record = record();
+        let promised = record.commitment.clone();
         write(&directory, &record).unwrap();
         assert_eq!(read(&directory, "shop").unwrap(), promised);
         let other = read(&directory, "shed").unwrap_err().to_string();
@@ -135,5 +147,28 @@ mod tests {
         bytes[9] ^= 1;
         fs::write(&path, bytes).unwrap();
         assert!(matches!(read(&directory, "shop"), Err(CommitmentError::Damaged { .. })));
+    }
+
+    /// Its file can be read, and its folder cannot be opened to be synced.
+    #[test]
+    fn a_promise_that_may_not_be_durable_is_not_told() {
+        let folder = tempfile::tempdir().unwrap();
+        let directory = DataDirectory::lock(folder.path()).unwrap();
+        write(&directory, &record()).unwrap();
+        let us = geteuid();
+        // The user of this thread: root could open any folder.
+        let user = if us.is_root() { Uid::from_raw(65534) } else { us };
+        for path in [folder.path().to_owned(), folder.path().join(COMMITMENT_FILE)] {
+            chown(path, Some(user.as_raw()), None).unwrap();
+        }
+        let as_user = |mode| {
+            fs::set_permissions(folder.path(), Permissions::from_mode(mode)).unwrap();
+            setfsuid(user);
+            let told = standing(&directory);
+            setfsuid(us);
+            told
+        };
+        assert_eq!(as_user(0o700).unwrap(), Some(record()));
+        assert!(matches!(as_user(0o300), Err(CommitmentError::Io { .. })));
     }
 }

@@ -16,7 +16,12 @@ pub fn read(path: &Path) -> Result<String, String> {
 pub fn read_to_show(path: &Path) -> Result<String, String> {
     let user = geteuid().as_raw();
     let owner = fs::metadata(path).map_or(user, |metadata| metadata.uid());
-    read_for(path, if user == ROOT { owner } else { user })
+    read_for(path, shows_as(user, owner))
+}
+
+/// For whom a file of that owner has to be meant, so that this user may show it.
+fn shows_as(user: u32, owner: u32) -> u32 {
+    if user == ROOT { owner } else { user }
 }
 
 /// The same for the user that it is meant for.
@@ -58,24 +63,33 @@ mod tests {
         let taken = |mode, owner, user| objection(mode, owner, user).is_none();
         assert!(taken(0o440, 0, 1000), "a secret under fsGroup, a credential");
         assert!(taken(0o440, 0, 0) && taken(0o640, 0, 1000) && taken(0o400, 0, 1000) && taken(0o600, 1000, 1000));
-        for (mode, owner, user) in [
-            (0o640, 1000, 1000),
-            (0o660, 1000, 1000),
-            (0o601, 1000, 1000),
-            (0o444, 0, 1000),
-            (0o606, 0, 1000),
-            (0o460, 0, 1000),
-            (0o420, 0, 1000),
-            (0o450, 0, 1000),
-            (0o460, 0, 0),
-            (0o440, 1001, 1000),
-            (0o600, 1001, 1000),
-            (0o600, 1001, 0),
+        for (owner, user, modes) in [
+            (1000, 1000, &[0o640, 0o660, 0o601][..]),
+            (0, 1000, &[0o444, 0o606, 0o460, 0o420, 0o450]),
+            (0, 0, &[0o460]),
+            (1001, 1000, &[0o440, 0o600]),
+            (1001, 0, &[0o600]),
         ] {
-            assert!(!taken(mode, owner, user), "mode {mode:04o} of user {owner}, for user {user}");
+            for mode in modes {
+                assert!(!taken(*mode, owner, user), "mode {mode:04o} of user {owner}, for user {user}");
+            }
         }
         assert!(objection(0o444, 0, 1000).unwrap().contains("chmod 440"));
         assert!(objection(0o440, 1001, 1000).unwrap().contains("give it to user 1000"));
+    }
+
+    #[test]
+    fn root_shows_the_token_of_anybody_and_nobody_else_does() {
+        assert_eq!((shows_as(0, 1000), shows_as(1000, 1001), shows_as(1000, 0)), (1000, 1000, 1000));
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("token");
+        fs::write(&path, "secret-1\n").unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+        if geteuid().is_root() {
+            std::os::unix::fs::chown(&path, Some(1000), None).unwrap();
+            assert!(read(&path).unwrap_err().contains("is of user 1000"));
+        }
+        assert_eq!(read_to_show(&path).unwrap(), "secret-1");
     }
 
     #[test]

@@ -200,7 +200,7 @@ impl Switchboard {
 
     /// Two geneses of one name: said loudly, once of each. They never merge. Where one was met is none if it only asked us
     /// and said so.
-    fn meet_foreign_group(&mut self, cluster: ClusterId, member: MemberId, place: Option<String>) {
+    pub(super) fn meet_foreign_group(&mut self, cluster: ClusterId, member: MemberId, place: Option<String>) {
         let name = self.founded.greeting.cluster.clone();
         let claimed = place.is_none();
         let place = place.unwrap_or_else(|| "it asked us".to_owned());

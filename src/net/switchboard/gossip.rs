@@ -34,7 +34,7 @@ impl Switchboard {
         }
     }
 
-    fn count_listeners(&self) -> usize {
+    pub(super) fn count_listeners(&self) -> usize {
         let listeners = self.swarm.behaviour().gossip.as_ref().map_or(0, |gossip| gossip.listeners());
         self.shared.totals.gossip_listeners.set(listeners as u64);
         listeners
@@ -92,7 +92,7 @@ impl Switchboard {
         }
     }
 
-    fn judge_announcement(&mut self, source: MemberId, from: PeerId, bytes: &[u8]) -> MessageAcceptance {
+    pub(super) fn judge_announcement(&mut self, source: MemberId, from: PeerId, bytes: &[u8]) -> MessageAcceptance {
         let Ok(announcement) = Announcement::admit(bytes) else { return MessageAcceptance::Reject };
         if announcement.cluster != self.shared.hello.borrow().cluster {
             return MessageAcceptance::Reject;

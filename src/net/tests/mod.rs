@@ -25,9 +25,9 @@ use crate::types::{
 };
 
 /// Nothing here takes that long.
-const PATIENCE: Duration = Duration::from_secs(30);
+pub(in crate::net) const PATIENCE: Duration = Duration::from_secs(30);
 /// Long enough for a machine that is busy with other tests.
-const LEADER_TIMEOUT: Duration = Duration::from_secs(2);
+pub(in crate::net) const LEADER_TIMEOUT: Duration = Duration::from_secs(2);
 
 pub(super) fn hello(incarnation: u64) -> Hello {
     Hello {
@@ -64,27 +64,27 @@ pub(super) fn founded(name: &str, cluster: ClusterId) -> Founded {
 
 /// A member before it is started: its key, and an address that nobody else has.
 #[derive(Clone)]
-struct Seat {
-    key: Keypair,
-    id: MemberId,
-    address: Multiaddr,
+pub(in crate::net) struct Seat {
+    pub(in crate::net) key: Keypair,
+    pub(in crate::net) id: MemberId,
+    pub(in crate::net) address: Multiaddr,
     /// Where it listens besides.
     also: Option<Multiaddr>,
 }
 
 impl Seat {
-    fn draw() -> Seat {
+    pub(in crate::net) fn draw() -> Seat {
         let key = Keypair::generate_ed25519();
         Seat { id: identity::member_of(&key).unwrap(), key, address: own_address(), also: None }
     }
 
     /// The same seat, where UDP is listened on as well.
-    fn and_quic(&self) -> Seat {
+    pub(in crate::net) fn and_quic(&self) -> Seat {
         Seat { also: Some(self.over_quic().address), ..self.clone() }
     }
 
     /// The same seat, where only UDP is listened on.
-    fn over_quic(&self) -> Seat {
+    pub(in crate::net) fn over_quic(&self) -> Seat {
         let (_, socket) = listen_address(&self.address).unwrap();
         Seat { address: Transport::Quic.multiaddress(socket), ..self.clone() }
     }
@@ -96,20 +96,20 @@ impl Seat {
 }
 
 /// Drawn from the millions of 127.0.0.0/8, with a port that the system gives to no connection: ports never collide.
-fn own_address() -> Multiaddr {
+pub(in crate::net) fn own_address() -> Multiaddr {
     let [a, b, c, d, ..] = RandomState::new().build_hasher().finish().to_be_bytes();
     format!("/ip4/127.{}.{b}.{}/tcp/{}", a.max(1), c.clamp(1, 254), 20_000 + u16::from(d)).parse().unwrap()
 }
 
 /// Seats in the order of their ids.
-fn seats<const N: usize>() -> [Seat; N] {
+pub(in crate::net) fn seats<const N: usize>() -> [Seat; N] {
     let mut seats: [Seat; N] = std::array::from_fn(|_| Seat::draw());
     seats.sort_by_key(|seat| seat.id);
     seats
 }
 
 /// Everybody, where they listen.
-fn group(seats: &[Seat]) -> Vec<RosterMember> {
+pub(in crate::net) fn group(seats: &[Seat]) -> Vec<RosterMember> {
     let member = |(seat, name): (&Seat, char)| RosterMember {
         id: seat.id,
         name: name.to_string(),
@@ -120,14 +120,14 @@ fn group(seats: &[Seat]) -> Vec<RosterMember> {
 }
 
 /// The same members to one who cannot dial them.
-fn unreachable(members: &[RosterMember]) -> Vec<RosterMember> {
+pub(in crate::net) fn unreachable(members: &[RosterMember]) -> Vec<RosterMember> {
     members.iter().map(|member| RosterMember { addresses: Vec::new(), ..member.clone() }).collect()
 }
 
 /// One member: its mesh, and the inbox that a driver would read.
-struct Member {
-    id: MemberId,
-    mesh: Mesh,
+pub(in crate::net) struct Member {
+    pub(in crate::net) id: MemberId,
+    pub(in crate::net) mesh: Mesh,
     inbox: Inbox,
     credits: Arc<Semaphore>,
     unread: VecDeque<Input>,
@@ -137,7 +137,7 @@ struct Member {
 
 impl Member {
     /// It dials those of `members` that have an address.
-    async fn start(seat: &Seat, members: &[RosterMember], hello: Hello) -> Member {
+    pub(in crate::net) async fn start(seat: &Seat, members: &[RosterMember], hello: Hello) -> Member {
         Member::start_with(seat, members, hello, Sources::default()).await
     }
 
@@ -156,13 +156,24 @@ impl Member {
         Member::begin("trial", seat, members, hello, (Sources::default(), false)).await
     }
 
-    async fn begin(
+    async fn begin(name: &str, seat: &Seat, members: &[RosterMember], hello: Hello, told: (Sources, bool)) -> Member {
+        let (member, switchboard) = Member::prepare(name, seat, members, hello, told).await;
+        tokio::spawn(switchboard.run());
+        member
+    }
+
+    /// The switchboard is the test's to turn.
+    pub(in crate::net) async fn turned(seat: &Seat, members: &[RosterMember]) -> (Member, Switchboard) {
+        Member::prepare("trial", seat, members, hello(1), (Sources::default(), true)).await
+    }
+
+    async fn prepare(
         name: &str,
         seat: &Seat,
         members: &[RosterMember],
         hello: Hello,
         (sources, gossip): (Sources, bool),
-    ) -> Member {
+    ) -> (Member, Switchboard) {
         let founded = founded(name, hello.cluster);
         let (hello, receiver) = watch::channel(hello);
         let (roster, newest) = watch::channel(Roster { members: members.to_vec(), ..Roster::default() });
@@ -181,17 +192,18 @@ impl Member {
             inbox: sender,
             credits: credits.clone(),
         };
-        let mesh = Mesh::start(settings).await.unwrap();
-        Member { id: seat.id, mesh, inbox, credits, unread: VecDeque::new(), _hello: hello, roster }
+        let (mesh, switchboard) = Mesh::prepare(settings).await.unwrap();
+        let member = Member { id: seat.id, mesh, inbox, credits, unread: VecDeque::new(), _hello: hello, roster };
+        (member, switchboard)
     }
 
     /// A new roster.
-    fn learn(&self, members: &[RosterMember], former: &[(MemberId, Standing)]) {
+    pub(in crate::net) fn learn(&self, members: &[RosterMember], former: &[(MemberId, Standing)]) {
         self.roster.send_replace(Roster { members: members.to_vec(), former: former.to_vec(), head: None });
     }
 
     /// The next input; there must be one.
-    fn next(&mut self) -> Input {
+    pub(in crate::net) fn next(&mut self) -> Input {
         let deadline = Instant::now() + PATIENCE;
         while self.unread.is_empty() {
             assert!(Instant::now() < deadline, "no input");
@@ -201,7 +213,7 @@ impl Member {
         self.unread.pop_front().unwrap()
     }
 
-    fn expect_up(&mut self, from: MemberId) -> Hello {
+    pub(in crate::net) fn expect_up(&mut self, from: MemberId) -> Hello {
         match self.next() {
             Input::LinkUp { peer, hello } if peer == from => hello,
             other => panic!("expected a link, got {other:?}"),

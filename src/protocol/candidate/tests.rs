@@ -320,6 +320,23 @@ fn only_its_proposer_releases_a_promise_and_only_that_one() {
     assert_eq!(writes(&mut two), Some(Commitment::Free));
 }
 
+/// It told nothing but that: it may be the lowest of all still.
+#[test]
+fn who_releases_before_it_has_said_who_it_is_is_waited_for() {
+    let genesis = proposal(&mut candidate(settings(1)));
+    let commitment = Commitment::Promised(genesis.clone());
+    let record = CommitmentRecord { version: limits::PROTOCOL_VERSION, cluster: "shop".to_owned(), commitment };
+    let mut two = Candidate::new(settings(2), Some(record), at(0)).unwrap();
+    let frame = CandidacyFrame::new("shop", 3, CandidacyMessage::Released(genesis.cluster()));
+    two.step(CandidateInput::Answered { from: id(1), frame }, at(10));
+    assert_eq!(writes(&mut two), Some(Commitment::Free));
+    two.step(CandidateInput::Durable, at(20));
+    [3, 4].into_iter().for_each(|other| asks_quietly(&mut two, other));
+    assert_eq!(writes(&mut two), None);
+    two.step(CandidateInput::Unanswered { from: id(1), reason: "nobody is there".to_owned() }, at(30));
+    assert!(matches!(writes(&mut two), Some(Commitment::Proposed(_))));
+}
+
 #[test]
 fn why_nothing_is_heard_of_a_key_is_told_and_many_are_counted() {
     let mut one = candidate(settings(1));
