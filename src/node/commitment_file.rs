@@ -169,6 +169,6 @@ mod tests {
             told
         };
         assert_eq!(as_user(0o700).unwrap(), Some(record()));
-        assert!(matches!(as_user(0o300), Err(CommitmentError::Io { .. })));
+        assert!(matches!(as_user(0o300), Err(CommitmentError::Unread { .. })));
     }
 }
