@@ -1,6 +1,7 @@
 //! Several hosts with addresses of their own on one network, which find each other by mDNS, or by names that a name server
 //! knows: what cables, addresses and partitions do to a group.
 
+use std::fs;
 use std::net::Ipv4Addr;
 
 use synod::cmd::group::network::Network;
@@ -326,4 +327,24 @@ async fn three_fresh_hosts_that_a_service_names_with_ports_make_a_group_and_one_
     loads.go_on(30).await;
     published.extend(loads.finish().await);
     agree(&group, &group.everybody(), &mut published).await;
+}
+
+/// As a machine that is given its address after it has started.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_machine_that_moves_while_it_waits_founds_the_group_where_it_is() {
+    let Some(mut network) = hosts(3) else { return };
+    let mut group = Group::fresh(3, 3, Some(&network)).await;
+    group.members[0].start();
+    until("it waits", async || {
+        group.members[0].try_status().await?["reasons"].to_string().contains("waits for 2 more").then_some(())
+    })
+    .await;
+    network.readdress(0, Ipv4Addr::new(10, 77, 9, 9)).unwrap();
+    until("it notices", async || group.members[0].log().contains("this candidate is elsewhere by now").then_some(()))
+        .await;
+    group.start_all().await;
+    for member in &group.members {
+        let genesis = fs::read_to_string(member.data_dir.join("genesis.toml")).unwrap();
+        assert!(genesis.contains("/ip4/10.77.9.9/tcp/7271") && !genesis.contains("/ip4/10.77.0.1/"), "{genesis}");
+    }
 }

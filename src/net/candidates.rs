@@ -226,4 +226,8 @@ impl Shared {
             listen.push(address);
         }
     }
+
+    fn forget_listen_address(&self, address: &Multiaddr) {
+        self.listen.lock().expect("nobody panics with addresses in hand").retain(|listen| listen != address);
+    }
 }

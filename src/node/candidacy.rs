@@ -21,6 +21,7 @@ use super::data_directory::DataDirectory;
 use super::genesis_file::{self, GENESIS_FILE};
 use super::identity::Identity;
 use super::listeners::Listeners;
+use super::moving::{LOOK_INTERVAL, Settling};
 use super::real_time::RealTime;
 use super::run::{LAST_WRITE_MAX, RunError, refuse_the_departed};
 use super::service_manager::ServiceManager;
@@ -178,6 +179,11 @@ struct Candidacy {
     mesh: CandidateMesh,
     /// At most one.
     writing: Option<Writing>,
+    /// Where it says that it listens; none if its settings say that.
+    addresses: Option<Vec<String>>,
+    settling: Settling,
+    /// When to look where it listens.
+    look_at: Instant,
     time: RealTime,
     /// No source can find anybody: whoever is to found the group has to find this one.
     is_blind: bool,
@@ -247,6 +253,7 @@ impl Candidacy {
             commitment,
         });
         let time = RealTime::start();
+        let addresses = settings.mesh_announce.is_empty().then(|| candidate.addresses.clone());
         let candidate = Candidate::new(candidate, restored, time.instant()).map_err(CandidacyError::from)?;
         Ok(Candidacy {
             cluster: bootstrap.cluster.clone(),
@@ -255,6 +262,9 @@ impl Candidacy {
             candidate,
             mesh,
             writing: None,
+            addresses,
+            settling: Settling::default(),
+            look_at: time.instant(),
             time,
             is_blind,
             logged: Logged::default(),
@@ -266,6 +276,7 @@ impl Candidacy {
     async fn run(mut self, told: watch::Sender<Waiting>, stop: impl Future<Output = ()>) -> Result<bool, RunError> {
         tokio::pin!(stop);
         loop {
+            self.follow();
             if let Err(error) = self.hand_out() {
                 self.mesh.stop().await;
                 return Err(error.into());
@@ -304,6 +315,22 @@ impl Candidacy {
                 () = sleep(pause) => CandidateInput::Tick,
             };
             self.candidate.step(input, self.time.instant());
+        }
+    }
+
+    /// Looks where it listens, now and then: it may have started before its machine had an address, or be elsewhere by now.
+    fn follow(&mut self) {
+        let now = self.time.instant();
+        let Some(said) = self.addresses.as_mut().filter(|_| now >= self.look_at) else { return };
+        self.look_at = now + LOOK_INTERVAL;
+        if !self.settling.look(self.mesh.listen_addresses()) {
+            return;
+        }
+        let addresses: Vec<String> = whereabouts(&self.mesh).iter().map(ToString::to_string).collect();
+        if !addresses.is_empty() && addresses != *said {
+            tracing::info!(?addresses, "this candidate is elsewhere by now");
+            said.clone_from(&addresses);
+            self.candidate.step(CandidateInput::Moved(addresses), now);
         }
     }
 
@@ -412,32 +439,34 @@ fn keep(directory: &DataDirectory, genesis: &Genesis) -> Result<(), CandidacyErr
     Ok(())
 }
 
-/// Where the others are told to reach this one: what its settings say, else where it listens, without what leads the asker
-/// back to its own machine, unless nothing else is left.
+/// Where the others are told to reach this one at its start: what its settings say, else where it listens as soon as that is
+/// known.
 async fn addresses(settings: &Settings, listen: &[Multiaddr], mesh: &CandidateMesh) -> Vec<Multiaddr> {
     if !settings.mesh_announce.is_empty() {
         return settings.mesh_announce.clone();
     }
-    let reached_from_outside = || {
-        let listen = mesh.listen_addresses();
-        listen.into_iter().filter(|address| !is_local(address)).collect::<Vec<_>>()
-    };
-    let mut told = reached_from_outside();
     if !listen.iter().all(is_local) {
         // The addresses of a listener that listens everywhere come one by one.
         let complete = async {
-            while !is_complete(listen, &told) {
+            while !is_complete(listen, &mesh.listen_addresses()) {
                 sleep(INTERFACES_PAUSE).await;
-                told = reached_from_outside();
             }
         };
         let _ = timeout(INTERFACES_MAX, complete).await;
-        if told.is_empty() {
-            tracing::warn!("this machine has no address but its own loopback; others cannot reach it");
+        if mesh.listen_addresses().iter().all(is_local) {
+            tracing::warn!(
+                "this machine has no address but its own loopback; others cannot reach it before it has another"
+            );
         }
     }
+    whereabouts(mesh)
+}
+
+/// Where it listens just now, without what leads the asker back to its own machine, unless nothing else is left.
+fn whereabouts(mesh: &CandidateMesh) -> Vec<Multiaddr> {
+    let (local, mut told): (Vec<_>, Vec<_>) = mesh.listen_addresses().into_iter().partition(is_local);
     if told.is_empty() {
-        told = mesh.listen_addresses();
+        told = local;
     }
     told.truncate(limits::ADDRESSES_MAX);
     told
@@ -447,7 +476,7 @@ async fn addresses(settings: &Settings, listen: &[Multiaddr], mesh: &CandidateMe
 fn is_complete(listen: &[Multiaddr], told: &[Multiaddr]) -> bool {
     let kind = |address: &Multiaddr| listen_address(address).map(|(transport, socket)| (transport, socket.port()));
     let mut asked = listen.iter().filter(|address| !is_local(address));
-    asked.all(|address| told.iter().any(|told| kind(told) == kind(address)))
+    asked.all(|address| told.iter().any(|told| !is_local(told) && kind(told) == kind(address)))
 }
 
 /// Whether an address leads to the asker itself, or to nobody beyond one cable.

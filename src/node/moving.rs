@@ -14,7 +14,7 @@ use crate::driver::inbox::InboxSender;
 
 /// How often it is looked where the mesh listens. Addresses that are the same at two looks stay for a while; so the group is
 /// told once in two looks at most.
-const LOOK_INTERVAL: Duration = Duration::from_secs(2);
+pub(super) const LOOK_INTERVAL: Duration = Duration::from_secs(2);
 
 /// Tells the driver where this member is whenever that is something else than it `told` last. Goes on for ever.
 pub async fn follow<F: Future<Output = Vec<String>>>(
@@ -43,14 +43,14 @@ pub async fn follow<F: Future<Output = Vec<String>>>(
 
 /// Where the mesh listened at the last look, and when it was last the same at two looks.
 #[derive(Default)]
-struct Settling {
+pub(super) struct Settling {
     seen: Option<Vec<Multiaddr>>,
     settled: Option<Vec<Multiaddr>>,
 }
 
 impl Settling {
     /// Whether it has settled somewhere else since it was last asked.
-    fn look(&mut self, listen: Vec<Multiaddr>) -> bool {
+    pub fn look(&mut self, listen: Vec<Multiaddr>) -> bool {
         let listen = Some(listen);
         let settles = self.seen == listen && self.settled != listen;
         if settles {

@@ -62,9 +62,9 @@ pub fn with_ports(listen: &[Multiaddr]) -> io::Result<Vec<Multiaddr>> {
     listen.iter().map(with_port).collect()
 }
 
-/// What a member that joins, or has joined, tells the others at its start, and when its addresses have changed: what its settings say, else where it listens, with this
-/// machine's own address on the way to any of `others` in place of 0.0.0.0 and ::. Where no way is found to them, such an
-/// address is left out.
+/// What a member that joins, or has joined, tells the others at its start, and when its addresses have changed: what its
+/// settings say, else where it listens, with this machine's own address on the way to any of `others` in place of 0.0.0.0 and
+/// ::. Where no way is found to them, such an address is left out.
 pub async fn announced(settings: &Settings, listen: &[Multiaddr], others: &[Multiaddr]) -> Vec<Multiaddr> {
     if !settings.mesh_announce.is_empty() {
         return settings.mesh_announce.clone();

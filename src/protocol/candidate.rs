@@ -144,6 +144,8 @@ pub enum CandidateInput {
         /// Why, for people.
         reason: String,
     },
+    /// Its mesh listens elsewhere from now on: as a start with other [`CandidateSettings::addresses`].
+    Moved(Vec<String>),
     /// The record that was handed out last is durable.
     Durable,
     /// Time has passed.
@@ -275,6 +277,7 @@ impl Candidate {
             CandidateInput::Unanswered { from, reason } => self.known.answered(&from, Some(reason)),
             CandidateInput::Unread { from, .. } if from == self.settings.me => {}
             CandidateInput::Unread { from, reason } => self.known.meet(from, self.now).silence = Some(reason),
+            CandidateInput::Moved(addresses) => self.settings.addresses = addresses,
             CandidateInput::Durable => {
                 if let Some(commitment) = self.writing.take() {
                     self.commit(commitment);

@@ -9,7 +9,7 @@ use libp2p::swarm::{ConnectionId, DialError, Swarm, SwarmEvent};
 use libp2p::{Multiaddr, PeerId};
 use tokio::sync::mpsc;
 use tokio::time::sleep_until;
-use tracing::{debug, info};
+use tracing::{debug, info, warn};
 
 use super::{CandidateEvent, Command, Shared};
 use crate::net::SwarmOwner;
@@ -269,6 +269,11 @@ impl SwarmOwner for Gathering {
                 self.not_reached(connection_id, &error);
             }
             SwarmEvent::NewListenAddr { address, .. } => self.shared.add_listen_address(address),
+            SwarmEvent::ExpiredListenAddr { address, .. } => self.shared.forget_listen_address(&address),
+            SwarmEvent::ListenerClosed { addresses, reason, .. } => {
+                warn!(?addresses, ?reason, "this candidate listens here no more");
+                addresses.iter().for_each(|address| self.shared.forget_listen_address(address));
+            }
             _ => {}
         }
     }

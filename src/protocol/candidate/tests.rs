@@ -223,6 +223,23 @@ fn addresses_in_another_order_are_no_move() {
 }
 
 #[test]
+fn who_is_elsewhere_gives_its_proposal_up_and_says_so() {
+    let mut one = candidate(settings(1));
+    proposal(&mut one);
+    let moved = CandidateSettings { addresses: vec![address(9)], ..settings(1) };
+    one.step(CandidateInput::Moved(moved.addresses.clone()), at(30));
+    assert_eq!(writes(&mut one), Some(Commitment::Free));
+    one.step(CandidateInput::Durable, at(40));
+    match writes(&mut one) {
+        Some(Commitment::Proposed(genesis)) => assert_eq!(genesis.members[0].addresses, moved.addresses),
+        other => panic!("{other:?}"),
+    }
+    one.step(CandidateInput::Durable, at(50));
+    let told = asks(&mut one, 7, here(&CandidateSettings { me: id(7), ..settings(2) }));
+    assert!(matches!(told, CandidacyMessage::Here(Candidacy { addresses, .. }) if addresses == moved.addresses));
+}
+
+#[test]
 fn a_lower_candidate_is_believed_only_from_a_member_of_the_proposal() {
     let lower = MemberId([0; 32]);
     let refused = || CandidacyMessage::Refused(CandidacyRefusal::Lower(lower));

@@ -181,6 +181,14 @@ impl Gathering {
         self.note(index, "loses its disk");
     }
 
+    /// Its mesh listens at another address, while it runs.
+    pub fn move_on(&mut self, index: usize) -> Course {
+        self.machines[index].setup.moves += 1;
+        self.note(index, "is elsewhere");
+        let addresses = self.machines[index].addresses(index);
+        self.step(index, CandidateInput::Moved(addresses))
+    }
+
     /// Somebody who is no machine of this world says something to a candidate.
     pub fn cry(&mut self, index: usize, message: CandidacyMessage) -> Course {
         let Some(candidate) = self.machines[index].candidate() else { return Ok(()) };

@@ -181,15 +181,21 @@ impl Machine {
         Some(CommitmentRecord::admit(bytes).expect("this disk keeps what was written"))
     }
 
+    /// Where its mesh listens.
+    pub fn addresses(&self, index: usize) -> Vec<String> {
+        let (disk, moves) = (self.disks_lost, self.setup.moves);
+        self.setup.listens.addresses(format!("/ip4/10.{disk}.{moves}.{}/tcp/7271", index + 1))
+    }
+
     /// What a process that starts now is given.
     pub fn settings(&self, index: usize, sabotage: &Sabotage) -> CandidateSettings {
-        let Setup { name, cluster, expect, voters_target, moves, listens } = self.setup.clone();
+        let Setup { name, cluster, expect, voters_target, .. } = self.setup.clone();
         let drawn =
             Digest::of("simulation", &[index as u64, self.disks_lost, self.starts].map(u64::to_be_bytes).concat());
         CandidateSettings {
             me: self.id(index),
             name,
-            addresses: listens.addresses(format!("/ip4/10.{}.{moves}.{}/tcp/7271", self.disks_lost, index + 1)),
+            addresses: self.addresses(index),
             is_address,
             cluster,
             expect,

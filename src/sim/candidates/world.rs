@@ -34,7 +34,7 @@ enum Fault {
     Silence,
     /// One is started with other settings, and later with the right ones.
     Differ,
-    /// A machine's mesh moves to another address at its next start.
+    /// A machine's mesh moves to another address, at its next start or while it runs.
     Move,
     /// A stranger says something.
     Cry,
@@ -247,6 +247,7 @@ impl World {
                 }
                 Ok(())
             }
+            Fault::Move if self.random.chance(500) => self.gathering.move_on(index),
             Fault::Move => {
                 self.kill(index)?;
                 self.gathering.machines[index].setup.moves += 1;
