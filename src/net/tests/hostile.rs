@@ -217,11 +217,17 @@ async fn silent_strangers_are_few_and_do_not_stay() {
     let seats = seats::<2>();
     let members = group(&seats);
     let mut one = Member::start(&seats[0], &members, hello(1)).await;
-    let mut silent = Vec::new();
-    for _ in 0..limits::STRANGERS_MAX {
-        silent.push(Raw::dial(&Keypair::generate_ed25519(), &one.mesh).await);
-    }
-    assert!(Raw::try_dial(&Keypair::generate_ed25519(), &one.mesh).await.is_none(), "no room for one more");
+    let silent = loop {
+        let (began, mut silent) = (Instant::now(), Vec::new());
+        while silent.len() < limits::STRANGERS_MAX {
+            silent.extend(Raw::try_dial(&Keypair::generate_ed25519(), &one.mesh).await);
+            assert!(began.elapsed() < PATIENCE, "there is room for {}", silent.len());
+        }
+        if Raw::try_dial(&Keypair::generate_ed25519(), &one.mesh).await.is_none() {
+            break silent;
+        }
+        assert!(began.elapsed() > limits::HELLO_TIMEOUT, "there is room for one more, and nobody can have gone yet");
+    };
     let mut two = Member::start(&seats[1], &members, hello(2)).await;
     one.expect_up(two.id);
     two.expect_up(one.id);

@@ -91,6 +91,8 @@ async fn a_lost_peer_is_noticed_and_comes_back() {
     let seats = seats::<2>();
     let members = group(&seats);
     for (stays, goes) in [(0, 1), (1, 0)] {
+        let free = || seats.iter().all(|seat| transport::probe(&seat.address).is_ok());
+        until("their ports are free", free).await;
         let mut one = Member::start(&seats[stays], &members, hello(1)).await;
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let (seat, all) = (seats[goes].clone(), members.clone());
