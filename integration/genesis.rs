@@ -22,21 +22,6 @@ const KILLED: i32 = 9;
 /// Key, socket, proposal or promise, and genesis: each is made under another name first.
 const CHANGES_MIN: usize = 10;
 
-/// What a member to be, or a member, waits for; nothing if it says nothing of that.
-async fn waits(group: &Group, index: usize) -> String {
-    match group.members[index].try_status().await {
-        Some(status) if status["role"] == "candidate" => status["reasons"].to_string(),
-        _ => String::new(),
-    }
-}
-
-async fn until_waits(group: &Group, index: usize, words: &str) {
-    until(&format!("{} waits and says {words}", group.members[index].name), async || {
-        waits(group, index).await.contains(words).then_some(())
-    })
-    .await;
-}
-
 async fn cluster(group: &Group, index: usize) -> Value {
     group.members[index].status().await["cluster"].clone()
 }
@@ -53,9 +38,9 @@ async fn works(group: &Group) {
 async fn three_fresh_machines_make_one_group_in_any_order() {
     let mut group = Group::fresh(3, 3, None).await;
     group.members[2].start();
-    until_waits(&group, 2, "waits for 2 more").await;
+    group.members[2].waits("waits for 2 more").await;
     group.members[0].start();
-    until_waits(&group, 2, "waits for 1 more").await;
+    group.members[2].waits("waits for 1 more").await;
     let client = group.members[0].unix();
     assert!(client.get("/livez").await.is_ok());
     let refused = format!("{:?}", client.get("/v1/members").await.unwrap_err());
@@ -94,7 +79,10 @@ async fn one_is_killed_at_every_change(others: u8) {
         group.members[0].start_by(command);
         let victim = group.members[0].unix();
         let died = until("it dies, or is ready", async || match group.members[0].has_ended() {
-            Some(status) => Some(status.signal() == Some(KILLED)),
+            Some(status) => {
+                assert_eq!(status.signal(), Some(KILLED), "change {change}: it ends otherwise");
+                Some(true)
+            }
             None => victim.get("/readyz").await.ok().map(|_| false),
         })
         .await;
@@ -135,7 +123,7 @@ async fn proposer_dies_between_promise_and_genesis() {
     group.members[0].start_by(disk.command());
     group.members[1].start();
     for index in [0, 1] {
-        until_waits(&group, index, "waits for 1 more").await;
+        group.members[index].waits("waits for 1 more").await;
     }
     disk.hang();
     group.members[2].start();
@@ -146,24 +134,24 @@ async fn proposer_dies_between_promise_and_genesis() {
     until("it has written it", async || bound(&group.members[0])).await;
     fs::create_dir(&obstacle).unwrap();
     disk.go_on();
-    let parts = ["candidacy.new: Is a directory", "what it has promised before stands", "start it again", "exit=74"];
+    let parts = ["candidacy.new: Is a directory", "from which it goes on", "start it again", "exit=74"];
     group.members[0].refuses(74, &parts).await;
     let Some(Commitment::Proposed(genesis)) = bound(&group.members[0]) else { panic!("it has proposed") };
     let promised = Some(Commitment::Promised(genesis.clone()));
 
     let proposer = format!("to {} ({})", group.members[0].name, keys[0].member().short());
     for index in [1, 2] {
-        until_waits(&group, index, &proposer).await;
-        until_waits(&group, index, "which was not heard for").await;
+        group.members[index].waits(&proposer).await;
+        group.members[index].waits("which was not heard for").await;
         assert_eq!(bound(&group.members[index]), promised);
         group.members[index].kill();
         group.members[index].start();
-        until_waits(&group, index, "which is not heard: start it again with its data directory").await;
+        group.members[index].waits("which is not heard: start it again with its data directory").await;
     }
     group.members[3].start();
-    until_waits(&group, 3, &format!("has promised what {} proposes", keys[0].member().short())).await;
+    group.members[3].waits(&format!("has promised what {} proposes", keys[0].member().short())).await;
     for index in [1, 2] {
-        until_waits(&group, index, "3 of 3 candidates").await;
+        group.members[index].waits("3 of 3 candidates").await;
         assert_eq!(bound(&group.members[index]), promised);
     }
     assert!(group.members.iter().all(|member| !member.data_dir.join("genesis.toml").exists()));
@@ -256,7 +244,7 @@ async fn machines_that_a_file_names_make_a_group() {
     }
     group.members.iter_mut().for_each(|member| member.start());
     for index in 0..3 {
-        until_waits(&group, index, "waits for 2 more").await;
+        group.members[index].waits("waits for 2 more").await;
     }
     let others: Vec<String> = group.members.iter().map(|member| member.mesh.to_string()).collect();
     for member in &group.members {
@@ -274,7 +262,7 @@ async fn candidates_with_other_settings_are_refused_by_name() {
     group.members[2].edit(|text| text.replace("segment_bytes = \"4MiB\"", "segment_bytes = \"8MiB\""));
     group.members.iter_mut().for_each(|member| member.start());
     for index in 0..3 {
-        until_waits(&group, index, "batch_bytes_max = ").await;
+        group.members[index].waits("batch_bytes_max = ").await;
     }
     group.members[2].kill();
     fs::write(&group.members[2].config, before).unwrap();
@@ -322,7 +310,7 @@ async fn six_that_expect_three_make_nothing_until_three_are_gone() {
     }
     group.members.iter_mut().for_each(|member| member.start());
     for index in 0..6 {
-        until_waits(&group, index, "6 of 7").await;
+        group.members[index].waits("6 of 7").await;
     }
     let order = by_key(&group, 0).await;
     group.kill_all();
@@ -335,15 +323,15 @@ async fn six_that_expect_three_make_nothing_until_three_are_gone() {
     // One by one, so that nobody who is lower is missed.
     for (count, (index, _)) in (1..).zip(&order[1..]) {
         group.members[*index].start();
-        until_waits(&group, *index, &format!("{count} of 3 candidates")).await;
+        group.members[*index].waits(&format!("{count} of 3 candidates")).await;
     }
     for (index, _) in &order[1..] {
-        until_waits(&group, *index, "5 of 3 candidates").await;
+        group.members[*index].waits("5 of 3 candidates").await;
     }
     // The first releases the second, and could found a group with it and the third; but now there are six.
     group.members[order[0].0].start();
     for index in 0..6 {
-        until_waits(&group, index, "crowded: so many could make two groups").await;
+        group.members[index].waits("crowded: so many could make two groups").await;
     }
     for (index, _) in &order[3..] {
         group.members[*index].kill();
@@ -366,7 +354,7 @@ async fn who_can_find_nobody_says_so_and_a_genesis_of_others_is_refused() {
         kept.collect::<Vec<_>>().join("\n")
     });
     group.members[0].start();
-    until_waits(&group, 0, "no source can find anybody: set discovery.addresses").await;
+    group.members[0].waits("no source can find anybody: set discovery.addresses").await;
     let told = synod(["status", "--api", group.members[0].socket.to_str().unwrap()]).await;
     assert!(told.stdout.contains("candidate for group `trial`") && !told.stdout.contains("PEER"), "{told:?}");
     group.members[0].kill();

@@ -1,5 +1,5 @@
-//! A disk that does not answer for a while: every sync of one member, or of one that founds a group, waits until it is told to go
-//! on.
+//! A disk that does not answer for a while: every sync of one member, or of one that founds a group, waits until it is told to
+//! go on.
 
 use std::time::Duration;
 
@@ -65,26 +65,18 @@ async fn founding_with_a_hanging_disk() -> (Group, usize, Disk) {
     let hanging = 0;
     group.members[hanging].start_by(disk.command());
     group.members[1].start();
-    until_says(&group, hanging, "waits for 1 more").await;
+    group.members[hanging].waits("waits for 1 more").await;
     disk.hang();
     group.members[2].start();
-    until_says(&group, hanging, "the disk has not answered for").await;
+    group.members[hanging].waits("the disk has not answered for").await;
     (group, hanging, disk)
-}
-
-async fn until_says(group: &Group, index: usize, words: &str) {
-    until(&format!("it says: {words}"), async || {
-        let status = group.members[index].try_status().await?;
-        status["reasons"].to_string().contains(words).then_some(())
-    })
-    .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_group_is_founded_when_the_disk_of_a_founder_answers_again() {
     let (mut group, hanging, disk) = founding_with_a_hanging_disk().await;
     // It still knows who is there.
-    until_says(&group, hanging, "3 of 3 candidates").await;
+    group.members[hanging].waits("3 of 3 candidates").await;
     assert!(group.members.iter().all(|member| !member.data_dir.join("genesis.toml").exists()));
     disk.go_on();
     group.start_all().await;

@@ -232,8 +232,8 @@ async fn two_partitions_at_the_first_start_make_one_group_when_they_meet() {
     compare(&group, loads).await;
 }
 
-/// Three fresh machines on three hosts that ask a name server on a fourth, which knows nothing yet, for what these names lead to;
-/// and nobody finds anybody in any other way.
+/// Three fresh machines on three hosts that ask a name server on a fourth, which knows nothing yet, for what these names lead
+/// to; and nobody finds anybody in any other way.
 async fn that_ask_for_names(network: &Network, asked: [&str; 3]) -> Option<(Group, NameServer)> {
     let server = 3;
     network.resolve_at(server).unwrap();
@@ -245,14 +245,6 @@ async fn that_ask_for_names(network: &Network, asked: [&str; 3]) -> Option<(Grou
     Some((group, name_server))
 }
 
-async fn until_waits(group: &Group, index: usize, words: &str) {
-    until(&format!("{} says {words}", group.members[index].name), async || {
-        let status = group.members[index].try_status().await?;
-        status["reasons"].to_string().contains(words).then_some(())
-    })
-    .await;
-}
-
 /// One name leads to all, as that of a headless service; and one machine after the other is behind it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn three_fresh_hosts_that_one_name_leads_to_make_a_group_and_all_of_them_move() {
@@ -262,10 +254,10 @@ async fn three_fresh_hosts_that_one_name_leads_to_make_a_group_and_all_of_them_m
     let Some((mut group, mut name_server)) = that_ask_for_names(&network, asked).await else { return };
     let at = |last: &[u8]| last.iter().map(|last| ("trial.test", Ipv4Addr::new(10, 77, 0, *last))).collect::<Vec<_>>();
     group.members.iter_mut().for_each(|member| member.start());
-    until_waits(&group, 0, "waits for 2 more").await;
+    group.members[0].waits("waits for 2 more").await;
     name_server.knows(&at(&[1, 2]), &[]);
     for (index, missing) in [(0, "waits for 1 more"), (1, "waits for 1 more"), (2, "waits for 2 more")] {
-        until_waits(&group, index, missing).await;
+        group.members[index].waits(missing).await;
     }
     name_server.knows(&at(&[1, 2, 3]), &[]);
     group.start_all().await;
@@ -329,19 +321,17 @@ async fn three_fresh_hosts_that_a_service_names_with_ports_make_a_group_and_one_
     agree(&group, &group.everybody(), &mut published).await;
 }
 
-/// As a machine that is given its address after it has started.
+/// As a machine that is given another address after it has started, and was found already.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_machine_that_moves_while_it_waits_founds_the_group_where_it_is() {
     let Some(mut network) = hosts(3) else { return };
     let mut group = Group::fresh(3, 3, Some(&network)).await;
     group.members[0].start();
-    until("it waits", async || {
-        group.members[0].try_status().await?["reasons"].to_string().contains("waits for 2 more").then_some(())
-    })
-    .await;
+    group.members[1].start();
+    group.members[0].waits("waits for 1 more").await;
     network.readdress(0, Ipv4Addr::new(10, 77, 9, 9)).unwrap();
-    until("it notices", async || group.members[0].log().contains("this candidate is elsewhere by now").then_some(()))
-        .await;
+    let moved = || group.members[0].log().contains("this candidate is reached elsewhere by now");
+    until("it notices", async || moved().then_some(())).await;
     group.start_all().await;
     for member in &group.members {
         let genesis = fs::read_to_string(member.data_dir.join("genesis.toml")).unwrap();

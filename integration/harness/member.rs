@@ -232,6 +232,15 @@ impl Member {
         self.unix().get_json("/v1/status").await.ok()
     }
 
+    /// Waits until it is a candidate that says this of what it waits for.
+    pub async fn waits(&self, words: &str) {
+        until(&format!("{} waits and says {words}", self.name), async || {
+            let status = self.try_status().await.filter(|status| status["role"] == "candidate")?;
+            status["reasons"].to_string().contains(words).then_some(())
+        })
+        .await;
+    }
+
     /// Everything its processes said.
     pub fn log(&self) -> String {
         fs::read_to_string(self.log_path()).unwrap_or_default()

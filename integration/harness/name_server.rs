@@ -35,8 +35,8 @@ impl NameServer {
         None
     }
 
-    /// From now on it knows these hosts with their addresses, of which one name may have several, and services with a host and a
-    /// port each; and nothing else.
+    /// From now on it knows these hosts with their addresses, of which one name may have several, and services with a host and
+    /// a port each; and nothing else.
     pub fn knows(&mut self, hosts: &[(&str, Ipv4Addr)], services: &[(&str, &str, u16)]) {
         self.stop();
         let table = self.folder.join("names");

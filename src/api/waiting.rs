@@ -149,6 +149,7 @@ mod tests {
         assert!(asked(Method::GET, "/nowhere", None).unwrap_err().contains("not_found"));
         assert!(asked(Method::GET, "/v1/status", Some("secret")).unwrap_err().contains("unauthorized"));
     }
+
     #[test]
     fn whose_disk_has_not_answered_for_long_is_to_be_started_anew() {
         let hanging = |seconds| Waiting { disk_silence: Some(Duration::from_secs(seconds)), ..waiting() };

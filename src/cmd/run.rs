@@ -10,6 +10,7 @@ use super::exit::{Exit, Failure};
 use super::output::Output;
 use super::settings_arguments::SettingsArguments;
 use crate::driver::{StartError, Stop};
+use crate::net::MeshError;
 use crate::node::candidacy::{self, CandidacyError};
 use crate::node::commitment_file::CommitmentError;
 use crate::node::data_directory::DataDirectoryError;
@@ -176,6 +177,7 @@ fn failure(error: RunError) -> Failure {
     let exit = match &error {
         // Whoever has it may be about to end, as one that hangs on its disk.
         RunError::DataDirectory(DataDirectoryError::Locked { .. }) => Exit::Unavailable,
+        RunError::System(_) | RunError::Mesh(MeshError::System(_)) => Exit::Failure,
         RunError::DataDirectory(_)
         | RunError::Identity(_)
         | RunError::NotAMember { .. }
@@ -189,7 +191,6 @@ fn failure(error: RunError) -> Failure {
         RunError::RefusedBefore(_) => Exit::IdentityLost,
         RunError::Departed(_) => Exit::Departed,
         RunError::DiskHangs => Exit::DiskFailed,
-        RunError::System(_) => Exit::Failure,
         RunError::Driver(error) => driver_exit(error),
     };
     Failure::new(exit, error)

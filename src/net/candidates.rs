@@ -27,8 +27,8 @@ use super::transport::{self, SwarmSettings};
 use super::{MeshError, is_loopback_only, listen};
 use crate::types::{CandidacyFrame, Contact, MemberId, limits};
 
-/// What is said last is said within this time.
-const LAST_WORDS_MAX: Duration = Duration::from_secs(1);
+/// QUIC has told its peers that it closes within this time, where packets get through.
+const DRAIN_MAX: Duration = Duration::from_secs(1);
 /// Then ports are free within this time.
 const PORTS_FREE_MAX: Duration = Duration::from_secs(5);
 /// And that is looked for so often.
@@ -166,7 +166,7 @@ impl CandidateMesh {
         self.command(Command::Stop(reply));
         // An error means that it had stopped already.
         let _ = stopped.await;
-        let _ = timeout(LAST_WORDS_MAX, ports_free(&self.listen)).await;
+        let _ = timeout(DRAIN_MAX, ports_free(&self.listen)).await;
         drop(self.runtime);
         // Who listens there next tells what is wrong.
         let _ = timeout(PORTS_FREE_MAX, ports_free(&self.listen)).await;

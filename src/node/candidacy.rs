@@ -271,16 +271,20 @@ impl Candidacy {
         })
     }
 
-    /// Turns until there is a group, or `stop` is done; a disk that does not answer then is not waited for for long. Says what it
-    /// waits for: on the API always, in the log when it is something new, at a pace that others do not set.
     async fn run(mut self, told: watch::Sender<Waiting>, stop: impl Future<Output = ()>) -> Result<bool, RunError> {
+        let outcome = self.turn(told, stop).await;
+        // Others wait for what was said last: who asks again hears it from the member that starts now.
+        self.mesh.stop().await;
+        outcome
+    }
+
+    /// Turns until there is a group, or `stop` is done; a disk that does not answer then is not waited for for long. Says
+    /// what it waits for: on the API always, in the log when it is something new, at a pace that others do not set.
+    async fn turn(&mut self, told: watch::Sender<Waiting>, stop: impl Future<Output = ()>) -> Result<bool, RunError> {
         tokio::pin!(stop);
         loop {
             self.follow();
-            if let Err(error) = self.hand_out() {
-                self.mesh.stop().await;
-                return Err(error.into());
-            }
+            self.hand_out()?;
             let waiting = self.waiting();
             let reason = waiting.reasons.join("; ");
             if self.logged.is_due(&reason, self.time.instant()) {
@@ -291,7 +295,6 @@ impl Candidacy {
             let input = tokio::select! {
                 biased;
                 () = &mut stop => {
-                    self.mesh.stop().await;
                     if self.writing.is_some() {
                         timeout(LAST_WRITE_MAX, written(&mut self.writing)).await.map_err(|_| RunError::DiskHangs)??;
                     }
@@ -299,11 +302,7 @@ impl Candidacy {
                 }
                 written = written(&mut self.writing) => match written? {
                     Written::Record => CandidateInput::Durable,
-                    Written::Genesis => {
-                        // Others wait for what was said last: who asks again hears it from the member that starts now.
-                        self.mesh.stop().await;
-                        return Ok(true);
-                    }
+                    Written::Genesis => return Ok(true),
                 },
                 event = self.mesh.next() => match event {
                     CandidateEvent::Found(member) => CandidateInput::Found(member),
@@ -326,9 +325,11 @@ impl Candidacy {
         if !self.settling.look(self.mesh.listen_addresses()) {
             return;
         }
-        let addresses: Vec<String> = whereabouts(&self.mesh).iter().map(ToString::to_string).collect();
-        if !addresses.is_empty() && addresses != *said {
-            tracing::info!(?addresses, "this candidate is elsewhere by now");
+        let addresses: Vec<String> = reached_from_outside(&self.mesh).iter().map(ToString::to_string).collect();
+        let is_said = |address| said.contains(address);
+        // Without a cable what was said last stands.
+        if !addresses.is_empty() && !(addresses.len() == said.len() && addresses.iter().all(is_said)) {
+            tracing::info!(?addresses, "this candidate is reached elsewhere by now");
             said.clone_from(&addresses);
             self.candidate.step(CandidateInput::Moved(addresses), now);
         }
@@ -381,7 +382,7 @@ impl Candidacy {
         let silence = self.disk_silence();
         let hangs = |silence: Duration| {
             let seconds = silence.as_secs();
-            format!("the disk has not answered for {seconds} s: see to it; nothing is promised before it does")
+            format!("the disk has not answered for {seconds} s: see to it; nobody is told what is not on it")
         };
         let mut reasons: Vec<String> = silence.map(hangs).into_iter().chain([waiting.to_string()]).collect();
         if self.is_blind && waiting.candidates.len() < waiting.expect {
@@ -440,7 +441,7 @@ fn keep(directory: &DataDirectory, genesis: &Genesis) -> Result<(), CandidacyErr
 }
 
 /// Where the others are told to reach this one at its start: what its settings say, else where it listens as soon as that is
-/// known.
+/// known, without what leads the asker back to its own machine, unless nothing else is left.
 async fn addresses(settings: &Settings, listen: &[Multiaddr], mesh: &CandidateMesh) -> Vec<Multiaddr> {
     if !settings.mesh_announce.is_empty() {
         return settings.mesh_announce.clone();
@@ -459,17 +460,19 @@ async fn addresses(settings: &Settings, listen: &[Multiaddr], mesh: &CandidateMe
             );
         }
     }
-    whereabouts(mesh)
+    let told = reached_from_outside(mesh);
+    if !told.is_empty() {
+        return told;
+    }
+    let mut local = mesh.listen_addresses();
+    local.truncate(limits::ADDRESSES_MAX);
+    local
 }
 
-/// Where it listens just now, without what leads the asker back to its own machine, unless nothing else is left.
-fn whereabouts(mesh: &CandidateMesh) -> Vec<Multiaddr> {
-    let (local, mut told): (Vec<_>, Vec<_>) = mesh.listen_addresses().into_iter().partition(is_local);
-    if told.is_empty() {
-        told = local;
-    }
-    told.truncate(limits::ADDRESSES_MAX);
-    told
+/// Where it listens just now, without what leads the asker back to its own machine.
+fn reached_from_outside(mesh: &CandidateMesh) -> Vec<Multiaddr> {
+    let listen = mesh.listen_addresses().into_iter();
+    listen.filter(|address| !is_local(address)).take(limits::ADDRESSES_MAX).collect()
 }
 
 /// Whether there is an address for each of the listeners, over its transport.

@@ -31,8 +31,10 @@ pub async fn follow<F: Future<Output = Vec<String>>>(
             continue;
         }
         let addresses = whereabouts().await;
-        // Where there is no way to anybody just now, what was told last stands.
-        if !addresses.is_empty() && addresses != told {
+        if addresses.is_empty() {
+            // There is no way to anybody just now: what was told last stands until there is.
+            settling.look_again();
+        } else if addresses != told {
             tracing::info!(?addresses, "this member is elsewhere by now");
             told = addresses.clone();
             // A driver that has ended needs no news.
@@ -59,6 +61,11 @@ impl Settling {
         self.seen = listen;
         settles
     }
+
+    /// The next look counts as the first at which it has settled there.
+    pub fn look_again(&mut self) {
+        self.settled = None;
+    }
 }
 
 #[cfg(test)]
@@ -76,5 +83,7 @@ mod tests {
         assert_eq!(looks(&mut settling, &[2, 3, 2, 3]), [false; 4]);
         assert_eq!(looks(&mut settling, &[3, 3]), [true, false]);
         assert_eq!(looks(&mut settling, &[1, 3, 3]), [false; 3], "it is back where it was");
+        settling.look_again();
+        assert_eq!(looks(&mut settling, &[3, 3]), [true, false], "there was no way to anybody");
     }
 }

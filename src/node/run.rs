@@ -151,10 +151,9 @@ struct Member {
     genesis: Genesis,
     settings: Settings,
     mesh_listen: Vec<Multiaddr>,
-    /// Whose addresses show which one of this machine's leads to it; none if genesis says where it is, and it has told nothing
-    /// else.
-    others: Option<Vec<Multiaddr>>,
-    /// Where it is, if the others are to be told at its start.
+    /// Whether the others are told where it listens: not where genesis says where it is.
+    tells: bool,
+    /// What they are told at its start.
     announced: Vec<String>,
     /// Where they may be, as far as the door told it.
     contacts: Vec<Contact>,
@@ -397,8 +396,9 @@ impl Parts {
         tokio::pin!(stop);
         let mut left = self.driver.left.clone();
         let (mut observed, mut warned) = (self.observed.clone(), false);
-        let moves =
-            moving::follow(self.mesh.clone(), member.announced.clone(), || member.whereabouts(), self.inbox.clone());
+        let roster = self.roster.clone();
+        let whereabouts = || member.whereabouts(&roster);
+        let moves = moving::follow(self.mesh.clone(), member.announced.clone(), whereabouts, self.inbox.clone());
         tokio::pin!(moves);
         loop {
             let hello = async {
@@ -518,6 +518,16 @@ impl Parts {
     }
 }
 
+/// Where a member is, if the others are to be told: on the way to them.
+async fn whereabouts(settings: &Settings, listen: &[Multiaddr], tells: bool, others: &[Multiaddr]) -> Vec<String> {
+    let announced = match tells {
+        true => reach::announced(settings, listen, others).await,
+        // The others know where it is; unless it is told what else to say.
+        false => settings.mesh_announce.clone(),
+    };
+    announced.iter().map(ToString::to_string).collect()
+}
+
 impl Member {
     async fn new(
         configuration: Configuration,
@@ -533,26 +543,21 @@ impl Member {
         let mesh_listen = reach::with_ports(&listen)?;
         let contacts = contacts_file::read(directory.path())?;
         let Configuration { settings, genesis, joined } = configuration;
-        let others = (!is_named || joined).then(|| {
-            let others =
-                contacts.iter().flat_map(|contact| contact.addresses.iter().filter_map(|text| text.parse().ok()));
-            let named = genesis.members.iter().flat_map(|member| reach::multiaddresses(&member.addresses));
-            others.chain(named).collect()
-        });
-        let announced = Vec::new();
-        let mut member = Member { identity, genesis, settings, mesh_listen, others, announced, contacts, directory };
-        member.announced = member.whereabouts().await;
-        Ok(member)
+        let tells = !is_named || joined;
+        let named = genesis.members.iter().filter(|other| other.id != member);
+        let others = contacts.iter().map(|other| &other.addresses).chain(named.map(|other| &other.addresses));
+        let others: Vec<Multiaddr> = others.flat_map(|addresses| reach::multiaddresses(addresses)).collect();
+        let announced = whereabouts(&settings, &mesh_listen, tells, &others).await;
+        Ok(Member { identity, genesis, settings, mesh_listen, tells, announced, contacts, directory })
     }
 
     /// Where it is just now, if the others are to be told.
-    async fn whereabouts(&self) -> Vec<String> {
-        let announced = match &self.others {
-            Some(others) => reach::announced(&self.settings, &self.mesh_listen, others).await,
-            // The others know where it is; unless it is told what else to say.
-            None => self.settings.mesh_announce.clone(),
-        };
-        announced.iter().map(ToString::to_string).collect()
+    async fn whereabouts(&self, roster: &watch::Receiver<Roster>) -> Vec<String> {
+        let me = self.identity.member();
+        let members = roster.borrow().members.clone();
+        let others = members.iter().filter(|other| other.id != me);
+        let others: Vec<Multiaddr> = others.flat_map(|other| reach::multiaddresses(&other.addresses)).collect();
+        whereabouts(&self.settings, &self.mesh_listen, self.tells, &others).await
     }
 
     /// What its operator should see to, as things stand.

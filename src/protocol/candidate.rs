@@ -190,6 +190,15 @@ struct Yield {
     told_by: MemberId,
 }
 
+/// Something that was heard.
+struct Heard {
+    at: Instant,
+    from: MemberId,
+    frame: CandidacyFrame,
+    /// It waits for an answer.
+    asked: bool,
+}
+
 /// One candidate.
 pub struct Candidate {
     settings: CandidateSettings,
@@ -209,9 +218,9 @@ pub struct Candidate {
     yields: Option<Yield>,
     /// Geneses drawn in this process.
     drawn: u64,
-    /// What was heard and is not settled: who, what, and whether it waits for an answer. No more than one ask of a key, of as
-    /// many keys as the mesh lets wait, and one answer of each that was asked.
-    heard: VecDeque<(MemberId, CandidacyFrame, bool)>,
+    /// What was heard and is not settled: no more than one ask and one answer of a key, and nothing that is older than a question
+    /// may be.
+    heard: VecDeque<Heard>,
     verdict: Option<CandidateVerdict>,
     out: CandidateReady,
 }
@@ -263,16 +272,15 @@ impl Candidate {
     /// Takes what happened.
     pub fn step(&mut self, input: CandidateInput, now: Instant) {
         self.now = self.now.max(now);
+        // The disk took long. It is said again by whoever still means it.
+        self.heard.retain(|heard| self.now.since(heard.at) < limits::CANDIDACY_TIMEOUT);
         match input {
             CandidateInput::Found(id) if id != self.settings.me => self.known.find(id, self.now),
             CandidateInput::Found(_) | CandidateInput::Tick => {}
-            CandidateInput::Asked { from, frame } => {
-                self.heard.retain(|(other, _, asked)| !(*asked && *other == from));
-                self.heard.push_back((from, frame, true));
-            }
+            CandidateInput::Asked { from, frame } => self.queue(from, frame, true),
             CandidateInput::Answered { from, frame } => {
                 self.known.answered(&from, None);
-                self.heard.push_back((from, frame, false));
+                self.queue(from, frame, false);
             }
             CandidateInput::Unanswered { from, reason } => self.known.answered(&from, Some(reason)),
             CandidateInput::Unread { from, .. } if from == self.settings.me => {}
@@ -316,22 +324,31 @@ impl Candidate {
         others.map(|member| contact(member.id, &member.name, &member.addresses)).collect()
     }
 
+    /// What is heard while the disk works waits for it. Whoever says it lives.
+    fn queue(&mut self, from: MemberId, frame: CandidacyFrame, asked: bool) {
+        if self.writing.is_some() {
+            self.known.lives(&from, self.now);
+        }
+        self.heard.retain(|before| (before.from, before.asked) != (from, asked));
+        self.heard.push_back(Heard { at: self.now, from, frame, asked });
+    }
+
     /// Settles what was heard, one thing after the other, and does what is due; stops while a record is being written.
     fn go_on(&mut self) {
         while self.writing.is_none() {
-            let Some((from, frame, asked)) = self.heard.pop_front() else {
+            let Some(heard) = self.heard.pop_front() else {
                 let Some(next) = self.initiative() else { break };
                 self.write(next);
                 continue;
             };
-            match self.hear(from, &frame) {
+            match self.hear(heard.from, &heard.frame) {
                 Hearing::Write(commitment) => {
-                    self.heard.push_front((from, frame, asked));
+                    self.heard.push_front(heard);
                     self.write(commitment);
                 }
-                Hearing::Answer(message) if asked => {
+                Hearing::Answer(message) if heard.asked => {
                     let answer = self.frame(message);
-                    self.out.answers.push((from, answer));
+                    self.out.answers.push((heard.from, answer));
                 }
                 Hearing::Answer(_) => {}
             }

@@ -1,18 +1,18 @@
 //! The task that owns the swarm while there is no group yet.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
 use futures::StreamExt;
 use libp2p::swarm::{ConnectionId, DialError, Swarm, SwarmEvent};
-use libp2p::{Multiaddr, PeerId};
+use libp2p::{Multiaddr, PeerId, ping};
 use tokio::sync::mpsc;
 use tokio::time::sleep_until;
 use tracing::{debug, info, warn};
 
 use super::{CandidateEvent, Command, Shared};
-use crate::net::SwarmOwner;
 use crate::net::candidacy::{Happening, Inquiry};
 use crate::net::finding::Stand;
 use crate::net::identity::{member_of_peer, peer_of};
@@ -21,6 +21,7 @@ use crate::net::source::Place;
 use crate::net::streams::{Opened, StreamEvent};
 use crate::net::switchboard::{dial_in_turn, why_not_reached, without_peer};
 use crate::net::transport::{Behaviour, BehaviourEvent};
+use crate::net::{SwarmOwner, listen_address};
 use crate::types::{CandidacyFrame, CandidacyMessage, Contact, MemberId, limits};
 
 /// The task that owns the swarm of candidates.
@@ -226,6 +227,11 @@ impl Gathering {
         }
     }
 
+    fn close(&mut self, connection: ConnectionId) {
+        // One that is closed already is no news.
+        let _ = self.swarm.close_connection(connection);
+    }
+
     fn tell(&self, event: CandidateEvent) {
         // Whoever listened may be gone; then this task is about to end.
         let _ = self.events.send(event);
@@ -258,6 +264,11 @@ impl SwarmOwner for Gathering {
                 self.learn(fresh);
                 self.publish();
             }
+            // A frozen peer, a cut cable, or somebody who is elsewhere by now: questions would get lost there.
+            SwarmEvent::Behaviour(BehaviourEvent::Ping(ping::Event { connection, result: Err(error), .. })) => {
+                debug!(%error, "a connection is not answered on any more");
+                self.close(connection);
+            }
             SwarmEvent::ConnectionEstablished { peer_id, connection_id, endpoint, .. } => {
                 let dialled = endpoint.is_dialer().then(|| without_peer(endpoint.get_remote_address()));
                 self.connected(connection_id, peer_id, dialled);
@@ -269,7 +280,12 @@ impl SwarmOwner for Gathering {
                 self.not_reached(connection_id, &error);
             }
             SwarmEvent::NewListenAddr { address, .. } => self.shared.add_listen_address(address),
-            SwarmEvent::ExpiredListenAddr { address, .. } => self.shared.forget_listen_address(&address),
+            SwarmEvent::ExpiredListenAddr { address, .. } => {
+                self.shared.forget_listen_address(&address);
+                let of_this =
+                    |(_, socket): (_, SocketAddr)| self.swarm.behaviour().streams.with_own_address(socket.ip());
+                listen_address(&address).map(of_this).into_iter().flatten().for_each(|id| self.close(id));
+            }
             SwarmEvent::ListenerClosed { addresses, reason, .. } => {
                 warn!(?addresses, ?reason, "this candidate listens here no more");
                 addresses.iter().for_each(|address| self.shared.forget_listen_address(address));

@@ -186,6 +186,13 @@ impl Known {
         self.peers.iter().filter(move |(_, peer)| peer.counts(now)).map(|(id, _)| *id)
     }
 
+    /// A key that counts says something.
+    pub fn lives(&mut self, id: &MemberId, now: Instant) {
+        if let Some(peer) = self.peers.get_mut(id).filter(|peer| peer.counts(now)) {
+            peer.heard = Some(now);
+        }
+    }
+
     /// An ask is over, for that reason without an answer.
     pub fn answered(&mut self, id: &MemberId, unanswered: Option<String>) {
         if let Some(peer) = self.peers.get_mut(id) {

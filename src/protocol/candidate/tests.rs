@@ -240,6 +240,47 @@ fn who_is_elsewhere_gives_its_proposal_up_and_says_so() {
 }
 
 #[test]
+fn who_moves_while_the_disk_works_gives_up_what_it_proposes_and_not_what_is_made() {
+    let mut one = candidate(settings(1));
+    [2, 3].into_iter().for_each(|other| asks_quietly(&mut one, other));
+    assert!(matches!(writes(&mut one), Some(Commitment::Proposed(_))));
+    one.step(CandidateInput::Moved(vec![address(9)]), at(15));
+    assert_eq!(writes(&mut one), None, "one record at a time");
+    one.step(CandidateInput::Durable, at(20));
+    assert_eq!(writes(&mut one), Some(Commitment::Free));
+
+    let mut one = candidate(settings(1));
+    let genesis = proposal(&mut one);
+    [2, 3].into_iter().for_each(|other| hears(&mut one, other, CandidacyMessage::Promised(genesis.cluster()), 25));
+    assert_eq!(writes(&mut one), Some(Commitment::Made(genesis.clone())));
+    one.step(CandidateInput::Moved(vec![address(9)]), at(26));
+    one.step(CandidateInput::Durable, at(30));
+    assert_eq!(one.ready().verdict, Some(CandidateVerdict::Founded(genesis)), "others may have heard of it");
+}
+
+#[test]
+fn what_is_heard_while_the_disk_works_is_little_and_grows_old() {
+    let mut two = candidate(settings(2));
+    asks_quietly(&mut two, 1);
+    let genesis = proposal(&mut candidate(settings(1)));
+    hears(&mut two, 1, CandidacyMessage::Propose(genesis.clone()), 10);
+    assert_eq!(writes(&mut two), Some(Commitment::Promised(genesis)));
+    // Its disk hangs meanwhile. The third asks once, and falls silent; the first goes on asking.
+    asks_quietly(&mut two, 3);
+    for second in 1..=8 {
+        hears(&mut two, 1, here(&settings(1)), second * 1000);
+        let answer = CandidacyFrame::new("shop", 3, here(&settings(1)));
+        two.step(CandidateInput::Answered { from: id(1), frame: answer }, at(second * 1000));
+        assert!(two.heard.len() <= 4, "{}", two.heard.len());
+    }
+    assert_eq!(two.waiting().candidates.len(), 2, "who speaks counts, and nobody else");
+    two.ready();
+    two.step(CandidateInput::Durable, at(9000));
+    let answers = two.ready().answers;
+    assert!(answers.iter().all(|(to, _)| *to == id(1)), "nobody waits any more for {answers:?}");
+}
+
+#[test]
 fn a_lower_candidate_is_believed_only_from_a_member_of_the_proposal() {
     let lower = MemberId([0; 32]);
     let refused = || CandidacyMessage::Refused(CandidacyRefusal::Lower(lower));

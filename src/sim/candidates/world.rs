@@ -110,7 +110,8 @@ impl World {
         let listens = random.weighted(&[(2, Listens::Own), (1, Listens::Bridged)]);
         let mut gathering = Gathering::new(machines, expect, manner, Random::new(seed, 12), sabotage);
         for machine in &mut gathering.machines {
-            machine.sync = Duration::from_micros(random.weighted(&[(4, 300), (2, 8_000), (1, 400_000)]));
+            machine.sync =
+                Duration::from_micros(random.weighted(&[(8, 300), (4, 8_000), (2, 400_000), (1, 8_000_000)]));
             machine.setup.listens = listens;
         }
         let mut world = World {
