@@ -326,13 +326,14 @@ impl Candidacy {
             return;
         }
         let addresses: Vec<String> = reached_from_outside(&self.mesh).iter().map(ToString::to_string).collect();
-        let is_said = |address| said.contains(address);
+        let same = addresses.len() == said.len() && addresses.iter().all(|address| said.contains(address));
         // Without a cable what was said last stands.
-        if !addresses.is_empty() && !(addresses.len() == said.len() && addresses.iter().all(is_said)) {
-            tracing::info!(?addresses, "this candidate is reached elsewhere by now");
-            said.clone_from(&addresses);
-            self.candidate.step(CandidateInput::Moved(addresses), now);
+        if same || addresses.is_empty() {
+            return;
         }
+        tracing::info!(?addresses, "this candidate is reached elsewhere by now");
+        said.clone_from(&addresses);
+        self.candidate.step(CandidateInput::Moved(addresses), now);
     }
 
     /// Does what the candidate wants done; what it says last comes with its verdict.
