@@ -16,6 +16,9 @@ use crate::types::{
     CandidacyFrame, CandidacyMessage, Commitment, CommitmentRecord, Digest, Instant, MemberId, Sabotage,
 };
 
+/// A disk that hangs answers again within this time.
+const SYNC_MAX: Duration = Duration::from_secs(15);
+
 /// A key that no machine has, and that takes part in nothing.
 const STRANGER: MemberId = MemberId([0xee; 32]);
 
@@ -299,7 +302,7 @@ impl Gathering {
         let machine = &mut self.machines[index];
         machine.writing.push_back(record.encode());
         let (sync, start) = (machine.sync, machine.starts);
-        let sync = if self.manner.varies { self.random.around(sync) } else { sync };
+        let sync = if self.manner.varies { self.random.around(sync).min(SYNC_MAX) } else { sync };
         self.after(sync, Event::Synced(index, start));
     }
 
