@@ -218,8 +218,8 @@ pub struct Candidate {
     yields: Option<Yield>,
     /// Geneses drawn in this process.
     drawn: u64,
-    /// What was heard and is not settled: no more than one ask and one answer of a key, and nothing that is older than a question
-    /// may be.
+    /// What was heard and is not settled: no more than one ask and one answer of a key, and nothing that is older than a
+    /// question may be.
     heard: VecDeque<Heard>,
     verdict: Option<CandidateVerdict>,
     out: CandidateReady,
