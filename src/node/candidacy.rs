@@ -79,7 +79,11 @@ pub enum CandidacyError {
         name: String,
     },
     /// The settings name a genesis that cannot be read: it may be of a group of this name.
-    #[error("a genesis is named, and bootstrap.expect founds a group without one: {}", .0.0.join("; "))]
+    #[error(
+        "a genesis is named, and bootstrap.expect founds a group without one: {}; take that file away, or set genesis to where \
+         none is, to found a group; mend it, if its group is meant",
+        .0.0.join("; ")
+    )]
     NamedGenesis(Mistakes),
     /// The genesis that there is cannot be read.
     #[error("the genesis in data_dir cannot be used: {}", .0.0.join("; "))]

@@ -173,5 +173,7 @@ mod tests {
         };
         assert_eq!(as_user(0o700).unwrap(), Some(record()));
         assert!(matches!(as_user(0o300), Err(CommitmentError::Unread { .. })));
+        // To be removed, it has to be listed.
+        fs::set_permissions(folder.path(), Permissions::from_mode(0o700)).unwrap();
     }
 }

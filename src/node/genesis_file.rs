@@ -2,6 +2,7 @@
 //! from its content, not from its text: comments and order of keys do not matter.
 
 use std::fmt::Write;
+use std::io::ErrorKind;
 use std::path::Path;
 
 use libp2p::Multiaddr;
@@ -21,12 +22,15 @@ const NAME_BYTES_MAX: usize = limits::NAME_BYTES_MAX;
 /// Reads and checks the file; every mistake at once.
 pub fn read(path: &Path) -> Result<Genesis, Mistakes> {
     let content = std::fs::read_to_string(path).map_err(|error| {
-        Mistakes(vec![format!(
-            "genesis = \"{}\" cannot be read: {error}; `synod init` makes one for a new group, the same for all its members; \
-             fresh machines found a group without one by bootstrap.expect and cluster; a group that there is is joined by \
-             `synod join` with a join code: `synod invite` on a member prints one, and without one nobody gets in",
-            path.display()
-        )])
+        let advice = match error.kind() {
+            ErrorKind::NotFound => {
+                "`synod init` makes one for a new group, the same for all its members; fresh machines found a group without one \
+                 by bootstrap.expect and cluster; a group that there is is joined by `synod join` with a join code: `synod \
+                 invite` on a member prints one, and without one nobody gets in"
+            }
+            _ => "it is a text file that the user of this process may read",
+        };
+        Mistakes(vec![format!("genesis = \"{}\" cannot be read: {error}; {advice}", path.display())])
     })?;
     parse(&content)
         .map_err(|mistakes| Mistakes(mistakes.0.iter().map(|one| format!("{}: {one}", path.display())).collect()))

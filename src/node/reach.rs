@@ -23,7 +23,7 @@ pub fn listens(settings: &Settings, named: Option<&GenesisMember>) -> Result<Vec
         return Ok(settings.mesh_listen.clone());
     }
     if let Some(named) = named {
-        return Ok(with_quic(multiaddresses(&named.addresses)));
+        return Ok(with_quic(readable(&named.addresses)));
     }
     let port = match settings.api.listen.port() {
         0 => 0,
@@ -46,9 +46,10 @@ fn with_quic(mut addresses: Vec<Multiaddr>) -> Vec<Multiaddr> {
     addresses
 }
 
-/// Addresses of a genesis, which were checked when it was read.
-pub fn multiaddresses(texts: &[String]) -> Vec<Multiaddr> {
-    texts.iter().map(|text| text.parse().expect("a genesis is checked when it is read")).collect()
+/// What can be read of addresses. All that a genesis names can, since it is checked when it is read; of others any text is
+/// ordered and told.
+pub fn readable(texts: &[String]) -> Vec<Multiaddr> {
+    texts.iter().filter_map(|text| text.parse().ok()).collect()
 }
 
 /// The same addresses with a free port in place of each port 0, so that it is known before anything listens.

@@ -546,7 +546,7 @@ impl Member {
         let tells = !is_named || joined;
         let named = genesis.members.iter().filter(|other| other.id != member);
         let others = contacts.iter().map(|other| &other.addresses).chain(named.map(|other| &other.addresses));
-        let others: Vec<Multiaddr> = others.flat_map(|addresses| reach::multiaddresses(addresses)).collect();
+        let others: Vec<Multiaddr> = others.flat_map(|addresses| reach::readable(addresses)).collect();
         let announced = whereabouts(&settings, &mesh_listen, tells, &others).await;
         Ok(Member { identity, genesis, settings, mesh_listen, tells, announced, contacts, directory })
     }
@@ -556,7 +556,7 @@ impl Member {
         let me = self.identity.member();
         let members = roster.borrow().members.clone();
         let others = members.iter().filter(|other| other.id != me);
-        let others: Vec<Multiaddr> = others.flat_map(|other| reach::multiaddresses(&other.addresses)).collect();
+        let others: Vec<Multiaddr> = others.flat_map(|other| reach::readable(&other.addresses)).collect();
         whereabouts(&self.settings, &self.mesh_listen, self.tells, &others).await
     }
 

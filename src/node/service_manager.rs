@@ -138,13 +138,11 @@ impl ServiceManager {
             if !stands_still {
                 turned = time.instant();
             }
-            if !reasons.is_empty() {
-                let look = Look::waiting(&reasons, time.instant(), turned);
-                let (words, next) = told.look(&look, self.sign_interval());
-                // What it did not take is told again at the next turn.
-                if words.is_empty() || self.tell(&words) {
-                    told = next;
-                }
+            let look = Look::waiting(&reasons, time.instant(), turned);
+            let (words, next) = told.look(&look, self.sign_interval());
+            // What it did not take is told again at the next turn.
+            if words.is_empty() || self.tell(&words) {
+                told = next;
             }
             if waiting.changed().await.is_err() {
                 return;

@@ -159,7 +159,7 @@
 //!     proposes: a candidate stops, unless the genesis is the one that it has promised; that it takes from any key that
 //!     the genesis names. Who is bound, and hears of another group from a key outside what it is bound to, stays and says
 //!     who says so: others may rely on it. A proposer makes nothing from then on, unless that key says that it is a
-//!     candidate itself; a new start of the proposer asks anew. *A member of a founded group
+//!     candidate itself; a new start of the proposer asks anew, and makes nothing before silence counts. *A member of a founded group
 //!     answers candidates with that one fact*, and with the genesis those that it names and that still show their promise
 //!     of it. It greets keys that it does not know with its group's id: two groups of one name that meet say so on both
 //!     sides, and never merge.

@@ -12,10 +12,11 @@ use std::process::{Child, Command, Stdio};
 const KEEPER: &str = "mount -t tmpfs tmpfs /run && mkdir /run/netns && ip link set lo up && echo up && exec cat";
 
 /// Tells the hosts, and nobody else on this machine, what to ask. The file may be a link to one that the machine's own resolver
-/// keeps, whose place is hidden here.
+/// keeps in /run, which is hidden here. Elsewhere nothing is made that the whole machine would see.
 const RESOLVE: &str = "file=$(readlink -m /etc/resolv.conf); \
-                       if [ -e $file ]; then mount --bind /run/resolv.conf $file; \
-                       else mkdir -p ${file%/*} && cp /run/resolv.conf $file; fi";
+                       if [ -e $file ]; then mount --bind /run/resolv.conf $file; else case $file in \
+                       /run/*) mkdir -p ${file%/*} && cp /run/resolv.conf $file;; \
+                       *) echo there is no $file to put another in its place >&2; false;; esac; fi";
 
 /// Where a host looks up what is meant for itself: behind what is to get lost.
 const LOCAL: u8 = 9;

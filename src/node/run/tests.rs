@@ -10,7 +10,7 @@ use crate::net::listen_address;
 use crate::node::founding::{Plan, Ports, found, genesis_path};
 use crate::node::join::tests::own_address;
 use crate::node::settings::layers::Layers;
-use crate::types::Ack;
+use crate::types::{Ack, Contact, RosterMember};
 
 /// Longer than anything takes on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -55,4 +55,21 @@ async fn a_second_signal_ends_leave_and_drain_at_once() {
     let (outcome, ()) = timeout(PATIENCE, async { tokio::join!(member, operator) }).await.expect("it ends at once");
     outcome.unwrap();
     drop(signals);
+}
+
+/// The order takes any text for an address, and so do hints.
+#[tokio::test]
+async fn addresses_of_others_that_cannot_be_read_are_passed_over() {
+    let (_directory, configuration) = configuration(&[]);
+    let directory = DataDirectory::lock(&configuration.settings.data_dir).unwrap();
+    let identity = Identity::load(directory.path()).unwrap();
+    let addresses = || vec!["nowhere".to_owned(), "/ip4/127.0.0.1/tcp/9".to_owned()];
+    let other = Contact { id: MemberId([9; 32]), name: "n9".to_owned(), addresses: addresses() };
+    contacts_file::write(&directory, &[other]).unwrap();
+    let mut member = Member::new(configuration, identity, directory).await.unwrap();
+    member.tells = true;
+    let other = RosterMember { id: MemberId([9; 32]), name: "n9".to_owned(), addresses: addresses(), dial: true };
+    let (_tells, roster) = watch::channel(Roster { members: vec![other], ..Roster::default() });
+    let listens: Vec<String> = member.mesh_listen.iter().map(ToString::to_string).collect();
+    assert_eq!(member.whereabouts(&roster).await, listens);
 }

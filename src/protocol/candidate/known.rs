@@ -232,7 +232,8 @@ impl Known {
         moments.min()
     }
 
-    /// Beyond the bound the one that is silent longest is forgotten; who promised something is found again by its own word.
+    /// Beyond the bound one that does not count is forgotten, if there is any, rather one that tells of no group, and of these
+    /// the one that is silent longest; who promised something is found again by its own word.
     fn make_room(&mut self, now: Instant) {
         if self.peers.len() < limits::CANDIDATES_MAX {
             return;

@@ -33,7 +33,7 @@ impl Candidate {
         match &self.commitment {
             Commitment::Free => self.proposal().ok().map(Commitment::Proposed),
             Commitment::Proposed(_) if self.is_crowded() => Some(Commitment::Free),
-            Commitment::Proposed(genesis) if self.is_complete(genesis) && !self.is_disputed() => {
+            Commitment::Proposed(genesis) if self.is_complete(genesis) && self.is_undisputed() => {
                 Some(Commitment::Made(genesis.clone()))
             }
             Commitment::Proposed(genesis) => self.gives_up(genesis).then_some(Commitment::Free),
@@ -57,9 +57,17 @@ impl Candidate {
         promised >= needed
     }
 
-    /// Somebody said that there is a group of this name, and nothing else since: none is made beside it.
-    fn is_disputed(&self) -> bool {
-        self.known.iter().any(|(_, peer)| peer.claims.is_some())
+    /// G1: nobody said that there is a group of this name, and nothing else since: none is made beside it. What an earlier
+    /// process was told is forgotten; after a start it is asked anew, and sources get the time to find whom to ask.
+    fn is_undisputed(&self) -> bool {
+        let proposed_by_earlier = self.drawn == 0;
+        let found = !proposed_by_earlier || self.now.since(self.since) >= CANDIDATE_SILENCE;
+        found && self.unmet().is_none() && self.known.iter().all(|(_, peer)| peer.claims.is_none())
+    }
+
+    /// One that was found and has not said yet who it is: it may know of a group.
+    fn unmet(&self) -> Option<MemberId> {
+        self.known.iter().find(|(_, peer)| !peer.met && !peer.counts(self.now)).map(|(id, _)| *id)
     }
 
     /// Whether the own proposal, which not all have promised, is to be dropped.
@@ -153,8 +161,8 @@ impl Candidate {
         if counted.len() < self.settings.expect {
             return Err(Hindrance::Few(self.settings.expect - counted.len()));
         }
-        if let Some((id, _)) = self.known.iter().find(|(_, peer)| !peer.met && peer.heard.is_none()) {
-            return Err(Hindrance::Unmet(*id));
+        if let Some(id) = self.unmet() {
+            return Err(Hindrance::Unmet(id));
         }
         if let Some(yields) = self.yields() {
             return Err(Hindrance::Yields(yields.lower, yields.told_by));

@@ -298,6 +298,7 @@ fn a_lower_candidate_is_believed_only_from_a_member_of_the_proposal() {
     let words = one.waiting().to_string();
     assert!(words.contains(&format!("n2 ({}) knows a candidate with a lower key, 00000000", id(2).short())), "{words}");
     assert_eq!(writes(&mut one), None, "it waits for that one");
+    one.step(CandidateInput::Unanswered { from: id(4), reason: "nobody is there".to_owned() }, at(5_000));
     for other in [2, 3] {
         hears(&mut one, other, here(&settings(other)), 5_100);
     }
@@ -361,6 +362,30 @@ fn nothing_is_made_while_somebody_tells_of_another_group() {
     assert_eq!(one.ready().record.map(|record| record.commitment), Some(Commitment::Made(genesis.clone())));
 }
 
+/// What the earlier process was told is gone with it.
+#[test]
+fn a_proposer_that_starts_again_asks_anew_before_it_makes_anything() {
+    let genesis = proposal(&mut candidate(settings(1)));
+    let commitment = Commitment::Proposed(genesis.clone());
+    let record = CommitmentRecord { version: limits::PROTOCOL_VERSION, cluster: "shop".to_owned(), commitment };
+    let mut one = Candidate::new(settings(1), Some(record), at(0)).unwrap();
+    let promised = |one: &mut Candidate, milliseconds| {
+        for other in [2, 3] {
+            hears(one, other, here(&settings(other)), milliseconds);
+            hears(one, other, CandidacyMessage::Promised(genesis.cluster()), milliseconds);
+        }
+        writes(one)
+    };
+    for milliseconds in [10, 2_000, 4_900] {
+        assert_eq!(promised(&mut one, milliseconds), None, "sources may still find who knows of a group");
+    }
+    one.step(CandidateInput::Found(id(7)), at(4_950));
+    assert_eq!(promised(&mut one, 5_100), None, "that one may know of a group");
+    let reason = "nobody is there".to_owned();
+    one.step(CandidateInput::Unanswered { from: id(7), reason }, at(5_200));
+    assert_eq!(writes(&mut one), Some(Commitment::Made(genesis)));
+}
+
 #[test]
 fn only_its_proposer_releases_a_promise_and_only_that_one() {
     let genesis = proposal(&mut candidate(settings(1)));
@@ -393,6 +418,25 @@ fn who_releases_before_it_has_said_who_it_is_is_waited_for() {
     assert_eq!(writes(&mut two), None);
     two.step(CandidateInput::Unanswered { from: id(1), reason: "nobody is there".to_owned() }, at(30));
     assert!(matches!(writes(&mut two), Some(Commitment::Proposed(_))));
+}
+
+/// As above, and it had said who it is, long ago.
+#[test]
+fn who_releases_after_a_long_silence_is_waited_for() {
+    let genesis = proposal(&mut candidate(settings(1)));
+    let mut two = candidate(settings(2));
+    hears(&mut two, 1, here(&settings(1)), 10);
+    hears(&mut two, 1, CandidacyMessage::Propose(genesis.clone()), 20);
+    assert_eq!(writes(&mut two), Some(Commitment::Promised(genesis.clone())));
+    two.step(CandidateInput::Durable, at(30));
+    two.step(CandidateInput::Unanswered { from: id(1), reason: "nobody is there".to_owned() }, at(40));
+    hears(&mut two, 1, CandidacyMessage::Released(genesis.cluster()), 7_000);
+    assert_eq!(writes(&mut two), Some(Commitment::Free));
+    two.step(CandidateInput::Durable, at(7_010));
+    for other in [3, 4] {
+        hears(&mut two, other, here(&settings(other)), 7_020);
+    }
+    assert_eq!(writes(&mut two), None);
 }
 
 #[test]

@@ -264,11 +264,15 @@ impl fmt::Display for Waiting {
         )?;
         write!(f, "{}", self.phase)?;
         for Claim { told_by, group } in self.claims.iter().take(LEFT_OUT_NAMED_MAX) {
+            let (holds, again) = match self.phase {
+                WaitingPhase::Proposes { .. } => (", and nothing is made beside it", "start this candidate again"),
+                // Whether anything is made is for the proposer to say.
+                _ => ("", "start the proposer again if it says so, too"),
+            };
             write!(
                 f,
-                "; {} says that there is a group of this name already, {group}, and nothing is made beside it: if that is so, stop \
-                 all candidates, and join that group by a code, each with an empty data directory; else stop that one, and start \
-                 this candidate again",
+                "; {} says that there is a group of this name already, {group}{holds}: if that is so, stop all candidates, and \
+                 join that group by a code, each with an empty data directory; else stop that one, and {again}",
                 told_by.short()
             )?;
         }
@@ -293,7 +297,8 @@ impl fmt::Display for WaitingPhase {
             }
             WaitingPhase::Held { reason } => f.write_str(reason),
             WaitingPhase::Proposes { group, missing } if missing.is_empty() => {
-                write!(f, "proposes group {}; all have promised", group.short())
+                let group = group.short();
+                write!(f, "proposes group {group}; all have promised; it is made unless somebody tells of a group that there is")
             }
             WaitingPhase::Proposes { group, missing } => {
                 let each = missing.iter().map(|(candidate, reason)| match reason {
