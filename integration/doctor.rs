@@ -3,10 +3,12 @@
 use std::fs;
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
+use std::process::Command;
 
 use serde_json::{Value, json};
 
 use super::harness::member::Member;
+use super::harness::program::{command, to_its_end};
 use super::harness::{Group, synod, until};
 
 /// What the machine is measured by: nothing that a test could demand of it.
@@ -22,7 +24,13 @@ struct Examination {
 
 impl Examination {
     async fn by(arguments: &[&str]) -> Examination {
-        let ended = synod(["doctor", "--output", "json"].iter().chain(arguments)).await;
+        let mut command = command();
+        command.args(["doctor", "--output", "json"].iter().chain(arguments));
+        Examination::with(command).await
+    }
+
+    async fn with(command: Command) -> Examination {
+        let ended = to_its_end(command, "").await;
         let mut document: Value =
             serde_json::from_str(&ended.stdout).unwrap_or_else(|error| panic!("{error}: {ended:?}"));
         let Value::Array(findings) = document["findings"].take() else { panic!("no findings: {ended:?}") };
@@ -141,11 +149,24 @@ async fn a_configuration_that_is_not_the_sidecars_is_told_from_one_that_is_well(
     let elsewhere = config.with_file_name("elsewhere.toml");
     fs::write(&elsewhere, text.replace("data_dir = \"data\"", "data_dir = \"none\"")).unwrap();
     let told = Examination::by(&["--config", elsewhere.to_str().unwrap()]).await;
-    let advice = format!("SYNOD_DATA_DIR={}", data_dir.display());
+    let advice = format!("--data-dir {}", data_dir.display());
     told.says("data directory", "warn", "neither is examined", &advice);
     for check in ["lock", "member.key", "log", "disk"] {
         assert!(told.of_check(check).is_empty(), "{told:#?}");
     }
+    // The flags that it was started with lie over the file.
+    let place = data_dir.to_str().unwrap();
+    let told = Examination::by(&["--config", elsewhere.to_str().unwrap(), "--data-dir", place]).await;
+    told.says("lock", "ok", "has the directory", "");
+    // Where nothing is said the defaults are not taken for its configuration.
+    let nowhere = tempfile::tempdir().unwrap();
+    let mut command = command();
+    command.args(["doctor", "--output", "json"]).current_dir(nowhere.path());
+    command.env("SYNOD_API_LISTEN", group.members[0].api.to_string());
+    let told = Examination::with(command).await;
+    told.says("data directory", "warn", "neither is examined", &advice);
+    told.says("sidecar", "ok", "answers", "");
+    assert!(told.of_check("configuration").is_empty(), "{told:#?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -161,7 +182,7 @@ async fn a_machine_without_a_group_hears_whom_its_sources_lead_to() {
     let text = fs::read_to_string(&group.members[0].config).unwrap();
     fs::write(&elsewhere, text.replace("data_dir = \"data\"", "data_dir = \"none\"")).unwrap();
     let told = Examination::by(&["--config", elsewhere.to_str().unwrap()]).await;
-    let advice = format!("SYNOD_DATA_DIR={}", group.members[0].data_dir.display());
+    let advice = format!("--data-dir {}", group.members[0].data_dir.display());
     told.says("data directory", "warn", "neither is examined", &advice);
     assert!(told.of_check("member.key").is_empty(), "{told:#?}");
 

@@ -87,9 +87,16 @@ pub async fn synod<I: AsRef<std::ffi::OsStr>>(arguments: impl IntoIterator<Item 
 
 /// Runs the program to its end, with text on its standard input.
 pub async fn synod_with_input<I: AsRef<std::ffi::OsStr>>(arguments: impl IntoIterator<Item = I>, input: &str) -> Ended {
-    let mut command = tokio::process::Command::from(command());
+    let mut command = command();
+    command.args(arguments);
+    to_its_end(command, input).await
+}
+
+/// Runs a command to its end, with text on its standard input.
+pub async fn to_its_end(command: Command, input: &str) -> Ended {
+    let mut command = tokio::process::Command::from(command);
     command.kill_on_drop(true);
-    command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().expect("the program starts");
     let mut standard_input = child.stdin.take().expect("it is piped");
     // A command that does not read its input closes it.

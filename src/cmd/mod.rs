@@ -90,7 +90,7 @@ enum Command {
     Sim(sim::SimArguments),
     /// Examine a member and what is around it, running or not: configuration, files, disk, clock, ports, quorum, and who is
     /// reached where and why not; each with what to do. Ends with 1 if anything fails
-    Doctor(sidecar::SidecarArguments),
+    Doctor(doctor::DoctorArguments),
     /// Print the versions this binary speaks
     Version,
     #[command(flatten)]

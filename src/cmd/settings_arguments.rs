@@ -33,12 +33,20 @@ impl SettingsArguments {
         SettingsArguments { config, flags: Vec::new() }
     }
 
+    /// Whether it is said which configuration counts: by `--config` or its variable, or by flags.
+    pub fn are_given(&self) -> bool {
+        self.config.is_some() || !self.flags.is_empty()
+    }
+
+    /// The file: the one that is named, else the default one if it is there.
+    pub fn file(&self) -> Option<PathBuf> {
+        let default = || Some(PathBuf::from(DEFAULT_FILE)).filter(|path| path.exists());
+        self.config.clone().or_else(default)
+    }
+
     /// Reads the file and lays environment and flags over it.
     pub fn gather(&self) -> Result<Gathered, Failure> {
-        let path = match &self.config {
-            Some(path) => Some(path.clone()),
-            None => Some(PathBuf::from(DEFAULT_FILE)).filter(|path| path.exists()),
-        };
+        let path = self.file();
         let content = match &path {
             Some(path) => Some(std::fs::read_to_string(path).map_err(|error| {
                 Failure::usage(format!(

@@ -13,27 +13,41 @@ use super::settings_arguments::SettingsArguments;
 use crate::api::client::{Client, ClientError, Target};
 use crate::node::token;
 
-/// Where the sidecar is.
+/// How the sidecar is spoken to.
 #[derive(Debug, clap::Args)]
-pub struct SidecarArguments {
+pub struct ApiArguments {
     /// The sidecar: http://127.0.0.1:7171, or the path of its socket [default: the socket of the configuration at hand
     /// (--config, else synod.toml here, else data/synod.sock) if there is one, else its api.listen]
     #[arg(long, env = "SYNOD_API", value_name = "ADDRESS")]
     api: Option<String>,
-    /// Configuration of the sidecar [default: synod.toml in the working directory, if it is there]
-    #[arg(long, env = "SYNOD_CONFIG", value_name = "FILE")]
-    config: Option<PathBuf>,
     /// File with the token for requests over TCP [default: api.token_file of the configuration]
     #[arg(long, value_name = "FILE")]
     token_file: Option<PathBuf>,
 }
 
+/// Where the sidecar is.
+#[derive(Debug, clap::Args)]
+pub struct SidecarArguments {
+    #[command(flatten)]
+    api: ApiArguments,
+    /// Configuration of the sidecar [default: synod.toml in the working directory, if it is there]
+    #[arg(long, env = "SYNOD_CONFIG", value_name = "FILE")]
+    config: Option<PathBuf>,
+}
+
 impl SidecarArguments {
     /// A client of that sidecar. Nothing is connected yet.
     pub fn client(&self) -> Result<Client, Failure> {
+        self.api.client(&SettingsArguments::without_flags(self.config.clone()))
+    }
+}
+
+impl ApiArguments {
+    /// A client of the sidecar with these settings, unless it is said where else one is. Nothing is connected yet.
+    pub fn client(&self, settings: &SettingsArguments) -> Result<Client, Failure> {
         let (target, token_file) = match &self.api {
             Some(text) => (text.parse::<Target>().map_err(Failure::usage)?, self.token_file.clone()),
-            None => self.configured()?,
+            None => self.configured(settings)?,
         };
         let client = Client::new(target.clone());
         match (target, token_file) {
@@ -42,23 +56,13 @@ impl SidecarArguments {
         }
     }
 
-    /// The configuration at hand.
-    pub fn settings(&self) -> SettingsArguments {
-        SettingsArguments::without_flags(self.config.clone())
-    }
-
     /// Whether it is said where the sidecar is, by `--api` or its variable.
     pub fn names_sidecar(&self) -> bool {
         self.api.is_some()
     }
 
-    /// Whether it is said which configuration counts, by `--config` or its variable.
-    pub fn names_configuration(&self) -> bool {
-        self.config.is_some()
-    }
-
-    fn configured(&self) -> Result<(Target, Option<PathBuf>), Failure> {
-        let api = self.settings().settings()?.api;
+    fn configured(&self, settings: &SettingsArguments) -> Result<(Target, Option<PathBuf>), Failure> {
+        let api = settings.settings()?.api;
         let target = if api.socket.exists() { Target::Unix(api.socket) } else { Target::Tcp(api.listen.to_string()) };
         // A service manager may take that of the configuration away with its member: then nobody is there to be shown it.
         Ok((target, self.token_file.clone().or(api.token_file.filter(|path| path.exists()))))

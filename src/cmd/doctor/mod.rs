@@ -22,7 +22,8 @@ use serde_json::{Value, json};
 
 use super::exit::Failure;
 use super::output::{Output, Progress};
-use super::sidecar::{SidecarArguments, block_on};
+use super::settings_arguments::SettingsArguments;
+use super::sidecar::{ApiArguments, block_on};
 use super::status::cell;
 use crate::node::examination::directory::{Examined, Held, Place};
 use crate::node::examination::doors::Doors;
@@ -34,8 +35,17 @@ use crate::types::MemberId;
 use sidecar::{Documents, Heard};
 use situation::Situation;
 
+/// Which member, and what it was started with.
+#[derive(Debug, clap::Args)]
+pub struct DoctorArguments {
+    #[command(flatten)]
+    api: ApiArguments,
+    #[command(flatten)]
+    settings: SettingsArguments,
+}
+
 /// Runs the command. It fails if any check does.
-pub fn run(arguments: &SidecarArguments, output: Output) -> Result<(), Failure> {
+pub fn run(arguments: &DoctorArguments, output: Output) -> Result<(), Failure> {
     let findings = block_on(examine(arguments, Progress::new(output)))?;
     let document = json!({
         "findings": findings.iter().map(Finding::document).collect::<Vec<_>>(),
@@ -51,14 +61,18 @@ pub fn run(arguments: &SidecarArguments, output: Output) -> Result<(), Failure> 
 }
 
 /// One check after the other: first what is here, then the sidecar, then the ways to the others.
-async fn examine(arguments: &SidecarArguments, mut progress: Progress) -> Result<Vec<Finding>, Failure> {
-    let situation = Situation::gather(arguments);
+async fn examine(arguments: &DoctorArguments, mut progress: Progress) -> Result<Vec<Finding>, Failure> {
+    let mut situation = Situation::gather(arguments);
     progress.tell("the sidecar");
     let heard = sidecar::hear(arguments, &situation).await;
     let documents = heard.documents.as_ref();
-    let mut findings = situation.findings.clone();
     let used = documents.and_then(Documents::data_dir);
     let elsewhere = situation.data_dir.as_deref().zip(used).and_then(|(named, used)| directory::elsewhere(named, used));
+    if elsewhere.is_some() && !arguments.settings.are_given() && arguments.settings.file().is_none() {
+        // The defaults are nobody's configuration.
+        situation = Situation::default();
+    }
+    let mut findings = situation.findings.clone();
     let data_dir = situation.data_dir.as_deref().filter(|_| elsewhere.is_none());
     let examined = data_dir.map(|data_dir| {
         progress.tell("the disk");

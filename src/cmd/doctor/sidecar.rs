@@ -5,9 +5,10 @@ use std::path::Path;
 use serde_json::Value;
 use tokio::time::timeout;
 
+use super::DoctorArguments;
 use super::situation::Situation;
 use crate::api::client::{Client, ClientError, Target};
-use crate::cmd::sidecar::{ANSWER_MAX, SidecarArguments, silent};
+use crate::cmd::sidecar::{ANSWER_MAX, silent};
 use crate::cmd::status::cell;
 use crate::node::examination::Finding;
 use crate::types::ClusterId;
@@ -56,8 +57,8 @@ impl Documents {
 const CHECK: &str = "sidecar";
 
 /// Asks for what it says of itself.
-pub async fn hear(arguments: &SidecarArguments, situation: &Situation) -> Heard {
-    let client = match arguments.client() {
+pub async fn hear(arguments: &DoctorArguments, situation: &Situation) -> Heard {
+    let client = match arguments.api.client(&arguments.settings) {
         Ok(client) => client,
         // The settings cannot be used; it may run all the same, on those it was started with.
         Err(failure) => match situation.data_dir.as_ref().map(|data_dir| data_dir.join("synod.sock")) {
@@ -73,7 +74,7 @@ pub async fn hear(arguments: &SidecarArguments, situation: &Situation) -> Heard 
         Ok(status) => status,
         Err(no) => {
             let answers = matches!(no, NotHeard::Error(ClientError::Refused(_)));
-            let finding = not_heard(&client, no, arguments.names_sidecar());
+            let finding = not_heard(&client, no, arguments.api.names_sidecar());
             return Heard { findings: vec![finding], documents: None, answers };
         }
     };

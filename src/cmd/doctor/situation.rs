@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use libp2p::Multiaddr;
 
-use crate::cmd::sidecar::SidecarArguments;
+use super::DoctorArguments;
 use crate::node::configuration::Configuration;
 use crate::node::examination::Finding;
 use crate::node::settings::layers::Layers;
@@ -35,13 +35,13 @@ const CHECK: &str = "configuration";
 
 impl Situation {
     /// Reads all that there is.
-    pub fn gather(arguments: &SidecarArguments) -> Situation {
-        if arguments.names_sidecar() && !arguments.names_configuration() {
-            let what =
-                "not examined: --api says which sidecar is meant, nothing says where its files are; --config does";
+    pub fn gather(arguments: &DoctorArguments) -> Situation {
+        if arguments.api.names_sidecar() && !arguments.settings.are_given() {
+            let what = "not examined: --api says which sidecar is meant, nothing says where its files are; --config or \
+                        --data-dir does";
             return Situation { findings: vec![Finding::ok(CHECK, what)], ..Situation::default() };
         }
-        match arguments.settings().gather() {
+        match arguments.settings.gather() {
             Ok(gathered) => Situation::read(&gathered.layers, &gathered.folder),
             Err(failure) => {
                 let advice = "--config names the member's synod.toml";

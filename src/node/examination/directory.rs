@@ -166,8 +166,8 @@ pub fn elsewhere(named: &Path, used: &Path) -> Option<Finding> {
         let (named, used) = (named.display(), used.display());
         let what = format!("the sidecar uses {used}, the configuration here names {named}: neither is examined");
         let advice = format!(
-            "give this command the environment that the sidecar was started with, at least SYNOD_DATA_DIR={used}: a service \
-             manager may set what no file says"
+            "give this command the file, the flags and the environment that the sidecar was started with, at least --data-dir \
+             {used}: a service manager may set what no file says"
         );
         Finding::warn(DIRECTORY, what, advice)
     })
@@ -362,7 +362,7 @@ mod tests {
         assert_eq!(elsewhere(&link, &used), None, "two names of one directory");
         let told = elsewhere(Path::new("data"), &used).unwrap();
         assert_eq!(told.state, State::Warn);
-        assert!(told.advice.unwrap().contains(&format!("SYNOD_DATA_DIR={}", used.display())));
+        assert!(told.advice.unwrap().contains(&format!("--data-dir {}", used.display())));
     }
 
     #[test]
