@@ -24,7 +24,7 @@ use super::finding::Patience;
 use super::identity::member_of;
 use super::source::{self, Sources};
 use super::transport::{self, SwarmSettings};
-use super::{MeshError, is_loopback_only, listen};
+use super::{ListenAddresses, MeshError, is_loopback_only, listen};
 use crate::types::{CandidacyFrame, Contact, MemberId, limits};
 
 /// QUIC has told its peers that it closes within this time, where packets get through.
@@ -100,7 +100,7 @@ struct OwnRuntime(Option<Runtime>);
 
 #[derive(Default)]
 struct Shared {
-    listen: Mutex<Vec<Multiaddr>>,
+    listen: ListenAddresses,
     figures: Mutex<DiscoveryFigures>,
 }
 
@@ -129,7 +129,7 @@ impl CandidateMesh {
 
     /// Where we listen, per interface.
     pub fn listen_addresses(&self) -> Vec<Multiaddr> {
-        self.shared.listen.lock().expect("nobody panics with addresses in hand").clone()
+        self.shared.listen.all()
     }
 
     /// Asks a key, and never waits. While a question to it is under way, a further one is unanswered at once.
@@ -216,18 +216,5 @@ impl Drop for OwnRuntime {
         if let Some(runtime) = self.0.take() {
             runtime.shutdown_background();
         }
-    }
-}
-
-impl Shared {
-    fn add_listen_address(&self, address: Multiaddr) {
-        let mut listen = self.listen.lock().expect("nobody panics with addresses in hand");
-        if !listen.contains(&address) {
-            listen.push(address);
-        }
-    }
-
-    fn forget_listen_address(&self, address: &Multiaddr) {
-        self.listen.lock().expect("nobody panics with addresses in hand").retain(|listen| listen != address);
     }
 }

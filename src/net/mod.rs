@@ -182,7 +182,7 @@ struct Shared {
     member: MemberId,
     known: Known,
     hello: watch::Receiver<Hello>,
-    listen: Mutex<Vec<Multiaddr>>,
+    listen: ListenAddresses,
     totals: Totals,
     discovery: Mutex<DiscoveryFigures>,
     traffic: Arc<Traffic>,
@@ -245,7 +245,7 @@ impl Mesh {
 
     /// Where we listen, with the ports that the system chose.
     pub fn listen_addresses(&self) -> Vec<Multiaddr> {
-        self.shared.listen_addresses()
+        self.shared.listen.all()
     }
 
     /// Queues a message to a member. Never waits; without a link, or over the queue's bound, the message is dropped. From
@@ -320,15 +320,11 @@ impl Shared {
             member,
             known: Known::default(),
             hello: settings.hello.clone(),
-            listen: Mutex::default(),
+            listen: ListenAddresses::default(),
             totals: Totals::default(),
             discovery: Mutex::default(),
             traffic: Arc::default(),
         })
-    }
-
-    fn listen_addresses(&self) -> Vec<Multiaddr> {
-        self.listen.lock().expect("nobody panics with addresses in hand").clone()
     }
 
     fn discovery(&self) -> MutexGuard<'_, DiscoveryFigures> {
@@ -346,16 +342,30 @@ impl Shared {
             bytes_out: self.traffic.sent.value(),
         }
     }
+}
 
-    fn forget_listen_address(&self, address: &Multiaddr) {
-        self.listen.lock().expect("nobody panics with addresses in hand").retain(|listen| listen != address);
+/// Where we listen just now, per interface.
+#[derive(Default)]
+struct ListenAddresses(Mutex<Vec<Multiaddr>>);
+
+impl ListenAddresses {
+    fn all(&self) -> Vec<Multiaddr> {
+        self.held().clone()
     }
 
-    fn add_listen_address(&self, address: Multiaddr) {
-        let mut listen = self.listen.lock().expect("nobody panics with addresses in hand");
-        if !listen.contains(&address) {
-            listen.push(address);
+    fn add(&self, address: Multiaddr) {
+        let mut all = self.held();
+        if !all.contains(&address) {
+            all.push(address);
         }
+    }
+
+    fn forget(&self, address: &Multiaddr) {
+        self.held().retain(|listen| listen != address);
+    }
+
+    fn held(&self) -> MutexGuard<'_, Vec<Multiaddr>> {
+        self.0.lock().expect("nobody panics with addresses in hand")
     }
 }
 

@@ -323,19 +323,19 @@ impl SwarmOwner for Switchboard {
             }
             SwarmEvent::OutgoingConnectionError { connection_id, error, .. } => self.not_reached(connection_id, &error),
             SwarmEvent::NewListenAddr { address, .. } => {
-                self.shared.add_listen_address(address);
+                self.shared.listen.add(address);
                 self.note_addresses();
                 // There may be a way now where there was none.
                 self.dialler.hurry(Instant::now());
             }
             SwarmEvent::ExpiredListenAddr { address, .. } => {
-                self.shared.forget_listen_address(&address);
+                self.shared.listen.forget(&address);
                 self.note_addresses();
                 self.address_gone(&address);
             }
             SwarmEvent::ListenerClosed { addresses, reason, .. } => {
                 warn!(?addresses, ?reason, "the mesh listens here no more");
-                addresses.iter().for_each(|address| self.shared.forget_listen_address(address));
+                addresses.iter().for_each(|address| self.shared.listen.forget(address));
                 self.note_addresses();
             }
             SwarmEvent::ListenerError { error, .. } => debug!(%error, "a connection could not be taken"),

@@ -86,7 +86,7 @@ impl Gathering {
         if self.inquiry.finder.next_due().is_none_or(|due| due > now) {
             return;
         }
-        let own = self.shared.listen.lock().expect("nobody panics with addresses in hand").clone();
+        let own = self.shared.listen.all();
         let streams = &self.swarm.behaviour().streams;
         let connected = |member: &MemberId| peer_of(member).is_some_and(|peer| streams.any_to(&peer).is_some());
         let reached = self.contacts.iter().filter(|(member, _)| connected(member));
@@ -279,16 +279,16 @@ impl SwarmOwner for Gathering {
             SwarmEvent::OutgoingConnectionError { connection_id, error, .. } => {
                 self.not_reached(connection_id, &error);
             }
-            SwarmEvent::NewListenAddr { address, .. } => self.shared.add_listen_address(address),
+            SwarmEvent::NewListenAddr { address, .. } => self.shared.listen.add(address),
             SwarmEvent::ExpiredListenAddr { address, .. } => {
-                self.shared.forget_listen_address(&address);
+                self.shared.listen.forget(&address);
                 let of_this =
                     |(_, socket): (_, SocketAddr)| self.swarm.behaviour().streams.with_own_address(socket.ip());
                 listen_address(&address).map(of_this).into_iter().flatten().for_each(|id| self.close(id));
             }
             SwarmEvent::ListenerClosed { addresses, reason, .. } => {
                 warn!(?addresses, ?reason, "this candidate listens here no more");
-                addresses.iter().for_each(|address| self.shared.forget_listen_address(address));
+                addresses.iter().for_each(|address| self.shared.listen.forget(address));
             }
             _ => {}
         }

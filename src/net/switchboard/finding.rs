@@ -97,7 +97,7 @@ impl Switchboard {
         if self.stop.is_some() || self.inquiry.finder.next_due().is_none_or(|due| due > now) {
             return;
         }
-        let own = self.shared.listen_addresses();
+        let own = self.shared.listen.all();
         let (known, dialler, me) = (&self.shared.known, &self.dialler, self.shared.member);
         self.inquiry.dial(&mut self.swarm, now, |address, key, answered| {
             if key == Some(&me) || own.contains(address) {

@@ -67,7 +67,7 @@ impl Switchboard {
         if !self.announced.is_empty() {
             return self.announced.iter().map(ToString::to_string).collect();
         }
-        let listen = self.shared.listen_addresses();
+        let listen = self.shared.listen.all();
         let near = is_loopback_only(&listen);
         let places = listen.iter().filter_map(Place::of).filter(|place| super::finding::is_of_use(place, near));
         let mut addresses: Vec<String> = places.map(|place| place.address.to_string()).collect();
@@ -123,7 +123,7 @@ impl Switchboard {
     }
 
     fn take_presence(&mut self, source: MemberId, presence: &Presence) {
-        let near = is_loopback_only(&self.shared.listen_addresses());
+        let near = is_loopback_only(&self.shared.listen.all());
         let places = presence.addresses.iter().filter_map(|text| Place::of(&text.parse().ok()?));
         let places = places.filter(|place| super::finding::is_of_use(place, near)).take(limits::ADDRESSES_MAX);
         let hints: Vec<Place> = places.map(|place| Place { key: Some(source), ..place }).collect();

@@ -252,7 +252,7 @@ impl Switchboard {
     /// Whether our own address on a connection is known, and still ours.
     fn has_address_of(&self, id: ConnectionId) -> bool {
         let Some(own) = self.swarm.behaviour().streams.own_address(id) else { return false };
-        let listens = self.shared.listen_addresses();
+        let listens = self.shared.listen.all();
         listens.iter().filter_map(listen_address).any(|(_, socket)| socket.ip() == own)
     }
 }

@@ -149,7 +149,7 @@ async fn while_addresses_change_links_from_those_that_stay_are_not_in_doubt() {
         let (mut one, _member, two) = linked().await;
         one.address_gone(&"/ip4/10.9.9.9/tcp/1".parse().unwrap());
         if !stays {
-            one.shared.listen.lock().unwrap().clear();
+            one.shared.listen.all().iter().for_each(|address| one.shared.listen.forget(address));
         }
         let (id, now) = (one.link(&two.id), one.next_round);
         one.connections.get_mut(id).unwrap().heard = now - 2 * limits::LINK_DOUBT;
@@ -161,7 +161,7 @@ async fn while_addresses_change_links_from_those_that_stay_are_not_in_doubt() {
 #[tokio::test(flavor = "multi_thread")]
 async fn links_from_an_address_that_is_gone_are_lost() {
     let (mut one, _member, two) = linked().await;
-    let own = one.shared.listen_addresses().remove(0);
+    let own = one.shared.listen.all().remove(0);
     one.address_gone(&own);
     assert!(one.connections.links_up(&two.id).is_empty());
 }
