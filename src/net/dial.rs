@@ -44,6 +44,8 @@ struct Dialling {
     failures: u32,
     /// While its link goes over QUIC: when TCP is tried again.
     by_quic: Option<Again>,
+    /// While its link goes over TCP: since when.
+    by_tcp: Option<Instant>,
     /// Links over TCP in a row that did not last.
     tcp_lost: u32,
 }
@@ -119,6 +121,11 @@ impl Dialler {
     pub fn linked(&mut self, member: &MemberId, over: Transport, now: Instant) {
         if let Some(dialling) = self.members.get_mut(member) {
             dialling.first = over;
+            if over == Transport::Quic {
+                // One over TCP gives way to it only when it is silent, or lost on the other side.
+                dialling.lose_tcp(now);
+            }
+            dialling.by_tcp = (over == Transport::Tcp).then_some(now);
             // Where TCP is reached and lost again and again, there is less haste each time.
             let failures = dialling.tcp_lost;
             let due = if failures == 0 { now } else { now + Again::pause(failures) };
@@ -214,11 +221,9 @@ impl Dialler {
         let Some(dialling) = self.members.get_mut(member) else {
             return;
         };
-        if let Some(since) = since
-            && dialling.by_quic.take().is_none()
-        {
-            let lasted = now.duration_since(since) >= limits::TCP_AGAIN_PAUSE_MAX;
-            dialling.tcp_lost = if lasted { 0 } else { dialling.tcp_lost.saturating_add(1) };
+        if since.is_some() {
+            dialling.by_quic = None;
+            dialling.lose_tcp(now);
         }
         if let Some(again) = &mut dialling.by_quic {
             // It was to take over from a link over QUIC, which there is still.
@@ -236,6 +241,12 @@ impl Dialler {
             (_, Some(since)) => dialling.lost(since, now),
             (_, None) => dialling.failed(now),
         }
+    }
+
+    /// How many links over TCP in a row did not last.
+    #[cfg(test)]
+    pub fn tcp_lost(&self, member: &MemberId) -> u32 {
+        self.members[member].tcp_lost
     }
 
     fn idle(&self, reached: impl Fn(&MemberId) -> bool) -> impl Iterator<Item = (&MemberId, Instant)> {
@@ -273,6 +284,7 @@ impl Dialling {
             superseded: false,
             failures: 0,
             by_quic: None,
+            by_tcp: None,
             tcp_lost: 0,
         }
     }
@@ -290,9 +302,10 @@ impl Dialling {
             self.due = self.due.min(now + jittered(limits::DIAL_PAUSE_MIN));
         } else {
             let (worked, hints) = (self.worked.take(), std::mem::take(&mut self.hints));
-            let (first, by_quic) = (self.first, self.by_quic.map(|_| Again { due: now, failures: 0 }));
+            let by_quic = self.by_quic.map(|_| Again { due: now, failures: 0 });
+            let (first, by_tcp) = (self.first, self.by_tcp);
             // A dial to where it was before may take long to fail, and is not waited for.
-            *self = Dialling { worked, hints, first, by_quic, ..Dialling::new(target, now) };
+            *self = Dialling { worked, hints, first, by_quic, by_tcp, ..Dialling::new(target, now) };
         }
     }
 
@@ -355,6 +368,14 @@ impl Dialling {
     /// One side refused the other.
     fn refused(&mut self, now: Instant) {
         self.due = now + jittered(limits::REFUSED_PAUSE);
+    }
+
+    /// Its link goes over TCP no more, if it did.
+    fn lose_tcp(&mut self, now: Instant) {
+        if let Some(since) = self.by_tcp.take() {
+            let lasted = now.duration_since(since) >= limits::TCP_AGAIN_PAUSE_MAX;
+            self.tcp_lost = if lasted { 0 } else { self.tcp_lost.saturating_add(1) };
+        }
     }
 
     /// A link that was up since `since` is lost: at once, unless links come and go.
@@ -582,6 +603,26 @@ mod tests {
         assert!(next(&mut dialler) >= limits::TCP_AGAIN_PAUSE_MAX * 3 / 4);
         lost(&mut dialler, limits::TCP_AGAIN_PAUSE_MAX);
         assert_eq!(next(&mut dialler), Duration::ZERO, "one that lasted is trusted");
+    }
+
+    #[test]
+    fn tcp_that_gives_way_to_quic_is_lost() {
+        let (now, member) = (Instant::now(), MemberId([1; 32]));
+        let mut dialler = dialler(&[member], now);
+        let replaced = |dialler: &mut Dialler, after: Duration| {
+            dialler.linked(&member, Transport::Tcp, now);
+            dialler.linked(&member, Transport::Quic, now + after);
+            dialler.next_due(|_| false).unwrap() - (now + after)
+        };
+        assert!(replaced(&mut dialler, limits::LINK_SILENCE_MAX) > Duration::ZERO);
+        assert_eq!(dialler.tcp_lost(&member), 1);
+        dialler.direct(BTreeMap::from([(member, at(2))]), now);
+        assert_eq!(dialler.tcp_lost(&member), 0, "elsewhere it may last");
+        dialler.linked(&member, Transport::Tcp, now);
+        dialler.direct(BTreeMap::from([(member, at(1))]), now);
+        dialler.linked(&member, Transport::Quic, now);
+        assert_eq!(dialler.tcp_lost(&member), 1, "this one did not");
+        assert_eq!(replaced(&mut dialler, limits::TCP_AGAIN_PAUSE_MAX), Duration::ZERO, "one that lasted is trusted");
     }
 
     #[test]

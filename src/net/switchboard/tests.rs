@@ -127,10 +127,26 @@ async fn a_link_that_is_replaced_is_not_lost() {
             one.is_linked(&two.id, Transport::Tcp) && one.connections.links().count() == 1 && no_dial_runs
         };
         one.until("TCP takes over", taken_over).await;
-        let now = Instant::now();
-        one.dialler.linked(&two.id, Transport::Quic, now);
-        assert_eq!(one.dialler.next_due(|_| false), Some(now), "TCP was not lost");
+        assert_eq!(one.dialler.tcp_lost(&two.id), 0);
     }
+}
+
+/// The other way round it is: TCP is reached and falls silent, and would be dialled again and again.
+#[tokio::test(flavor = "multi_thread")]
+async fn tcp_that_is_silent_is_lost_to_quic() {
+    let seats = seats::<2>();
+    let mut members = unreachable(&group(&seats));
+    let two = Member::start(&seats[1].and_quic(), &members, hello(2)).await;
+    members[1].addresses = vec![seats[1].address.to_string()];
+    let (_member, mut one) = Member::turned(&seats[0], &members).await;
+    one.until("they are linked over TCP", |one| one.is_linked(&two.id, Transport::Tcp)).await;
+    one.swarm.dial(dial_in_turn(seats[1].key.public().to_peer_id(), vec![seats[1].over_quic().address])).unwrap();
+    while !one.is_linked(&two.id, Transport::Quic) {
+        let link = one.link(&two.id);
+        one.connections.get_mut(link).unwrap().heard = Instant::now() - 2 * limits::LINK_DOUBT;
+        assert!(timeout(PATIENCE, one.turn()).await.unwrap().is_continue());
+    }
+    assert_eq!((one.dialler.tcp_lost(&two.id), one.connections.links().count()), (1, 1));
 }
 
 /// Two members and their link: the first one is turned by hand, and was dialled at the address where it listens.
