@@ -55,6 +55,8 @@ struct Dialling {
 struct Again {
     due: Instant,
     failures: u32,
+    /// Whether it was told that TCP reaches nobody.
+    told: bool,
 }
 
 /// Dials over TCP that are refused before QUIC is tried.
@@ -129,7 +131,7 @@ impl Dialler {
             // Where TCP is reached and lost again and again, there is less haste each time.
             let failures = dialling.tcp_lost;
             let due = if failures == 0 { now } else { now + Again::pause(failures) };
-            dialling.by_quic = (over == Transport::Quic).then_some(Again { due, failures });
+            dialling.by_quic = (over == Transport::Quic).then_some(Again { due, failures, told: false });
         }
     }
 
@@ -189,7 +191,8 @@ impl Dialler {
         let dialling = self.members.get_mut(member)?;
         dialling.superseded = false;
         if let Some(again) = &mut dialling.by_quic {
-            return Some(Failed::StaysQuic { trouble, fresh: again.failed(now) });
+            again.failed(now);
+            return Some(Failed::StaysQuic { trouble, fresh: !std::mem::replace(&mut again.told, true) });
         }
         if dialling.other_is_next() && (!refused || dialling.failures >= REFUSALS_BEFORE_QUIC) {
             (dialling.first_failed, dialling.due) = (Some(trouble), now);
@@ -208,9 +211,7 @@ impl Dialler {
     pub fn nowhere(&mut self, member: &MemberId, now: Instant) {
         let Some(dialling) = self.members.get_mut(member) else { return };
         match &mut dialling.by_quic {
-            Some(again) => {
-                again.failed(now);
-            }
+            Some(again) => again.failed(now),
             None => dialling.failed(now),
         }
     }
@@ -261,11 +262,9 @@ impl Again {
         jittered(limits::DIAL_PAUSE_MIN.saturating_mul(1 << failures.min(16)).min(limits::TCP_AGAIN_PAUSE_MAX))
     }
 
-    /// Whether it was the first time.
-    fn failed(&mut self, now: Instant) -> bool {
+    fn failed(&mut self, now: Instant) {
         self.due = now + Again::pause(self.failures);
         self.failures = self.failures.saturating_add(1);
-        self.failures == 1
     }
 }
 
@@ -302,7 +301,7 @@ impl Dialling {
             self.due = self.due.min(now + jittered(limits::DIAL_PAUSE_MIN));
         } else {
             let (worked, hints) = (self.worked.take(), std::mem::take(&mut self.hints));
-            let by_quic = self.by_quic.map(|_| Again { due: now, failures: 0 });
+            let by_quic = self.by_quic.map(|_| Again { due: now, failures: 0, told: false });
             let (first, by_tcp) = (self.first, self.by_tcp);
             // A dial to where it was before may take long to fail, and is not waited for.
             *self = Dialling { worked, hints, first, by_quic, by_tcp, ..Dialling::new(target, now) };
@@ -601,6 +600,9 @@ mod tests {
             lost(&mut dialler, limits::LINK_SILENCE_MAX);
         }
         assert!(next(&mut dialler) >= limits::TCP_AGAIN_PAUSE_MAX * 3 / 4);
+        let stays = |fresh| Some(Failed::StaysQuic { trouble: String::new(), fresh });
+        assert_eq!(dialler.failed(&member, String::new(), false, now), stays(true), "however often it was lost before");
+        assert_eq!(dialler.failed(&member, String::new(), false, now), stays(false));
         lost(&mut dialler, limits::TCP_AGAIN_PAUSE_MAX);
         assert_eq!(next(&mut dialler), Duration::ZERO, "one that lasted is trusted");
     }
