@@ -119,9 +119,10 @@ impl Streams {
         self.connections.get(&connection)?.local
     }
 
-    /// Any connection to that key.
-    pub fn any_to(&self, peer: &PeerId) -> Option<ConnectionId> {
-        self.connections.iter().find(|(_, connected)| connected.peer == *peer).map(|(id, _)| *id)
+    /// The newest connection to that key: older ones may be dead without a word.
+    pub fn newest_to(&self, peer: &PeerId) -> Option<ConnectionId> {
+        let to = self.connections.iter().filter(|(_, connected)| connected.peer == *peer);
+        to.max_by_key(|(id, connected)| (connected.since, **id)).map(|(id, _)| *id)
     }
 
     /// Every connection to that key.
@@ -417,24 +418,39 @@ mod tests {
         assert!(!admits(&mut streams, &[(member, most)], member));
     }
 
+    /// They connect to us.
+    fn connect(streams: &mut Streams, connection_id: ConnectionId, peer_id: PeerId) {
+        let address: Multiaddr = "/ip4/127.0.0.1/tcp/1".parse().unwrap();
+        let endpoint = ConnectedPoint::Listener { local_addr: address.clone(), send_back_addr: address };
+        let (failed_addresses, other_established) = (&[][..], 0);
+        streams.on_swarm_event(FromSwarm::ConnectionEstablished(ConnectionEstablished {
+            peer_id,
+            connection_id,
+            endpoint: &endpoint,
+            failed_addresses,
+            other_established,
+        }));
+    }
+
+    #[test]
+    fn the_newest_connection_of_a_key_is_chosen() {
+        let mut streams = Streams::new(usize::MAX);
+        let [comes_again, other] = std::array::from_fn(|_| PeerId::random());
+        for number in 1..20 {
+            // A dial that began before may end after.
+            let id = ConnectionId::new_unchecked(100 - number);
+            connect(&mut streams, id, comes_again);
+            assert_eq!((streams.newest_to(&comes_again), streams.newest_to(&other)), (Some(id), None));
+        }
+    }
+
     #[test]
     fn strangers_do_not_stay() {
         let mut streams = Streams::new(4);
         let [member, comes, stranger] = std::array::from_fn(|_| PeerId::random());
         streams.set_members([member].into());
-        let address: Multiaddr = "/ip4/127.0.0.1/tcp/1".parse().unwrap();
-        let endpoint = ConnectedPoint::Listener { local_addr: address.clone(), send_back_addr: address };
         let ids = [1, 2, 3].map(ConnectionId::new_unchecked);
-        for (connection_id, peer_id) in ids.into_iter().zip([member, comes, stranger]) {
-            let (failed_addresses, other_established) = (&[][..], 0);
-            streams.on_swarm_event(FromSwarm::ConnectionEstablished(ConnectionEstablished {
-                peer_id,
-                connection_id,
-                endpoint: &endpoint,
-                failed_addresses,
-                other_established,
-            }));
-        }
+        ids.into_iter().zip([member, comes, stranger]).for_each(|(id, peer)| connect(&mut streams, id, peer));
         streams.set_members([member, comes].into());
         assert_eq!(ids.map(|id| streams.came_as_member(id)), [true, false, false]);
         let (now, age) = (Instant::now(), limits::STRANGER_CONNECTION_MAX);

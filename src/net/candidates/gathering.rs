@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use futures::StreamExt;
 use libp2p::swarm::{ConnectionId, DialError, Swarm, SwarmEvent};
-use libp2p::{Multiaddr, PeerId, ping};
+use libp2p::{Multiaddr, PeerId, identify, ping};
 use tokio::sync::mpsc;
 use tokio::time::sleep_until;
 use tracing::{debug, info, warn};
@@ -18,7 +18,7 @@ use crate::net::finding::Stand;
 use crate::net::identity::{member_of_peer, peer_of};
 use crate::net::outcome::Outcome;
 use crate::net::source::Place;
-use crate::net::streams::{Opened, StreamEvent};
+use crate::net::streams::{Opened, StreamEvent, ip_of};
 use crate::net::switchboard::{dial_in_turn, why_not_reached, without_peer};
 use crate::net::transport::{Behaviour, BehaviourEvent};
 use crate::net::{SwarmOwner, listen_address};
@@ -88,7 +88,7 @@ impl Gathering {
         }
         let own = self.shared.listen.all();
         let streams = &self.swarm.behaviour().streams;
-        let connected = |member: &MemberId| peer_of(member).is_some_and(|peer| streams.any_to(&peer).is_some());
+        let connected = |member: &MemberId| peer_of(member).is_some_and(|peer| streams.newest_to(&peer).is_some());
         let reached = self.contacts.iter().filter(|(member, _)| connected(member));
         let reached: BTreeMap<Multiaddr, MemberId> =
             reached.flat_map(|(member, all)| all.iter().map(|address| (address.clone(), *member))).collect();
@@ -168,7 +168,7 @@ impl Gathering {
         let Some(peer) = peer_of(&to).filter(|_| !self.inquiry.keeper.knocks_at(&to) && to != self.me) else {
             return unanswered(self, "it is being asked already");
         };
-        if let Some(id) = self.swarm.behaviour().streams.any_to(&peer) {
+        if let Some(id) = self.swarm.behaviour().streams.newest_to(&peer) {
             return self.inquiry.ask(&mut self.swarm, (id, peer), to, frame);
         }
         let mut addresses = self.contacts.get(&to).cloned().unwrap_or_default();
@@ -264,6 +264,13 @@ impl SwarmOwner for Gathering {
                 self.learn(fresh);
                 self.publish();
             }
+            SwarmEvent::Behaviour(BehaviourEvent::Identify(identify::Event::Received {
+                connection_id, info, ..
+            })) => {
+                if let Some(ip) = ip_of(&info.observed_addr) {
+                    self.swarm.behaviour_mut().streams.seen_from(connection_id, ip);
+                }
+            }
             // A frozen peer, a cut cable, or somebody who is elsewhere by now: questions would get lost there.
             SwarmEvent::Behaviour(BehaviourEvent::Ping(ping::Event { connection, result: Err(error), .. })) => {
                 debug!(%error, "a connection is not answered on any more");
@@ -291,6 +298,59 @@ impl SwarmOwner for Gathering {
                 addresses.iter().for_each(|address| self.shared.listen.forget(address));
             }
             _ => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use libp2p::core::transport::ListenerId;
+    use tokio::time::timeout;
+
+    use super::super::{CandidateMeshSettings, gathering};
+    use super::*;
+    use crate::net::Transport;
+    use crate::net::source::Sources;
+    use crate::net::tests::{LEADER_TIMEOUT, PATIENCE, Seat};
+
+    /// Nobody turns it yet.
+    async fn waiting(seat: &Seat) -> Gathering {
+        let settings = CandidateMeshSettings {
+            keypair: seat.key.clone(),
+            listen: vec![seat.address.clone()],
+            sources: Sources::default(),
+            leader_timeout: LEADER_TIMEOUT,
+            cluster: "trial".to_owned(),
+            expect: 2,
+        };
+        gathering(settings, Arc::default(), mpsc::unbounded_channel().0).await.unwrap()
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn what_was_dialled_from_an_address_that_is_gone_is_closed() {
+        let (stays, moves) = (Seat::draw(), Seat::draw());
+        let (_commands, receiver) = mpsc::unbounded_channel();
+        tokio::spawn(waiting(&stays).await.run(receiver));
+        let mut one = waiting(&moves).await;
+        one.swarm.dial(stays.address.clone()).unwrap();
+        let own = loop {
+            let event =
+                timeout(PATIENCE, one.swarm.select_next_some()).await.expect("it is told by which address it came");
+            assert!(!matches!(event, SwarmEvent::ConnectionClosed { .. }), "{event:?}");
+            one.handle_swarm(event);
+            let streams = &one.swarm.behaviour().streams;
+            if let Some(own) = streams.connections().first().and_then(|id| streams.own_address(*id)) {
+                break own;
+            }
+        };
+        let address = Transport::Tcp.multiaddress(SocketAddr::new(own, 1));
+        one.handle_swarm(SwarmEvent::ExpiredListenAddr { listener_id: ListenerId::next(), address });
+        loop {
+            let event = timeout(PATIENCE, one.swarm.select_next_some()).await.expect("it is closed");
+            if let SwarmEvent::ConnectionClosed { cause, .. } = event {
+                assert!(cause.is_none(), "not because it was idle: {cause:?}");
+                break;
+            }
         }
     }
 }
