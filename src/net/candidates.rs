@@ -142,7 +142,7 @@ impl CandidateMesh {
         self.command(Command::Answer { to, frame: Box::new(frame) });
     }
 
-    /// Further addresses of keys.
+    /// Further addresses of keys, instead of those that were given so before.
     pub fn direct(&self, contacts: Vec<Contact>) {
         self.command(Command::Direct(contacts));
     }

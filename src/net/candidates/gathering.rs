@@ -37,6 +37,8 @@ pub(super) struct Gathering {
     recent: VecDeque<MemberId>,
     /// Keys that were told as found; bounded as well.
     found: BTreeSet<MemberId>,
+    /// Where else to look for some of them, however much is said since.
+    directed: BTreeMap<MemberId, Vec<Multiaddr>>,
 }
 
 impl Gathering {
@@ -48,7 +50,8 @@ impl Gathering {
         events: mpsc::UnboundedSender<CandidateEvent>,
     ) -> Gathering {
         let (contacts, recent, found) = (BTreeMap::new(), VecDeque::new(), BTreeSet::new());
-        Gathering { me, swarm, inquiry, shared, events, contacts, recent, found }
+        let directed = BTreeMap::new();
+        Gathering { me, swarm, inquiry, shared, events, contacts, recent, found, directed }
     }
 
     pub async fn run(mut self, mut commands: mpsc::UnboundedReceiver<Command>) {
@@ -171,9 +174,7 @@ impl Gathering {
         if let Some(id) = self.swarm.behaviour().streams.newest_to(&peer) {
             return self.inquiry.ask(&mut self.swarm, (id, peer), to, frame);
         }
-        let mut addresses = self.contacts.get(&to).cloned().unwrap_or_default();
-        let found = self.inquiry.finder.addresses(&to);
-        addresses.extend(found.into_iter().filter(|address| !addresses.contains(address)).collect::<Vec<_>>());
+        let addresses = self.addresses(&to);
         if addresses.is_empty() {
             return unanswered(self, "no address of it is known");
         }
@@ -188,10 +189,24 @@ impl Gathering {
         }
     }
 
+    /// Everywhere a key may be, what was said last of it first.
+    fn addresses(&self, member: &MemberId) -> Vec<Multiaddr> {
+        let mut addresses = self.contacts.get(member).cloned().unwrap_or_default();
+        let directed = self.directed.get(member).cloned().unwrap_or_default();
+        for address in directed.into_iter().chain(self.inquiry.finder.addresses(member)) {
+            if !addresses.contains(&address) {
+                addresses.push(address);
+            }
+        }
+        addresses
+    }
+
     fn direct(&mut self, contacts: Vec<Contact>) {
+        self.directed.clear();
         for contact in contacts {
             let addresses = contact.addresses.iter().filter_map(|text| text.parse().ok()).collect();
-            self.meet(contact.id, addresses);
+            self.directed.insert(contact.id, addresses);
+            self.meet(contact.id, Vec::new());
         }
     }
 
@@ -311,7 +326,7 @@ mod tests {
     use super::*;
     use crate::net::Transport;
     use crate::net::source::Sources;
-    use crate::net::tests::{LEADER_TIMEOUT, PATIENCE, Seat};
+    use crate::net::tests::{LEADER_TIMEOUT, PATIENCE, Seat, own_address};
 
     /// Nobody turns it yet.
     async fn waiting(seat: &Seat) -> Gathering {
@@ -352,5 +367,22 @@ mod tests {
                 break;
             }
         }
+    }
+
+    #[tokio::test]
+    async fn what_is_said_last_is_tried_first_and_a_direction_is_kept() {
+        let (other, fresh) = (Seat::draw().id, own_address());
+        let mut one = waiting(&Seat::draw()).await;
+        let directed: Vec<Multiaddr> = (0..limits::HINTS_MAX).map(|_| own_address()).collect();
+        let addresses = directed.iter().map(ToString::to_string).collect();
+        let contact = Contact { id: other, name: String::new(), addresses };
+        one.direct(vec![contact.clone()]);
+        one.meet(other, vec![fresh.clone()]);
+        one.direct(vec![contact]);
+        assert_eq!(one.addresses(&other), [vec![fresh], directed.clone()].concat());
+        (0..limits::HINTS_MAX).for_each(|_| one.meet(other, vec![own_address()]));
+        assert!(one.addresses(&other).ends_with(&directed), "whatever else is said");
+        one.direct(Vec::new());
+        assert_eq!(one.addresses(&other).len(), limits::HINTS_MAX);
     }
 }
