@@ -246,7 +246,8 @@ impl NetworkBehaviour for Streams {
                 let loopback = ip_of(established.endpoint.get_remote_address()).is_some_and(|ip| ip.is_loopback());
                 let local = match established.endpoint {
                     ConnectedPoint::Dialer { .. } => None,
-                    ConnectedPoint::Listener { local_addr, .. } => ip_of(local_addr),
+                    // QUIC tells where it listens, which may be everywhere.
+                    ConnectedPoint::Listener { local_addr, .. } => ip_of(local_addr).filter(|ip| !ip.is_unspecified()),
                 };
                 let (peer, transport) = (established.peer_id, Transport::of(address));
                 let (as_member, since) = (self.members.contains(&peer), Instant::now());
@@ -420,7 +421,11 @@ mod tests {
 
     /// They connect to us.
     fn connect(streams: &mut Streams, connection_id: ConnectionId, peer_id: PeerId) {
-        let address: Multiaddr = "/ip4/127.0.0.1/tcp/1".parse().unwrap();
+        connect_at("/ip4/127.0.0.1/tcp/1", streams, connection_id, peer_id);
+    }
+
+    fn connect_at(address: &str, streams: &mut Streams, connection_id: ConnectionId, peer_id: PeerId) {
+        let address: Multiaddr = address.parse().unwrap();
         let endpoint = ConnectedPoint::Listener { local_addr: address.clone(), send_back_addr: address };
         let (failed_addresses, other_established) = (&[][..], 0);
         streams.on_swarm_event(FromSwarm::ConnectionEstablished(ConnectionEstablished {
@@ -442,6 +447,19 @@ mod tests {
             connect(&mut streams, id, comes_again);
             assert_eq!((streams.newest_to(&comes_again), streams.newest_to(&other)), (Some(id), None));
         }
+    }
+
+    #[test]
+    fn a_listener_everywhere_is_no_address_of_ours() {
+        let mut streams = Streams::new(usize::MAX);
+        let [there, everywhere] = [1, 2].map(ConnectionId::new_unchecked);
+        connect_at("/ip4/10.0.0.1/tcp/1", &mut streams, there, PeerId::random());
+        connect_at("/ip4/0.0.0.0/udp/1/quic-v1", &mut streams, everywhere, PeerId::random());
+        let own = |last| IpAddr::from([10, 0, 0, last]);
+        assert_eq!((streams.own_address(there), streams.own_address(everywhere)), (Some(own(1)), None));
+        [there, everywhere].iter().for_each(|id| streams.seen_from(*id, own(2)));
+        assert_eq!(streams.with_own_address(own(1)), [there], "we know better");
+        assert_eq!(streams.with_own_address(own(2)), [everywhere]);
     }
 
     #[test]
