@@ -135,10 +135,12 @@ impl Dialler {
         }
     }
 
-    /// Whoever is to be dialled is dialled now.
+    /// This machine has a new address: whoever is to be dialled is dialled now. What was tried without it says nothing, and
+    /// what QUIC sent into the void it sends again after a second or more.
     pub fn hurry(&mut self, now: Instant) {
         for dialling in self.members.values_mut() {
-            dialling.failures = 0;
+            (dialling.failures, dialling.first_failed) = (0, None);
+            dialling.supersede();
             dialling.dial_now(now);
         }
     }
@@ -326,7 +328,14 @@ impl Dialling {
     fn dial_now(&mut self, now: Instant) {
         self.due = now;
         self.by_quic.iter_mut().for_each(|again| again.due = now);
-        if self.running.is_some() && self.last == Transport::Tcp && !self.superseded {
+        if self.last == Transport::Tcp {
+            self.supersede();
+        }
+    }
+
+    /// The dial that runs is not waited for, unless the one before it was not, either.
+    fn supersede(&mut self) {
+        if self.running.is_some() && !self.superseded {
             (self.running, self.superseded) = (None, true);
         }
     }
@@ -671,6 +680,32 @@ mod tests {
         dialler.began(&member, third);
         let at = hint(&mut dialler, 4);
         assert_eq!((dialler.due(at, |_| false), dialler.ended(third)), (vec![], Some(member)), "and so is QUIC");
+    }
+
+    #[test]
+    fn what_was_dialled_without_an_address_of_ours_is_dialled_anew() {
+        let (now, member) = (Instant::now(), MemberId([1; 32]));
+        let quic: Multiaddr = "/ip4/127.0.0.1/udp/1/quic-v1".parse().unwrap();
+        let mut dialler = Dialler::default();
+        let both = Target { addresses: vec![address(1), quic], dial: true };
+        dialler.direct(BTreeMap::from([(member, both)]), now);
+        let [over_tcp, over_quic, anew] = [1, 2, 3].map(ConnectionId::new_unchecked);
+        dialler.began(&member, over_tcp);
+        assert_eq!(dialler.ended(over_tcp), Some(member));
+        let unreachable = "the network is unreachable".to_owned();
+        assert_eq!(dialler.failed(&member, unreachable, false, now), Some(Failed::GoesOn));
+        dialler.began(&member, over_quic);
+        assert_eq!(dialler.due(now, |_| false), []);
+        dialler.hurry(now);
+        assert_eq!((dialler.ended(over_quic), dialler.due(now, |_| false)), (None, vec![member]), "not waited for");
+        assert_eq!(dialler.turn(&member), [address(1)]);
+        dialler.began(&member, anew);
+        dialler.hurry(now);
+        assert_eq!(
+            (dialler.due(now, |_| false), dialler.ended(anew)),
+            (vec![], Some(member)),
+            "there are two listeners"
+        );
     }
 
     #[test]
