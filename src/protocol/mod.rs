@@ -159,12 +159,12 @@
 //!     proposes: a candidate stops, unless the genesis is the one that it has promised; that it takes from any key that
 //!     the genesis names. Who is bound, and hears of another group from a key outside what it is bound to, stays and says
 //!     who says so: others may rely on it. A proposer makes nothing from then on, unless that key says that it is a
-//!     candidate itself; a new start of the proposer asks anew, and makes nothing before silence counts. *A member of a founded group
-//!     answers candidates with that one fact*, and with the genesis those that it names and that still show their promise
-//!     of it. It greets keys that it does not know with its group's id: two groups of one name that meet say so on both
-//!     sides, and never merge.
-//!   - A key that is found is heard, or fails to answer, before a proposal: it may know of a group. A key of which an earlier
-//!     process is heard after a later one belongs to two processes, and is refused by name.
+//!     candidate itself; one that starts again asks anew, and makes nothing before it would count others as silent. *A
+//!     member of a founded group answers candidates with that one fact*, and with the genesis those that it names and that
+//!     still show their promise of it. It greets keys that it does not know with its group's id: two groups of one name
+//!     that meet say so on both sides, and never merge.
+//!   - A key that is found is heard, or fails to answer, before a proposal and before a genesis is made: it may know of a
+//!     group. A key of which an earlier process is heard after a later one belongs to two processes, and is refused by name.
 //!
 //! **Clock.** entry.hlc = max(parent's last + 1, the leader's clock); message i of the slot has entry.hlc + i; *last* counts
 //! all messages of the slot. Nobody compares an hlc with a local clock, except the readiness check and a leader that
