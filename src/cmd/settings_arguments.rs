@@ -6,7 +6,7 @@ use clap::{Arg, ArgMatches, Args, Command, FromArgMatches};
 
 use super::exit::Failure;
 use crate::node::configuration::Configuration;
-use crate::node::settings::layers::Layers;
+use crate::node::settings::layers::{Layers, Origin};
 use crate::node::settings::{Settings, table};
 
 /// Where the configuration is and which flags lie over it.
@@ -36,6 +36,11 @@ impl SettingsArguments {
     /// Whether it is said which configuration counts: by `--config` or its variable, or by flags.
     pub fn are_given(&self) -> bool {
         self.config.is_some() || !self.flags.is_empty()
+    }
+
+    /// Whether anybody gave that setting: file, variable or flag.
+    pub fn give(&self, key: &'static str) -> bool {
+        self.gather().is_ok_and(|gathered| gathered.layers.value(key).origin != Origin::Default)
     }
 
     /// The file: the one that is named, else the default one if it is there.

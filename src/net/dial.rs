@@ -140,6 +140,7 @@ impl Dialler {
     pub fn hurry(&mut self, now: Instant) {
         for dialling in self.members.values_mut() {
             (dialling.failures, dialling.first_failed) = (0, None);
+            dialling.by_quic.iter_mut().for_each(|again| again.failures = dialling.tcp_lost);
             dialling.supersede();
             dialling.dial_now(now);
         }
@@ -706,6 +707,13 @@ mod tests {
             (vec![], Some(member)),
             "there are two listeners"
         );
+        dialler.linked(&member, Transport::Quic, now);
+        for _ in 0..8 {
+            dialler.failed(&member, String::new(), false, now);
+        }
+        dialler.hurry(now);
+        dialler.failed(&member, String::new(), false, now);
+        assert!(dialler.next_due(|_| false).unwrap() < now + 2 * limits::DIAL_PAUSE_MIN, "nor does it make TCP wait");
     }
 
     #[test]

@@ -214,6 +214,8 @@ pub struct Candidate {
     promised: BTreeSet<MemberId>,
     /// Since when that proposal is waited for, in this process.
     since: Instant,
+    /// No genesis is made before: what an earlier process was told is forgotten, and sources get some time to find whom to ask.
+    not_before: Instant,
     /// Somebody lower is to propose, by the word of a member of the own proposal that knows it.
     yields: Option<Yield>,
     /// Geneses drawn in this process.
@@ -232,6 +234,7 @@ impl Candidate {
         restored: Option<CommitmentRecord>,
         now: Instant,
     ) -> Result<Candidate, BadCandidate> {
+        let not_before = if restored.is_some() { now + CANDIDATE_SILENCE } else { now };
         let commitment = match restored {
             None => Commitment::Free,
             Some(record) if record.cluster != settings.cluster && record.commitment != Commitment::Free => {
@@ -259,6 +262,7 @@ impl Candidate {
             known,
             promised: BTreeSet::new(),
             since: now,
+            not_before,
             yields: None,
             drawn: 0,
             heard: VecDeque::new(),
@@ -307,7 +311,7 @@ impl Candidate {
     /// When time alone makes a difference; before that nothing is due unless something happens.
     pub fn next_timeout(&self) -> Instant {
         let yields = self.yields.map(|yields| yields.until);
-        let patience = [self.since + CANDIDATE_SILENCE].into_iter().chain(yields);
+        let patience = [self.since + CANDIDATE_SILENCE, self.not_before].into_iter().chain(yields);
         let later = patience.filter(|moment| *moment > self.now);
         later.chain(self.known.next_timeout(self.now)).min().unwrap_or(self.now + CANDIDATE_SILENCE)
     }

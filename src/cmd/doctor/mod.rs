@@ -68,7 +68,8 @@ async fn examine(arguments: &DoctorArguments, mut progress: Progress) -> Result<
     let documents = heard.documents.as_ref();
     let used = documents.and_then(Documents::data_dir);
     let elsewhere = situation.data_dir.as_deref().zip(used).and_then(|(named, used)| directory::elsewhere(named, used));
-    if elsewhere.is_some() && !arguments.settings.are_given() && arguments.settings.file().is_none() {
+    let settings = &arguments.settings;
+    if elsewhere.is_some() && !settings.are_given() && settings.file().is_none() && !settings.give("data_dir") {
         // The defaults are nobody's configuration.
         situation = Situation::default();
     }

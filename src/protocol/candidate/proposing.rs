@@ -57,16 +57,15 @@ impl Candidate {
         promised >= needed
     }
 
-    /// G1: nobody said that there is a group of this name, and nothing else since: none is made beside it. What an earlier
-    /// process was told is forgotten; after a start it is asked anew, and sources get the time to find whom to ask.
+    /// G1: nobody said that there is a group of this name, and nothing else since, and nobody else may be about to: none is
+    /// made beside it.
     fn is_undisputed(&self) -> bool {
-        let proposed_by_earlier = self.drawn == 0;
-        let found = !proposed_by_earlier || self.now.since(self.since) >= CANDIDATE_SILENCE;
-        found && self.unmet().is_none() && self.known.iter().all(|(_, peer)| peer.claims.is_none())
+        let asked = self.now >= self.not_before && self.unmet().is_none();
+        asked && self.known.iter().all(|(_, peer)| peer.claims.is_none())
     }
 
     /// One that was found and has not said yet who it is: it may know of a group.
-    fn unmet(&self) -> Option<MemberId> {
+    pub(super) fn unmet(&self) -> Option<MemberId> {
         self.known.iter().find(|(_, peer)| !peer.met && !peer.counts(self.now)).map(|(id, _)| *id)
     }
 

@@ -379,11 +379,41 @@ fn a_proposer_that_starts_again_asks_anew_before_it_makes_anything() {
     for milliseconds in [10, 2_000, 4_900] {
         assert_eq!(promised(&mut one, milliseconds), None, "sources may still find who knows of a group");
     }
+    assert!(
+        one.waiting().to_string().contains("all have promised; this candidate was started again"),
+        "{}",
+        one.waiting()
+    );
     one.step(CandidateInput::Found(id(7)), at(4_950));
     assert_eq!(promised(&mut one, 5_100), None, "that one may know of a group");
+    let unmet = format!("all have promised; {} was found", id(7).short());
+    assert!(one.waiting().to_string().contains(&unmet), "{}", one.waiting());
     let reason = "nobody is there".to_owned();
     one.step(CandidateInput::Unanswered { from: id(7), reason }, at(5_200));
     assert_eq!(writes(&mut one), Some(Commitment::Made(genesis)));
+}
+
+/// As above, and it is elsewhere by now: what it proposed is given up.
+#[test]
+fn a_proposer_that_starts_again_elsewhere_asks_anew_as_well() {
+    let genesis = proposal(&mut candidate(settings(1)));
+    let commitment = Commitment::Proposed(genesis);
+    let record = CommitmentRecord { version: limits::PROTOCOL_VERSION, cluster: "shop".to_owned(), commitment };
+    let elsewhere = CandidateSettings { addresses: vec![address(9)], ..settings(1) };
+    let mut one = Candidate::new(elsewhere, Some(record), at(0)).unwrap();
+    assert_eq!(writes(&mut one), Some(Commitment::Free));
+    one.step(CandidateInput::Durable, at(5));
+    let anew = proposal(&mut one);
+    let promised = |one: &mut Candidate, milliseconds| {
+        for other in [2, 3] {
+            hears(one, other, here(&settings(other)), milliseconds);
+            hears(one, other, CandidacyMessage::Promised(anew.cluster()), milliseconds);
+        }
+        writes(one)
+    };
+    assert_eq!(promised(&mut one, 4_900), None);
+    assert_eq!(one.next_timeout(), at(5_000));
+    assert_eq!(promised(&mut one, 5_000), Some(Commitment::Made(anew.clone())));
 }
 
 #[test]

@@ -83,6 +83,8 @@ pub enum WaitingPhase {
         group: ClusterId,
         /// Who has not promised, and why not, as far as it said.
         missing: Vec<(WaitingCandidate, Option<String>)>,
+        /// Whom it asks first whether there is a group, when all have promised.
+        asks: Option<String>,
     },
     /// The word of the proposer to which it is bound.
     Promised {
@@ -143,7 +145,7 @@ impl Candidate {
         match &self.commitment {
             Commitment::Made(genesis) => WaitingPhase::Made { group: genesis.cluster() },
             Commitment::Proposed(genesis) => {
-                WaitingPhase::Proposes { group: genesis.cluster(), missing: self.missing(genesis) }
+                WaitingPhase::Proposes { group: genesis.cluster(), missing: self.missing(genesis), asks: self.asks() }
             }
             Commitment::Promised(genesis) => {
                 let proposer = genesis.members[0].id;
@@ -196,6 +198,13 @@ impl Candidate {
             )),
             Some(Hindrance::Unusable(mistake)) => held(mistake),
         }
+    }
+
+    /// What holds a genesis up that all have promised, beside claims.
+    fn asks(&self) -> Option<String> {
+        let unmet = self.unmet().map(|id| format!("{} was found and has not answered yet", id.short()));
+        let again = || "this candidate was started again, and asks anew whether there is a group".to_owned();
+        unmet.or_else(|| (self.now < self.not_before).then(again))
     }
 
     fn missing(&self, genesis: &Genesis) -> Vec<(WaitingCandidate, Option<String>)> {
@@ -296,11 +305,11 @@ impl fmt::Display for WaitingPhase {
                 write!(f, "{proposer} is to propose, and knows {knows}")
             }
             WaitingPhase::Held { reason } => f.write_str(reason),
-            WaitingPhase::Proposes { group, missing } if missing.is_empty() => {
-                let group = group.short();
-                write!(f, "proposes group {group}; all have promised; it is made unless somebody tells of a group that there is")
+            WaitingPhase::Proposes { group, missing, asks } if missing.is_empty() => {
+                write!(f, "proposes group {}; all have promised", group.short())?;
+                asks.iter().try_for_each(|asks| write!(f, "; {asks}"))
             }
-            WaitingPhase::Proposes { group, missing } => {
+            WaitingPhase::Proposes { group, missing, .. } => {
                 let each = missing.iter().map(|(candidate, reason)| match reason {
                     Some(reason) => format!("{candidate}, which says {reason}"),
                     None => candidate.to_string(),
