@@ -41,6 +41,16 @@ fn candidate(settings: CandidateSettings) -> Candidate {
     Candidate::new(settings, None, at(0)).unwrap()
 }
 
+/// What an earlier process left.
+fn record(commitment: Commitment) -> Option<CommitmentRecord> {
+    Some(CommitmentRecord { version: limits::PROTOCOL_VERSION, cluster: "shop".to_owned(), commitment })
+}
+
+/// One that starts again, bound to that.
+fn restored(settings: CandidateSettings, commitment: Commitment) -> Candidate {
+    Candidate::new(settings, record(commitment), at(0)).unwrap()
+}
+
 /// What a candidate of these settings says of itself.
 fn here(settings: &CandidateSettings) -> CandidacyMessage {
     candidate(settings.clone()).here()
@@ -307,16 +317,12 @@ fn a_lower_candidate_is_believed_only_from_a_member_of_the_proposal() {
 
 #[test]
 fn who_is_bound_stays_whatever_group_a_stranger_tells_of() {
-    let record = |commitment| {
-        let cluster = "shop".to_owned();
-        Some(CommitmentRecord { version: limits::PROTOCOL_VERSION, cluster, commitment })
-    };
     let genesis = proposal(&mut candidate(settings(1)));
     let founded = CandidacyMessage::Founded(Digest([9; 32]));
     let hearsay = CandidacyMessage::Refused(CandidacyRefusal::Exists(Digest([9; 32])));
     for (number, commitment) in [(1, Commitment::Proposed(genesis.clone())), (2, Commitment::Promised(genesis.clone()))]
     {
-        let mut bound = Candidate::new(settings(number), record(commitment), at(0)).unwrap();
+        let mut bound = restored(settings(number), commitment);
         for message in [&founded, &hearsay] {
             assert!(matches!(asks(&mut bound, 7, message.clone()), CandidacyMessage::Here(_)));
         }
@@ -366,9 +372,7 @@ fn nothing_is_made_while_somebody_tells_of_another_group() {
 #[test]
 fn a_proposer_that_starts_again_asks_anew_before_it_makes_anything() {
     let genesis = proposal(&mut candidate(settings(1)));
-    let commitment = Commitment::Proposed(genesis.clone());
-    let record = CommitmentRecord { version: limits::PROTOCOL_VERSION, cluster: "shop".to_owned(), commitment };
-    let mut one = Candidate::new(settings(1), Some(record), at(0)).unwrap();
+    let mut one = restored(settings(1), Commitment::Proposed(genesis.clone()));
     let promised = |one: &mut Candidate, milliseconds| {
         for other in [2, 3] {
             hears(one, other, here(&settings(other)), milliseconds);
@@ -397,10 +401,8 @@ fn a_proposer_that_starts_again_asks_anew_before_it_makes_anything() {
 #[test]
 fn a_proposer_that_starts_again_elsewhere_asks_anew_as_well() {
     let genesis = proposal(&mut candidate(settings(1)));
-    let commitment = Commitment::Proposed(genesis);
-    let record = CommitmentRecord { version: limits::PROTOCOL_VERSION, cluster: "shop".to_owned(), commitment };
     let elsewhere = CandidateSettings { addresses: vec![address(9)], ..settings(1) };
-    let mut one = Candidate::new(elsewhere, Some(record), at(0)).unwrap();
+    let mut one = restored(elsewhere, Commitment::Proposed(genesis));
     assert_eq!(writes(&mut one), Some(Commitment::Free));
     one.step(CandidateInput::Durable, at(5));
     let anew = proposal(&mut one);
@@ -419,13 +421,7 @@ fn a_proposer_that_starts_again_elsewhere_asks_anew_as_well() {
 #[test]
 fn only_its_proposer_releases_a_promise_and_only_that_one() {
     let genesis = proposal(&mut candidate(settings(1)));
-    let cluster = "shop".to_owned();
-    let record = CommitmentRecord {
-        version: limits::PROTOCOL_VERSION,
-        cluster,
-        commitment: Commitment::Promised(genesis.clone()),
-    };
-    let mut two = Candidate::new(settings(2), Some(record), at(0)).unwrap();
+    let mut two = restored(settings(2), Commitment::Promised(genesis.clone()));
     hears(&mut two, 1, CandidacyMessage::Released(Digest([9; 32])), 10);
     hears(&mut two, 3, CandidacyMessage::Released(genesis.cluster()), 10);
     assert_eq!(writes(&mut two), None, "another genesis, and another key");
@@ -437,9 +433,7 @@ fn only_its_proposer_releases_a_promise_and_only_that_one() {
 #[test]
 fn who_releases_before_it_has_said_who_it_is_is_waited_for() {
     let genesis = proposal(&mut candidate(settings(1)));
-    let commitment = Commitment::Promised(genesis.clone());
-    let record = CommitmentRecord { version: limits::PROTOCOL_VERSION, cluster: "shop".to_owned(), commitment };
-    let mut two = Candidate::new(settings(2), Some(record), at(0)).unwrap();
+    let mut two = restored(settings(2), Commitment::Promised(genesis.clone()));
     let frame = CandidacyFrame::new("shop", 3, CandidacyMessage::Released(genesis.cluster()));
     two.step(CandidateInput::Answered { from: id(1), frame }, at(10));
     assert_eq!(writes(&mut two), Some(Commitment::Free));
@@ -532,11 +526,7 @@ fn two_processes_with_one_key_are_told_apart_from_a_restart() {
 #[test]
 fn a_genesis_is_believed_only_from_one_that_it_names() {
     let genesis = proposal(&mut candidate(settings(1)));
-    let record = |commitment| {
-        let cluster = "shop".to_owned();
-        Some(CommitmentRecord { version: limits::PROTOCOL_VERSION, cluster, commitment })
-    };
-    let bound = || Candidate::new(settings(2), record(Commitment::Promised(genesis.clone())), at(0)).unwrap();
+    let bound = || restored(settings(2), Commitment::Promised(genesis.clone()));
     let made = CandidacyMessage::Made(genesis.clone());
     let mut two = bound();
     assert!(matches!(asks(&mut two, 7, made.clone()), CandidacyMessage::Here(_)), "a stranger says so");

@@ -83,8 +83,8 @@ pub enum WaitingPhase {
         group: ClusterId,
         /// Who has not promised, and why not, as far as it said.
         missing: Vec<(WaitingCandidate, Option<String>)>,
-        /// Whom it asks first whether there is a group, when all have promised.
-        asks: Option<String>,
+        /// What holds it up, beside claims, once all have promised.
+        held: Option<String>,
     },
     /// The word of the proposer to which it is bound.
     Promised {
@@ -145,7 +145,7 @@ impl Candidate {
         match &self.commitment {
             Commitment::Made(genesis) => WaitingPhase::Made { group: genesis.cluster() },
             Commitment::Proposed(genesis) => {
-                WaitingPhase::Proposes { group: genesis.cluster(), missing: self.missing(genesis), asks: self.asks() }
+                WaitingPhase::Proposes { group: genesis.cluster(), missing: self.missing(genesis), held: self.held() }
             }
             Commitment::Promised(genesis) => {
                 let proposer = genesis.members[0].id;
@@ -184,7 +184,7 @@ impl Candidate {
                     bound: bound.map(|promise| self.person(promise.proposer)),
                 }
             }
-            Some(Hindrance::Unmet(id)) => held(format!("{} was found and has not answered yet", id.short())),
+            Some(Hindrance::Unmet(id)) => held(unmet(&id)),
             Some(Hindrance::Yields(lower, told_by)) => held(format!(
                 "{} knows a candidate with a lower key, {}, which is to propose",
                 self.person(told_by),
@@ -201,10 +201,9 @@ impl Candidate {
     }
 
     /// What holds a genesis up that all have promised, beside claims.
-    fn asks(&self) -> Option<String> {
-        let unmet = self.unmet().map(|id| format!("{} was found and has not answered yet", id.short()));
+    fn held(&self) -> Option<String> {
         let again = || "this candidate was started again, and asks anew whether there is a group".to_owned();
-        unmet.or_else(|| (self.now < self.not_before).then(again))
+        self.unmet().as_ref().map(unmet).or_else(|| (self.now < self.not_before).then(again))
     }
 
     fn missing(&self, genesis: &Genesis) -> Vec<(WaitingCandidate, Option<String>)> {
@@ -226,6 +225,11 @@ impl Candidate {
 fn dispute(peer: &Peer) -> Option<String> {
     let refusal = peer.refused.as_ref().or(peer.refuses.as_ref().filter(|_| peer.differs()))?;
     (!matches!(refusal, CandidacyRefusal::OtherName { .. })).then(|| refusal.to_string())
+}
+
+/// Why one that was found is waited for.
+fn unmet(id: &MemberId) -> String {
+    format!("{} was found and has not answered yet", id.short())
 }
 
 /// What to do about a proposer that is gone.
@@ -305,9 +309,9 @@ impl fmt::Display for WaitingPhase {
                 write!(f, "{proposer} is to propose, and knows {knows}")
             }
             WaitingPhase::Held { reason } => f.write_str(reason),
-            WaitingPhase::Proposes { group, missing, asks } if missing.is_empty() => {
+            WaitingPhase::Proposes { group, missing, held } if missing.is_empty() => {
                 write!(f, "proposes group {}; all have promised", group.short())?;
-                asks.iter().try_for_each(|asks| write!(f, "; {asks}"))
+                held.iter().try_for_each(|held| write!(f, "; {held}"))
             }
             WaitingPhase::Proposes { group, missing, .. } => {
                 let each = missing.iter().map(|(candidate, reason)| match reason {
